@@ -1,0 +1,61 @@
+//! The words that everybody in this project shares, and the seams between its parts.
+//!
+//! Words: addresses that cannot be mixed up ([`Hpa`], [`Gpa`], [`Iova`], [`Gva`]),
+//! identities ([`Pasid`], [`SourceId`], [`DeviceId`]), sizes ([`Order`]), rights
+//! ([`Access`]), table formats ([`TableFormat`]) and faults ([`FaultRecord`]).
+//!
+//! Seams: [`Platform`] is what a driver needs of the machine it runs on, [`Mmio`] is how
+//! it reaches registers, [`Backend`] is what policy needs of a remapping driver,
+//! [`GuestMemory`] is how a guest's memory is read, [`IrqRemapper`] is where interrupt
+//! messages come from, and [`VmHost`] is what policy asks of the hypervisor.
+//!
+//! This crate knows neither registers nor policy, and allocates nothing.
+
+#![no_std]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+#[cfg(test)]
+extern crate std;
+
+extern crate alloc;
+
+mod access;
+mod address;
+mod backend;
+mod fault;
+mod format;
+mod frame;
+mod guest;
+mod id;
+mod irq;
+mod order;
+mod owed;
+mod platform;
+mod range;
+pub mod sync;
+
+pub use access::Access;
+pub use address::{Address, Gpa, Gva, Hpa, Iova, PAGE_SHIFT, PAGE_SIZE};
+pub use backend::{
+    Attachment, Backend, BackendError, DeviceCapabilities, DomainHandle, DomainSpec, MapError,
+    NestedSpec, PageRequest, PageResponse, Replaced, ResponseCode, Run, Scope, Slot, WalkStep,
+};
+pub use fault::{FaultKind, FaultReason, FaultRecord};
+pub use format::{LeafSizes, Stage, TableFormat};
+pub use frame::{Frame, FrameList};
+pub use guest::{Backing, GuestMemory, GuestMemoryError, ResetError, VmEvent, VmHost, VmId};
+pub use id::{DeviceId, Pasid, Segment, SourceId};
+pub use irq::{IrqError, IrqHandle, IrqMessage, IrqRemapper, IrqTarget};
+pub use order::Order;
+pub use owed::{Batch, BatchFull, FlushError, Flushed, Owed, Quarantine};
+pub use platform::{Coherence, Mmio, Nanoseconds, Observer, OutOfFrames, Platform};
+pub use range::{AddressRange, RangeError};
