@@ -111,6 +111,24 @@ impl Hardware {
         }
     }
 
+    /// What the caches hold that no table says (any more): domains and addresses.
+    pub fn stale(&self) -> Vec<(DomainHandle, u64)> {
+        let mut state = self.state.lock().unwrap();
+        let leaves = std::mem::take(&mut state.leaves);
+        let pointers = std::mem::take(&mut state.pointers);
+        drop(state);
+        self.cache_everything();
+        let mut state = self.state.lock().unwrap();
+        let stale_leaves = leaves
+            .difference(&state.leaves)
+            .map(|leaf| (leaf.0, leaf.1));
+        let stale_pointers = pointers.difference(&state.pointers).map(|p| (p.0, p.1));
+        let stale = stale_leaves.chain(stale_pointers).collect();
+        state.leaves = leaves;
+        state.pointers = pointers;
+        stale
+    }
+
     /// Everything that the caches hold for a page of a slot.
     pub fn cached(&self, slot: Slot, address: u64) -> BTreeSet<(u64, bool)> {
         let state = self.state.lock().unwrap();

@@ -9,7 +9,6 @@ use iommu_core::{
     TableFormat, VmEvent, VmHost, VmId,
 };
 use iommu_guest::{ArgumentMemory, Hypercall, Op};
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use test_platform::TestPlatform;
 use x86_64::PhysAddr;
@@ -167,10 +166,8 @@ impl Machine {
     pub fn check_containment(&self) {
         let ram = self.ram.clone();
         self.hardware.watch_reachable(move |reachable| {
-            let own: HashSet<u64> = ram.host_pages();
-            for page in reachable {
-                assert!(own.contains(page), "host page {page:#x} is not the guest's");
-            }
+            let strangers = ram.strangers(reachable);
+            assert!(strangers.is_empty(), "not the guest's: {strangers:#x?}");
         });
     }
 
@@ -220,6 +217,12 @@ impl Machine {
         };
         let seen = super::oracle::translate(&self.ram, root, address)?;
         (!beyond).then_some((seen.host, seen.write))
+    }
+
+    /// Caches hold nothing that tables do not say.
+    #[track_caller]
+    pub fn check_caches(&self) {
+        assert_eq!(self.hardware.stale(), []);
     }
 
     /// Nothing is left over once all guests are gone.

@@ -1,7 +1,7 @@
 //! A guest's memory: guest pages on host pages in random order.
 
 use iommu_core::{Access, Address, Backing, Gpa, GuestMemory, GuestMemoryError, Hpa, Run};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Mutex;
 
 const PAGE: u64 = 4096;
@@ -26,6 +26,8 @@ impl Random {
 struct State {
     /// Guest page number to host page number and rights.
     map: BTreeMap<u64, (u64, Access)>,
+    /// The host pages of it.
+    hosts: HashSet<u64>,
     contents: HashMap<u64, Box<[u64; 512]>>,
     /// Reads of single entries.
     reads: u64,
@@ -51,32 +53,38 @@ impl GuestRam {
         let mut state = self.state.lock().unwrap();
         for (page, host) in (first..).zip(pages) {
             state.map.insert(page, (host, access));
+            state.hosts.insert(host);
         }
     }
 
-    /// Takes guest pages away, and says what host memory was behind them.
+    /// Host pages that have another owner now.
+    pub fn reuse(&self, runs: &[Run]) {
+        let mut state = self.state.lock().unwrap();
+        for run in runs {
+            state.hosts.remove(&(run.hpa.as_u64() / PAGE));
+        }
+    }
+
+    /// Takes guest pages away, and says what host memory was behind them. It is the guest's
+    /// still, until it is reused.
     pub fn remove(&self, first: u64, count: u64) -> Vec<Run> {
         let mut state = self.state.lock().unwrap();
         (first..first + count)
-            .filter_map(|page| state.map.remove(&page))
-            .map(|(host, _)| Run {
-                hpa: Hpa::new(host * PAGE),
-                pages: 1,
+            .filter_map(|page| {
+                let (host, _) = state.map.remove(&page)?;
+                Some(Run {
+                    hpa: Hpa::new(host * PAGE),
+                    pages: 1,
+                })
             })
             .collect()
     }
 
-    /// Whether the guest has this host page.
-    pub fn owns(&self, hpa: Hpa) -> bool {
+    /// Those of these host pages that the guest does not have.
+    pub fn strangers(&self, pages: &BTreeSet<u64>) -> Vec<u64> {
         let state = self.state.lock().unwrap();
-        let page = hpa.as_u64() / PAGE;
-        state.map.values().any(|(host, _)| *host == page)
-    }
-
-    /// All host pages of the guest.
-    pub fn host_pages(&self) -> std::collections::HashSet<u64> {
-        let state = self.state.lock().unwrap();
-        state.map.values().map(|(host, _)| *host).collect()
+        let strange = |page: &&u64| !state.hosts.contains(page);
+        pages.iter().filter(strange).copied().collect()
     }
 
     /// The host address behind a guest address, with rights.
