@@ -1,2 +1,24 @@
-//! Skeleton.
-fn main() {}
+//! `cargo xtask`: builds the kernel, gets QEMU, boots it there, decodes what it says and
+//! judges it.
+
+mod command;
+mod lock;
+mod provision;
+mod qemu;
+mod workspace;
+
+fn main() -> anyhow::Result<()> {
+    let workspace = workspace::Workspace::find()?;
+    let suite = std::env::args()
+        .nth(1)
+        .and_then(|v| provision::Suite::of_version(&v));
+    let qemu = qemu::find(
+        &workspace,
+        &qemu::Choice {
+            program: None,
+            suite,
+        },
+    )?;
+    println!("{qemu:?}");
+    Ok(())
+}
