@@ -3,8 +3,11 @@
 
 mod command;
 mod lock;
+mod log;
 mod provision;
 mod qemu;
+mod trace;
+mod wire;
 mod workspace;
 
 fn main() -> anyhow::Result<()> {
