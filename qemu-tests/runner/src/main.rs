@@ -1,6 +1,7 @@
 //! `cargo xtask`: builds the kernel, gets QEMU, boots it there, decodes what it says and
 //! judges it.
 
+mod boot;
 mod command;
 mod lock;
 mod log;

@@ -2,13 +2,17 @@
 
 mod abilities;
 mod find;
+mod machine;
 mod probe;
+mod process;
 mod version;
 
 use std::path::PathBuf;
 
 pub(crate) use abilities::Abilities;
 pub(crate) use find::{Choice, find};
+pub(crate) use machine::{Clock, Machine, Mode, Unit, Unsupported, moved_trace};
+pub(crate) use process::{Ending, Finished, run};
 pub(crate) use version::Version;
 
 /// An emulator that was found and probed.

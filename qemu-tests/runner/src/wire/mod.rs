@@ -8,6 +8,8 @@ mod record;
 mod report;
 mod status;
 
+#[cfg(test)]
+pub(crate) use record::encode;
 pub(crate) use record::{Piece, Reader};
 pub(crate) use report::{Line, Outcome};
 pub(crate) use status::{ExitStatus, of_qemu};
