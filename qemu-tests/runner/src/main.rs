@@ -2,7 +2,9 @@
 //! judges it.
 
 mod boot;
+mod build;
 mod command;
+mod judge;
 mod lock;
 mod log;
 mod provision;

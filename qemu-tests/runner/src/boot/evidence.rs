@@ -82,3 +82,28 @@ impl Testimony {
             .collect()
     }
 }
+
+/// A boot that ended with `ok`, of these report lines and this trace.
+#[cfg(test)]
+pub(crate) fn evidence_of(report: &[&str], trace: &[&str]) -> Evidence {
+    let mut evidence = Evidence {
+        finished: Finished {
+            ending: crate::qemu::Ending::Code(33),
+            stderr: String::new(),
+            elapsed: std::time::Duration::from_millis(80),
+        },
+        heard: Testimony {
+            records: report.len() as u64,
+            report: report
+                .iter()
+                .map(|line| Line::parse(line.as_bytes()).unwrap())
+                .collect(),
+            ..Testimony::default()
+        },
+        trace: Trace::default(),
+    };
+    for line in trace {
+        evidence.trace.take(line);
+    }
+    evidence
+}

@@ -14,7 +14,9 @@ use crate::qemu::{Machine, Qemu, moved_trace, run};
 use crate::trace::Trace;
 use crate::wire::Line;
 
-pub(crate) use evidence::Evidence;
+#[cfg(test)]
+pub(crate) use evidence::evidence_of;
+pub(crate) use evidence::{Evidence, Testimony};
 use listener::Listener;
 
 /// Where a boot leaves its files, and for how long it may run.

@@ -23,6 +23,8 @@ pub(crate) enum Line {
         /// `kernel`, `boot-tests`, `guest/NAME`.
         name: String,
     },
+    /// What this boot runs with, asked for or not.
+    Chosen(BTreeMap<String, String>),
     /// The kernel's own verdict about a step.
     Step {
         /// Its verdict.
@@ -100,6 +102,7 @@ fn parse(text: &str) -> Option<Line> {
                 name: word(name)?,
             }
         }
+        "chosen" => Line::Chosen(pairs(rest)?),
         "step" => {
             let (outcome, id, text) = judged(rest)?;
             Line::Step { outcome, id, text }
@@ -121,10 +124,7 @@ fn parse(text: &str) -> Option<Line> {
             let (id, rest) = split(rest);
             Line::Witness {
                 id: word(id)?,
-                values: rest
-                    .split_ascii_whitespace()
-                    .map(pair)
-                    .collect::<Option<_>>()?,
+                values: pairs(rest)?,
             }
         }
         "figure" => {
@@ -164,6 +164,10 @@ fn split(text: &str) -> (&str, &str) {
 
 fn word(text: &str) -> Option<String> {
     (!text.is_empty() && !text.contains(' ')).then(|| text.to_owned())
+}
+
+fn pairs(text: &str) -> Option<BTreeMap<String, String>> {
+    text.split_ascii_whitespace().map(pair).collect()
 }
 
 fn pair(text: &str) -> Option<(String, String)> {
@@ -237,6 +241,10 @@ mod tests {
         assert_eq!(id, "hole");
         assert_eq!(values["address"], "0x5000");
         assert_eq!(values["source"], "00:04.0");
+        let Line::Chosen(values) = line("chosen mode=legacy guest=svm") else {
+            panic!()
+        };
+        assert_eq!(values["guest"], "svm");
     }
 
     #[test]
@@ -253,6 +261,7 @@ mod tests {
             "figure descriptors -1",
             "figure descriptors",
             "witness id key",
+            "chosen legacy",
             "exit",
             "note a\nb",
         ] {
