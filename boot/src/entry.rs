@@ -15,7 +15,7 @@ use core::arch::naked_asm;
 use core::cell::UnsafeCell;
 use core::mem::size_of;
 use multiboot2_header::{
-    EndHeaderTag, HeaderTagFlag, HeaderTagISA, ModuleAlignHeaderTag, Multiboot2Header,
+    EndHeaderTag, HeaderTagFlag, HeaderTagISA, ModuleAlignHeaderTag, Multiboot2BasicHeader,
 };
 
 /// Bytes of the stack on which the program starts.
@@ -65,7 +65,7 @@ static MULTIBOOT2: Multiboot2 = {
         magic: multiboot2_header::MAGIC,
         architecture,
         length,
-        checksum: Multiboot2Header::calc_checksum(
+        checksum: Multiboot2BasicHeader::calc_checksum(
             multiboot2_header::MAGIC,
             architecture,
             length,

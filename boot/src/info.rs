@@ -172,8 +172,7 @@ impl BootInfo {
     }
 
     pub(crate) fn set_command_line(&mut self, text: &str) -> Result<(), BootInfoError> {
-        self.command_line =
-            ArrayString::from(text).map_err(|_| BootInfoError::CommandLine)?;
+        self.command_line = ArrayString::from(text).map_err(|_| BootInfoError::CommandLine)?;
         Ok(())
     }
 }
@@ -182,9 +181,8 @@ impl BootInfo {
 /// does not reach there.
 pub(crate) fn early_pointer(physical: u64, bytes: u64) -> Option<*const u8> {
     let end = physical.checked_add(bytes)?;
-    (physical != 0 && end <= EARLY_BYTES).then(|| {
-        core::ptr::with_exposed_provenance((DIRECT_MAP | physical) as usize)
-    })
+    (physical != 0 && end <= EARLY_BYTES)
+        .then(|| core::ptr::with_exposed_provenance((DIRECT_MAP | physical) as usize))
 }
 
 #[cfg(test)]

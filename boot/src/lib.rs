@@ -22,9 +22,9 @@ mod multiboot2_info;
 mod pvh_info;
 mod stack;
 
-pub use info::{AcpiRoot, BootInfo, BootInfoError, Loader, MemoryKind, MemoryRegion, Protocol};
 #[cfg(target_os = "none")]
 pub use entry::STACK;
+pub use info::{AcpiRoot, BootInfo, BootInfoError, Loader, MemoryKind, MemoryRegion, Protocol};
 pub use stack::Stack;
 
 /// Names the function that runs after the start in 64-bit mode:

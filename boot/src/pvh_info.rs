@@ -29,8 +29,7 @@ pub(crate) unsafe fn read(information: u32) -> Result<BootInfo, BootInfoError> {
         return Err(START_INFO);
     }
     // SAFETY: the pointer is mapped, and PVH puts the information there.
-    let reader =
-        unsafe { StartInfoReader::from_paddr(information, EarlyMap) }.ok_or(START_INFO)?;
+    let reader = unsafe { StartInfoReader::from_paddr(information, EarlyMap) }.ok_or(START_INFO)?;
 
     let mut info = BootInfo::new(Protocol::Pvh);
     for entry in reader.memmap() {
