@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::log::LogLine;
+use crate::log::{LogLine, Style};
 use crate::qemu::Finished;
 use crate::trace::Trace;
 use crate::wire::Line;
@@ -69,6 +69,16 @@ impl Testimony {
             Some(Line::Exit { name, text }) => Some((name, text)),
             _ => None,
         }
+    }
+
+    /// The end of the log, shown.
+    pub(crate) fn last_lines(&self, count: usize) -> Vec<String> {
+        let first = self.log.len().saturating_sub(count);
+        self.log
+            .iter()
+            .skip(first)
+            .map(|line| line.show(Style::Plain))
+            .collect()
     }
 
     /// The figures by name; of several of one name the last.

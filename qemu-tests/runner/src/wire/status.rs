@@ -39,6 +39,11 @@ impl ExitStatus {
         self.name
     }
 
+    /// Its number, as the kernel writes it.
+    pub(crate) const fn value(self) -> u8 {
+        self.value
+    }
+
     /// What QEMU's exit status becomes by it.
     #[cfg(test)]
     pub(crate) const fn as_qemu(self) -> i32 {
