@@ -43,7 +43,7 @@ const QEMU_ONLY: &[(&str, fn(&Trace) -> u64)] = &[
         trace.count("vtd_iotlb_page_update")
     }),
     ("qemu.interrupts-remapped", |trace| {
-        trace.count("vtd_ir_remap_msi")
+        trace.count("vtd_ir_remap")
     }),
     ("qemu.iotlb-invalidations", |trace| {
         trace.descriptors_of("iotlb")

@@ -21,6 +21,7 @@ use crate::seed;
 use crate::wire::{Line, of_qemu};
 use crate::workspace::Workspace;
 
+pub(crate) use save::save;
 pub(crate) use summary::Summary;
 
 /// Builds, boots, judges and prints.
@@ -56,7 +57,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &RunArguments) -> Result<Exi
         eprintln!("{refusal}");
         return Ok(ExitCode::from(2));
     }
-    save::save(&directory, &qemu, &machine, &evidence)?;
+    save(&directory, &qemu, &machine, &evidence)?;
     let summary = judge(&evidence, &demonstration, &qemu);
     summary.write(&workspace.target().join("summary.json"))?;
     print!("{}", summary.show(Style::of_stdout()));
