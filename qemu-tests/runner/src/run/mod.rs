@@ -125,7 +125,7 @@ impl Setup {
         unit.caching_mode = self.caching_mode;
         let mut machine = Machine::new(Some(unit), artefacts.file(KERNEL)?, self.command_line());
         machine.cpus = self.cpus;
-        machine.module = Some(contents.write(module)?);
+        machine.module = contents.write(module)?;
         machine.extra.clone_from(&self.extra);
         if self.gdb {
             machine.gdb = Some(gdb::socket(module)?);

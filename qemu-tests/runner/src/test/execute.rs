@@ -109,7 +109,7 @@ impl Context<'_> {
         machine.cpu.clone_from(&test.cpu);
         machine.clock = test.clock;
         machine.module =
-            Some(BootModule::of_guests(self.artefacts)?.write(&directory.join("module.tar"))?);
+            BootModule::of_guests(self.artefacts)?.write(&directory.join("module.tar"))?;
         machine.extra = test.machine.iter().map(Into::into).collect();
         let evidence = self.boot(qemu, &machine, directory, test.limit)?;
         Ok(judge_boot_test(test, &evidence))

@@ -39,7 +39,7 @@ boot_test!(
     a_stack_overflow_meets_the_guard_page,
     matrix = "once",
     exit = "exception",
-    says = "page fault",
+    says = "double fault",
 );
 fn a_stack_overflow_meets_the_guard_page(_: &Bench) -> Outcome {
     let depth = fall(0);
