@@ -1,7 +1,8 @@
 //! What a test comes to, and the checks that bring it there.
 
-use arrayvec::ArrayString;
-use core::fmt::{self, Write};
+use alloc::fmt::format;
+use alloc::string::String;
+use core::fmt;
 
 /// Nothing, if all held.
 pub(crate) type Outcome = Result<(), Deviation>;
@@ -9,30 +10,21 @@ pub(crate) type Outcome = Result<(), Deviation>;
 /// Why a test did not pass.
 pub(crate) enum Deviation {
     /// Something did not hold.
-    Failed(Text),
+    Failed(String),
     /// This machine cannot show it.
-    Skipped(Text),
+    Skipped(String),
 }
 
-/// A sentence of limited length.
-pub(crate) type Text = ArrayString<512>;
-
 impl Deviation {
-    /// A failure; what is too long is cut off.
+    /// A failure.
     pub(crate) fn failed(text: fmt::Arguments<'_>) -> Self {
-        Self::Failed(sentence(text))
+        Self::Failed(format(text))
     }
 
     /// A reason not to try.
     pub(crate) fn skipped(text: fmt::Arguments<'_>) -> Self {
-        Self::Skipped(sentence(text))
+        Self::Skipped(format(text))
     }
-}
-
-fn sentence(text: fmt::Arguments<'_>) -> Text {
-    let mut sentence = Text::new();
-    let _ = sentence.write_fmt(text);
-    sentence
 }
 
 /// `check!(condition, "what was expected {}", …)`: leaves the test if it does not hold.

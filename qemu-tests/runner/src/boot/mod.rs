@@ -14,9 +14,9 @@ use crate::qemu::{Machine, Qemu, moved_trace, run};
 use crate::trace::Trace;
 use crate::wire::Line;
 
+pub(crate) use evidence::Evidence;
 #[cfg(test)]
 pub(crate) use evidence::evidence_of;
-pub(crate) use evidence::{Evidence, Testimony};
 use listener::Listener;
 
 /// Where a boot leaves its files, and for how long it may run.
@@ -35,8 +35,6 @@ pub(crate) enum Heard<'a> {
     Log(&'a LogLine),
     /// A line of the report.
     Report(&'a Line),
-    /// Firmware's text, or anything else that is no record.
-    Stray(&'a str),
 }
 
 /// Boots a machine and waits for its end.

@@ -29,8 +29,11 @@ impl Figure {
     }
 }
 
+/// A figure's name, and how QEMU's trace counts it.
+type Counter = (&'static str, fn(&Trace) -> u64);
+
 /// Counted on both sides: `docs/wire.md`, "Figures".
-const SHARED: &[(&str, fn(&Trace) -> u64)] = &[
+const SHARED: &[Counter] = &[
     ("descriptors", |trace| trace.count("vtd_inv_qi_head")),
     ("doorbells", Trace::doorbells),
     ("waits", |trace| trace.descriptors_of("wait")),
@@ -38,7 +41,7 @@ const SHARED: &[(&str, fn(&Trace) -> u64)] = &[
 ];
 
 /// Counted by QEMU alone.
-const QEMU_ONLY: &[(&str, fn(&Trace) -> u64)] = &[
+const QEMU_ONLY: &[Counter] = &[
     ("qemu.pages-translated", |trace| {
         trace.count("vtd_iotlb_page_update")
     }),

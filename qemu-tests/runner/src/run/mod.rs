@@ -97,7 +97,7 @@ impl Setup {
                 .mode
                 .unwrap_or_else(|| Mode::best_of(&qemu.abilities)),
             guest: arguments.guest.map(|guest| guest.name()),
-            seed: arguments.seed.unwrap_or_else(seed::new),
+            seed: arguments.seed.unwrap_or_else(seed::fresh),
             address_width: arguments.aw,
             caching_mode: arguments.caching_mode,
             cpus: arguments.smp,
@@ -150,7 +150,7 @@ fn watch(qemu: &Qemu, machine: &Machine, programs: &Programs, terms: &Terms) -> 
     boot::boot(qemu, machine, programs, terms, &mut |heard| match heard {
         Heard::Log(line) => println!("{}", line.show(style)),
         Heard::Report(Line::Exit { name, text }) => println!("exit {name}: {text}"),
-        Heard::Report(_) | Heard::Stray(_) => {}
+        Heard::Report(_) => {}
     })
 }
 

@@ -19,7 +19,7 @@ pub(crate) struct BadInput {
 }
 
 /// What is bad.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum What {
     /// Nothing but the kernel's command line.
     CommandLine,

@@ -1,6 +1,7 @@
 //! Cases: a test on one machine.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::bad_input::BadInput;
@@ -11,7 +12,7 @@ use super::matrix::Corner;
 #[derive(Debug, Clone)]
 pub(crate) enum Subject {
     /// A boot test.
-    Boot(Descriptor),
+    Boot(Arc<Descriptor>),
     /// The whole of `cargo xtask run`.
     Demonstration,
     /// A machine or a command line that the kernel must refuse in words.

@@ -15,6 +15,7 @@ mod skips;
 mod tally;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 
@@ -118,7 +119,7 @@ fn qemus(workspace: &Workspace, artefacts: &Artefacts, arguments: &TestArguments
 fn all_cases(artefacts: &Artefacts, matrix: Matrix, seed: Option<u64>) -> Result<Vec<Case>> {
     let mut subjects = Vec::new();
     for descriptor in descriptor::read(artefacts.file(BOOT_TESTS)?)? {
-        subjects.push((descriptor.axes.clone(), Subject::Boot(descriptor)));
+        subjects.push((descriptor.axes.clone(), Subject::Boot(Arc::new(descriptor))));
     }
     subjects.push((Axes::of_demonstrations(), Subject::Demonstration));
     for &input in bad_input::ALL {
@@ -130,7 +131,7 @@ fn all_cases(artefacts: &Artefacts, matrix: Matrix, seed: Option<u64>) -> Result
             axes.corners(matrix).into_iter().map(|corner| Case {
                 subject: subject.clone(),
                 corner,
-                seed: seed.unwrap_or_else(seed::new),
+                seed: seed.unwrap_or_else(seed::fresh),
             })
         })
         .collect())
