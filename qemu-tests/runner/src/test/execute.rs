@@ -213,7 +213,7 @@ fn verdict_of(problems: Vec<String>, evidence: &Evidence) -> Verdict {
     }
     Verdict::Failed {
         problems,
-        last_lines: evidence.heard.last_lines(10),
+        last_lines: evidence.last_lines(),
     }
 }
 
