@@ -101,8 +101,8 @@ impl<'m> Calls<'m> {
 
     /// What hostile attempts can be aimed at; fills the slice and says how many there are.
     pub fn targets(&self, targets: &mut [TargetEntry]) -> Result<usize, Trouble> {
-        let most = PAGE_SIZE as usize / size_of::<TargetEntry>();
-        let capacity = u32::try_from(targets.len().min(most)).unwrap_or(0);
+        const MOST: usize = PAGE_SIZE as usize / size_of::<TargetEntry>();
+        let capacity = u32::try_from(targets.len().min(MOST)).unwrap_or(0);
         let count = self.own(Targets {
             buffer: self.array.as_u64(),
             capacity,

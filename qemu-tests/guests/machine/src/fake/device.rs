@@ -15,6 +15,9 @@ const RESERVED: u64 = 0x000f_c000_0000_0000;
 pub(super) const FOREIGN_MESSAGE: u64 = 0xfee0_0018;
 pub(super) const OWN_MESSAGE: u64 = 0xfee0_0038;
 
+/// A page and whether it can be written, or why not and at which level.
+type Walked = Result<(u64, bool), (FaultReason, u32)>;
+
 /// What the unit does for the device: at most one table, and a cache of every translation
 /// ever made.
 #[derive(Default)]
@@ -23,7 +26,7 @@ pub(super) struct Unit {
     pub(super) faults: VecDeque<FaultEvent>,
     pub(super) deaf: bool,
     pub(super) lenient: bool,
-    cache: BTreeMap<u64, Result<(u64, bool), (FaultReason, u32)>>,
+    cache: BTreeMap<u64, Walked>,
 }
 
 impl Unit {
@@ -39,7 +42,7 @@ impl Unit {
     }
 
     /// The whole walk, without any cache: page and whether it can be written.
-    fn walk(&self, memory: &mut Memory, address: u64) -> Result<(u64, bool), (FaultReason, u32)> {
+    fn walk(&self, memory: &mut Memory, address: u64) -> Walked {
         let Some((_, root)) = self.root else {
             return Err((FaultReason::CONTEXT_NOT_PRESENT, 0));
         };
@@ -54,6 +57,9 @@ impl Unit {
             }
             if entry & RESERVED != 0 {
                 return Err((FaultReason::FIRST_STAGE_RESERVED, level));
+            }
+            if entry & 4 == 0 {
+                return Err((FaultReason::USER_DENIED, level));
             }
             writable &= entry & 2 != 0;
             table = entry & ADDRESS;

@@ -56,6 +56,7 @@ impl Hypervisor {
         at: Gpa,
     ) -> Result<u64, Errno> {
         if let Some(own) = Own::from_register(operation.into()) {
+            device.finish(memory);
             return self.own(memory, own, at);
         }
         match Op::from_u32(operation).ok_or(Errno::ENOTTY)? {
@@ -144,7 +145,7 @@ impl Hypervisor {
         if new.device_id != DEVICE_ID {
             return Err(Errno::ENOENT);
         }
-        if new.user_page_directory % 4096 != 0 {
+        if !new.user_page_directory.is_multiple_of(4096) {
             return Err(Errno::EINVAL);
         }
         if new.user_page_directory >= MEMORY_BYTES as u64 {
