@@ -20,6 +20,7 @@ extern crate alloc;
 pub mod archive;
 pub mod command_line;
 pub mod exit;
+pub mod firmware;
 pub mod log;
 pub mod memory;
 pub mod time;
@@ -28,6 +29,8 @@ pub mod time;
 pub mod cpu;
 #[cfg(target_os = "none")]
 mod panic;
+#[cfg(target_os = "none")]
+pub mod pci;
 #[cfg(target_os = "none")]
 pub mod platform;
 #[cfg(target_os = "none")]
