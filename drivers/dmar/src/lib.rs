@@ -51,3 +51,7 @@ pub use scope::{PathHop, Scope, ScopeKind, Scopes};
 pub use structure::{Andd, Atsr, Drhd, Rhsa, Rmrr, Satc, Sidp, Structure, Unknown};
 pub use table::Dmar;
 pub use topology::{BusRange, NoBridges, PciTopology};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
