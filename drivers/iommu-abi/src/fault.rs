@@ -1,0 +1,95 @@
+//! What went wrong with a device's requests.
+
+use crate::Entry;
+use crate::layout::{argument, layout};
+use crate::number::numbers;
+
+layout! {
+    /// Argument of [`Op::FaultRead`](crate::Op::FaultRead): takes events off the queue, the
+    /// oldest first. The call returns how many.
+    pub struct FaultRead: 40 bytes, 40 in version 1 {
+        /// Size of this structure.
+        [0 In] argsz: u32,
+        /// None are defined.
+        [4 In] flags: u32,
+        /// Guest-physical address of an array of [`FaultEvent`].
+        [8 In] buffer: u64,
+        /// Size of an element, as the caller knows it; what a shorter one has no room for
+        /// is left out.
+        [16 In] entry_size: u32,
+        /// Elements in the array; 0 is allowed and takes nothing.
+        [20 In] capacity: u32,
+        /// Which queue: [`NO_ID`](crate::NO_ID) for the guest's own.
+        [24 In] queue_id: u32,
+        /// Events that were written to the array.
+        [28 Out] count: u32,
+        /// Events that were lost since the last call because the queue was full.
+        [32 Out] lost: u32,
+        /// Events that wait still.
+        [36 Out] remaining: u32,
+    }
+}
+argument!(FaultRead, FaultRead, flags: 0);
+
+layout! {
+    /// A request of a device that was refused.
+    pub struct FaultEvent: 64 bytes, 64 in version 1 {
+        /// What was refused: a [`FaultEventKind`].
+        [0 Out] kind: u32,
+        /// Which fields hold something: the constants of this type.
+        [4 Out] flags: u32,
+        /// The device that asked.
+        [8 Out] device_id: u32,
+        /// [`IOAS`](Self::IOAS): the address space that it was bound to.
+        [12 Out] ioas_id: u32,
+        /// [`PASID`](Self::PASID): the PASID in the request, of the guest's numbering.
+        [16 Out] pasid: u32,
+        /// What it wanted: [`READ`](Self::READ), [`WRITE`](Self::WRITE).
+        [20 Out] access: u32,
+        /// Why, by the numbers of VT-d's fault reasons (§7.1.3), as hardware that nests
+        /// the guest's table would have reported it.
+        [24 Out] reason: u32,
+        /// [`ENTRY`](Self::ENTRY): level of the entry that ended the walk, 1 for a 4 KiB
+        /// leaf.
+        [28 Out] level: u32,
+        /// [`ADDRESS`](Self::ADDRESS): the address in the request, page-aligned.
+        [32 Out] address: u64,
+        /// [`ENTRY`](Self::ENTRY): guest-physical address of that entry.
+        [40 Out] entry_address: u64,
+        /// [`ENTRY`](Self::ENTRY): what it held when the fault was looked into.
+        [48 Out] entry: u64,
+        /// Counts this guest's faults from 1 on, the lost ones included.
+        [56 Out] sequence: u64,
+    }
+}
+impl Entry for FaultEvent {}
+
+impl FaultEvent {
+    /// Flag: `pasid` is valid.
+    pub const PASID: u32 = 1 << 0;
+    /// Flag: `address` is valid.
+    pub const ADDRESS: u32 = 1 << 1;
+    /// Flag: `ioas_id` is valid.
+    pub const IOAS: u32 = 1 << 2;
+    /// Flag: `level`, `entry_address` and `entry` are valid.
+    pub const ENTRY: u32 = 1 << 3;
+    /// Flag: the request asked for supervisor rights.
+    pub const PRIVILEGED: u32 = 1 << 4;
+    /// Flag: events were lost between the one before and this one.
+    pub const LOST_BEFORE: u32 = 1 << 5;
+
+    /// Access: read.
+    pub const READ: u32 = 1 << 0;
+    /// Access: write.
+    pub const WRITE: u32 = 1 << 1;
+}
+
+numbers! {
+    /// What was refused.
+    pub enum FaultEventKind {
+        /// A DMA request.
+        Dma = 1,
+        /// An interrupt request.
+        Interrupt = 2,
+    }
+}

@@ -1,0 +1,50 @@
+//! The operations.
+
+use crate::number::numbers;
+
+numbers! {
+    /// What a hypercall shall do. One number for each operation, never a flag.
+    ///
+    /// Numbers 0x100 to 0x1FF belong to this interface; a hypervisor may give the others a
+    /// meaning of its own.
+    pub enum Op {
+        /// Whether something exists in this interface, and how large it is. No effect.
+        Probe = 0x100,
+        /// Limits and the version of the interface. No effect.
+        Info = 0x101,
+        /// Which devices the guest has. No effect.
+        DeviceList = 0x102,
+        /// What a device can do. No effect.
+        DeviceInfo = 0x103,
+        /// Gives an object up.
+        Destroy = 0x104,
+        /// Makes an I/O address space: one that the hypervisor keeps, or a page table of
+        /// the guest's own.
+        IoasAllocate = 0x110,
+        /// Which I/O virtual addresses an address space translates. No effect.
+        IoasRanges = 0x111,
+        /// Maps guest memory into an address space that the hypervisor keeps.
+        IoasMap = 0x112,
+        /// Takes mappings out of an address space that the hypervisor keeps.
+        IoasUnmap = 0x113,
+        /// Makes a device, or one PASID of it, use an address space.
+        Bind = 0x120,
+        /// Blocks a device, or one PASID of it, again.
+        Unbind = 0x121,
+        /// Makes hardware forget what the guest changed in its table.
+        Invalidate = 0x122,
+        /// Takes events off a fault queue.
+        FaultRead = 0x130,
+        /// Takes a PASID of the guest's own numbering.
+        PasidAllocate = 0x140,
+        /// Gives a PASID back.
+        PasidFree = 0x141,
+    }
+}
+
+impl Op {
+    /// What the operation register holds means, or `None`.
+    pub fn from_register(rax: u64) -> Option<Self> {
+        u32::try_from(rax).ok().and_then(Self::from_u32)
+    }
+}

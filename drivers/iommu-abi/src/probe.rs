@@ -1,0 +1,168 @@
+//! What exists in this interface, and how large it is.
+
+use crate::layout::{argument, layout};
+use crate::number::numbers;
+use crate::*;
+
+layout! {
+    /// Argument of [`Op::Probe`]: whether something exists. Has no effect, and succeeds for
+    /// anything that can be asked for: `supported` holds the answer.
+    pub struct Probe: 48 bytes, 48 in version 1 {
+        /// Size of this structure.
+        [0 In] argsz: u32,
+        /// None are defined.
+        [4 In] flags: u32,
+        /// What kind of thing is asked about, a [`Subject`].
+        [8 In] subject: u32,
+        /// For operations and structures: the version whose size is wanted; 0 for the
+        /// newest. Else 0.
+        [12 In] version: u32,
+        /// Which one: the number of an [`Op`], a [`Structure`], a [`Format`], a
+        /// [`Granularity`], an [`InvalidateModel`] or a [`Use`].
+        [16 In] number: u64,
+        /// For formats and uses: with which device. For the others 0.
+        [24 In] device_id: u32,
+        /// 1 if it exists and can be used, else 0.
+        [28 Out] supported: u32,
+        /// For operations and structures: size in bytes in that version, 0 if there is
+        /// none.
+        [32 Out] size: u32,
+        /// For operations: all flags that have a meaning.
+        [36 Out] known_flags: u32,
+        /// For uses: the [`Capabilities`] that the device lacks for it.
+        [40 Out] missing: u64,
+    }
+}
+argument!(Probe, Probe, flags: 0);
+
+numbers! {
+    /// What can be asked about.
+    pub enum Subject {
+        /// An [`Op`], and the size of its argument.
+        Operation = 1,
+        /// A [`Structure`], and its size.
+        Structure = 2,
+        /// A [`Format`](crate::Format) of page tables.
+        Format = 3,
+        /// A [`Granularity`](crate::Granularity) of invalidation.
+        Granularity = 4,
+        /// An [`InvalidateModel`](crate::InvalidateModel).
+        Model = 5,
+        /// A [`Use`] that several capabilities together make possible.
+        Use = 6,
+    }
+}
+
+numbers! {
+    /// Structures that are not arguments: the elements of arrays.
+    pub enum Structure {
+        /// [`DeviceEntry`].
+        DeviceEntry = 1,
+        /// [`IovaRange`].
+        IovaRange = 2,
+        /// [`InvalidateRange`].
+        InvalidateRange = 3,
+        /// [`FaultEvent`].
+        FaultEvent = 4,
+    }
+}
+
+numbers! {
+    /// What a guest wants to do with a device, as a whole.
+    pub enum Use {
+        /// Map guest memory by calls.
+        ManagedDma = 1,
+        /// Bind a page table of the guest's own to the device.
+        UserTable = 2,
+        /// Bind a page table of the guest's own to a PASID of the device.
+        UserTableByPasid = 3,
+        /// Share a process' address space with the device: tables by PASID, and page
+        /// requests that the guest answers.
+        SharedVirtualAddressing = 4,
+    }
+}
+
+impl Use {
+    /// The capabilities that the use needs, all of them.
+    pub fn needs(self) -> Capabilities {
+        match self {
+            Self::ManagedDma => Capabilities::MANAGED,
+            Self::UserTable => Capabilities::USER_TABLE,
+            Self::UserTableByPasid => Capabilities::USER_TABLE.union(Capabilities::PASID),
+            Self::SharedVirtualAddressing => Capabilities::USER_TABLE
+                .union(Capabilities::PASID)
+                .union(Capabilities::PAGE_REQUESTS),
+        }
+    }
+}
+
+layout! {
+    /// Argument of [`Op::Info`]: the interface as a whole.
+    pub struct Info: 48 bytes, 48 in version 1 {
+        /// Size of this structure.
+        [0 In] argsz: u32,
+        /// None are defined.
+        [4 In] flags: u32,
+        /// The hypervisor's [`VERSION`].
+        [8 Out] version: u32,
+        /// Entries of an invalidation array that one call looks at, at most; of a longer
+        /// one the call does so many and says so.
+        [12 Out] invalidate_entries: u32,
+        /// Events that the fault queue holds.
+        [16 Out] fault_events: u32,
+        /// Objects that the guest may have at a time, devices included.
+        [20 Out] objects: u32,
+        /// Pages of shadow tables that the guest may use; 0 if none are needed.
+        [24 Out] shadow_pages: u32,
+        /// PASIDs that the guest may have at a time.
+        [28 Out] pasids: u32,
+        /// The largest PASID of the guest's numbering.
+        [32 Out] pasid_max: u32,
+        /// Shadow pages that are in use now.
+        [36 Out] shadow_pages_used: u32,
+        /// Shadow entries that one call rebuilds, at most: a call that would need more
+        /// stops between two ranges and says how many it did.
+        [40 Out] shadow_entries: u64,
+    }
+}
+argument!(Info, Info, flags: 0);
+
+/// Size of an operation's argument in a version (0: the newest), or `None` if there was no
+/// such version, or no such operation in it.
+pub const fn size_of_argument(op: Op, version: u32) -> Option<usize> {
+    // One arm for each version, for ever: old callers are served by these sizes.
+    match version {
+        0 | 1 => Some(match op {
+            Op::Probe => Probe::MIN_SIZE,
+            Op::Info => Info::MIN_SIZE,
+            Op::DeviceList => DeviceList::MIN_SIZE,
+            Op::DeviceInfo => DeviceInfo::MIN_SIZE,
+            Op::Destroy => Destroy::MIN_SIZE,
+            Op::IoasAllocate => IoasAllocate::MIN_SIZE,
+            Op::IoasRanges => IoasRanges::MIN_SIZE,
+            Op::IoasMap => IoasMap::MIN_SIZE,
+            Op::IoasUnmap => IoasUnmap::MIN_SIZE,
+            Op::Bind => Bind::MIN_SIZE,
+            Op::Unbind => Unbind::MIN_SIZE,
+            Op::Invalidate => Invalidate::MIN_SIZE,
+            Op::FaultRead => FaultRead::MIN_SIZE,
+            Op::PasidAllocate => PasidAllocate::MIN_SIZE,
+            Op::PasidFree => PasidFree::MIN_SIZE,
+        }),
+        _ => None,
+    }
+}
+
+/// Size of an array element in a version (0: the newest), or `None` if there was no such
+/// version.
+pub const fn size_of_structure(structure: Structure, version: u32) -> Option<usize> {
+    match version {
+        0 | 1 => Some(match structure {
+            Structure::DeviceEntry => DeviceEntry::MIN_SIZE,
+            Structure::IovaRange => IovaRange::MIN_SIZE,
+            Structure::InvalidateRange => InvalidateRange::MIN_SIZE,
+            Structure::FaultEvent => FaultEvent::MIN_SIZE,
+        }),
+        _ => None,
+    }
+}

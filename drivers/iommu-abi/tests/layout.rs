@@ -1,0 +1,130 @@
+//! What must hold for every structure of the interface.
+
+use iommu_abi::*;
+
+/// Name, fields and sizes of a structure, as a value.
+struct Described {
+    name: &'static str,
+    fields: &'static [Field],
+    size: usize,
+    min_size: usize,
+}
+
+fn describe<T: Layout>() -> Described {
+    Described {
+        name: T::NAME,
+        fields: T::FIELDS,
+        size: T::SIZE,
+        min_size: T::MIN_SIZE,
+    }
+}
+
+fn argument<T: Argument>() -> (Op, Described) {
+    (T::OP, describe::<T>())
+}
+
+fn arguments() -> Vec<(Op, Described)> {
+    vec![
+        argument::<Probe>(),
+        argument::<Info>(),
+        argument::<DeviceList>(),
+        argument::<DeviceInfo>(),
+        argument::<Destroy>(),
+        argument::<IoasAllocate>(),
+        argument::<IoasRanges>(),
+        argument::<IoasMap>(),
+        argument::<IoasUnmap>(),
+        argument::<Bind>(),
+        argument::<Unbind>(),
+        argument::<Invalidate>(),
+        argument::<FaultRead>(),
+        argument::<PasidAllocate>(),
+        argument::<PasidFree>(),
+    ]
+}
+
+fn entries() -> Vec<(Structure, Described)> {
+    vec![
+        (Structure::DeviceEntry, describe::<DeviceEntry>()),
+        (Structure::IovaRange, describe::<IovaRange>()),
+        (Structure::InvalidateRange, describe::<InvalidateRange>()),
+        (Structure::FaultEvent, describe::<FaultEvent>()),
+    ]
+}
+
+#[test]
+fn every_operation_has_exactly_one_argument() {
+    let declared: Vec<Op> = arguments().iter().map(|(op, _)| *op).collect();
+    assert_eq!(declared, Op::ALL);
+    let declared: Vec<Structure> = entries().iter().map(|(structure, _)| *structure).collect();
+    assert_eq!(declared, Structure::ALL);
+}
+
+#[test]
+fn every_argument_begins_with_argsz_and_flags() {
+    for (op, described) in arguments() {
+        let [argsz, flags, ..] = described.fields else {
+            panic!("{op:?} is too short");
+        };
+        assert_eq!((argsz.name, argsz.offset, argsz.size), ("argsz", 0, 4));
+        assert_eq!((flags.name, flags.offset, flags.size), ("flags", 4, 4));
+    }
+}
+
+#[test]
+fn fields_follow_each_other_naturally_aligned_and_without_gaps() {
+    let all = arguments().into_iter().map(|(_, described)| described);
+    for described in all.chain(entries().into_iter().map(|(_, described)| described)) {
+        let mut next = 0;
+        for field in described.fields {
+            assert_eq!(field.offset, next, "{}.{}", described.name, field.name);
+            assert_eq!(field.offset % field.size, 0, "{}", field.name);
+            next += field.size;
+        }
+        assert_eq!(next, described.size, "{}", described.name);
+        assert_eq!(described.size % 8, 0, "{}", described.name);
+    }
+}
+
+#[test]
+fn sizes_of_version_1_are_what_they_were() {
+    // Callers of version 1 exist for ever: these numbers never change.
+    let of_arguments = [48, 48, 32, 48, 16, 80, 32, 40, 32, 24, 16, 40, 40, 24, 16];
+    for (&op, size) in Op::ALL.iter().zip(of_arguments) {
+        assert_eq!(size_of_argument(op, 1), Some(size), "{op:?}");
+    }
+    for (&structure, size) in Structure::ALL.iter().zip([16, 16, 24, 64]) {
+        assert_eq!(size_of_structure(structure, 1), Some(size));
+    }
+}
+
+#[test]
+fn the_newest_version_has_the_sizes_of_the_types() {
+    for (op, described) in arguments() {
+        assert_eq!(size_of_argument(op, VERSION), Some(described.size));
+        assert_eq!(size_of_argument(op, 0), Some(described.size));
+        assert_eq!(size_of_argument(op, 1), Some(described.min_size));
+        assert_eq!(size_of_argument(op, VERSION + 1), None);
+    }
+    for (structure, described) in entries() {
+        assert_eq!(size_of_structure(structure, VERSION), Some(described.size));
+        assert_eq!(size_of_structure(structure, VERSION + 1), None);
+    }
+}
+
+#[test]
+fn numbers_lead_back_to_their_names() {
+    for &op in Op::ALL {
+        assert_eq!(Op::from_register(op.as_u32().into()), Some(op));
+        assert!((0x100..0x200).contains(&op.as_u32()));
+        // Bits beyond the number are not cut off.
+        assert_eq!(Op::from_register(u64::from(op.as_u32()) | 1 << 32), None);
+    }
+    assert_eq!(Op::from_u32(0x1ff), None);
+}
+
+#[test]
+fn a_new_argument_says_its_size() {
+    assert_eq!(Bind::new().argsz, 24);
+    assert_eq!(IoasAllocate::new().argsz(), 80);
+}
