@@ -23,6 +23,7 @@ pub mod exit;
 pub mod log;
 pub mod memory;
 pub mod time;
+pub mod vm;
 
 #[cfg(target_os = "none")]
 pub mod cpu;
