@@ -48,13 +48,15 @@ static PAGE_DIRECTORIES: EarlyTable<2048> = EarlyTable::new();
 #[repr(C, align(8))]
 struct Multiboot2 {
     magic: u32,
-    architecture: HeaderTagISA,
+    architecture: u32,
     length: u32,
     checksum: u32,
     // Modules must begin on a page, so that their pages hold nothing else.
     module_alignment: ModuleAlignHeaderTag,
     end: EndHeaderTag,
 }
+
+const _: () = assert!(size_of::<Multiboot2>() == 32);
 
 #[used]
 #[unsafe(link_section = ".boot.multiboot2")]
@@ -63,7 +65,7 @@ static MULTIBOOT2: Multiboot2 = {
     let length = size_of::<Multiboot2>() as u32;
     Multiboot2 {
         magic: multiboot2_header::MAGIC,
-        architecture,
+        architecture: architecture.val(),
         length,
         checksum: Multiboot2BasicHeader::calc_checksum(
             multiboot2_header::MAGIC,

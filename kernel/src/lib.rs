@@ -20,15 +20,19 @@ extern crate alloc;
 pub mod archive;
 pub mod command_line;
 pub mod exit;
+pub mod firmware;
 pub mod log;
 pub mod memory;
 pub mod time;
+pub mod vcpu;
 pub mod vm;
 
 #[cfg(target_os = "none")]
 pub mod cpu;
 #[cfg(target_os = "none")]
 mod panic;
+#[cfg(target_os = "none")]
+pub mod pci;
 #[cfg(target_os = "none")]
 pub mod platform;
 #[cfg(target_os = "none")]

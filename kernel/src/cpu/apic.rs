@@ -1,6 +1,6 @@
 //! The local APIC, in xAPIC and in x2APIC mode (SDM 3A, 12).
 
-use super::vectors::SPURIOUS;
+use super::vectors::{SPURIOUS, Vector};
 use crate::memory::{MapError, RegisterWindow};
 use iommu_core::{Hpa, Mmio};
 use spin::Once;
@@ -29,10 +29,14 @@ enum Register {
     LvtLint0 = 0x350,
     LvtLint1 = 0x360,
     LvtError = 0x370,
+    TimerInitialCount = 0x380,
+    TimerDivide = 0x3e0,
 }
 
 const LVT_MASKED: u32 = 1 << 16;
 const SOFTWARE_ENABLE: u32 = 1 << 8;
+/// The timer counts every 16th tick.
+const DIVIDE_BY_16: u32 = 0b0011;
 
 /// How this CPU's local APIC is reached.
 enum LocalApic {
@@ -114,6 +118,23 @@ pub fn id() -> u32 {
 /// Whether the local APIC is in x2APIC mode.
 pub fn is_x2apic() -> bool {
     matches!(LOCAL.get(), Some(LocalApic::X2apic))
+}
+
+/// Makes this CPU's timer interrupt once, after `count` times 16 ticks of a clock whose rate
+/// nobody knows. An interrupt asked for before no longer comes.
+pub fn interrupt_once(vector: Vector, count: u32) {
+    if let Some(local) = LOCAL.get() {
+        local.write(Register::TimerDivide, DIVIDE_BY_16);
+        local.write(Register::LvtTimer, vector.number().into());
+        local.write(Register::TimerInitialCount, count);
+    }
+}
+
+/// Stops this CPU's timer.
+pub fn stop_timer() {
+    if let Some(local) = LOCAL.get() {
+        local.write(Register::TimerInitialCount, 0);
+    }
 }
 
 pub(super) fn end_of_interrupt() {

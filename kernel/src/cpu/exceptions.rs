@@ -2,10 +2,12 @@
 //! find the cause.
 
 use super::TrapFrame;
+use crate::cpu;
 use crate::exit::{self, ExitStatus};
 use crate::panic::backtrace;
 use x86_64::registers::control::Cr2;
 
+const DOUBLE_FAULT: u8 = 8;
 const PAGE_FAULT: u8 = 14;
 
 /// Names by vector (SDM 3A, 6.15; APM 2, 8.2).
@@ -51,12 +53,18 @@ pub(super) fn handle(vector: u8, frame: &TrapFrame) -> ! {
         .unwrap_or("exception");
     let trace = backtrace::from(frame.rbp);
     let (rip, rsp, error) = (frame.rip, frame.rsp, frame.error);
-    if vector == PAGE_FAULT {
-        let address = Cr2::read_raw();
+    let address = Cr2::read_raw();
+    let cause = match vector {
+        // The CPU cannot push a page fault's frame onto a stack that ended.
+        DOUBLE_FAULT if cpu::is_stack_guard(address) => " (stack overflow)",
+        _ => "",
+    };
+    // CR2 says something about these two only.
+    if vector == PAGE_FAULT || vector == DOUBLE_FAULT {
         exit::exit(
             ExitStatus::Exception,
             format_args!(
-                "{name} at {rip:#x}, address {address:#x}, error {error:#x}, rsp {rsp:#x}; backtrace {trace}"
+                "{name}{cause} at {rip:#x}, address {address:#x}, error {error:#x}, rsp {rsp:#x}; backtrace {trace}"
             ),
         );
     }

@@ -11,7 +11,7 @@ pub mod vectors;
 
 pub use features::{Features, features};
 pub use per_cpu::{MAX_CPUS, index};
-pub(crate) use per_cpu::{ranks, stack_guards, stack_of};
+pub(crate) use per_cpu::{is_stack_guard, ranks, stack_of};
 pub use trap::TrapFrame;
 
 /// Brings up the boot CPU's own state: per-CPU area, segments, exceptions. The first thing

@@ -9,6 +9,7 @@
 use super::segments;
 use boot::Stack;
 use core::sync::atomic::{AtomicU8, Ordering};
+use iommu_core::PAGE_SIZE;
 use x86_64::VirtAddr;
 use x86_64::registers::model_specific::GsBase;
 
@@ -71,10 +72,12 @@ pub(super) fn exception_stacks() -> &'static [Stack<EXCEPTION_STACK_BYTES>; EXCE
     &EXCEPTION[index() as usize]
 }
 
-/// Pages below stacks, which shall not be mapped.
-pub(crate) fn stack_guards() -> impl Iterator<Item = u64> {
+/// Whether `address` lies in a page below a stack. These pages shall not be mapped.
+pub(crate) fn is_stack_guard(address: u64) -> bool {
     let exception = EXCEPTION.iter().flatten().map(Stack::guard);
-    core::iter::once(boot::STACK.guard()).chain(exception)
+    core::iter::once(boot::STACK.guard())
+        .chain(exception)
+        .any(|guard| (guard..guard + PAGE_SIZE).contains(&address))
 }
 
 /// The bounds of the stack that holds `address`, if it is one of ours.

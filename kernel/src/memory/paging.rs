@@ -199,7 +199,7 @@ impl Space {
         for (start, end, flags) in segments {
             let mut page = start;
             while page < end {
-                if !cpu::stack_guards().any(|guard| guard == page) {
+                if !cpu::is_stack_guard(page) {
                     let hpa = Hpa::new(page - layout::KERNEL_OFFSET);
                     self.map_page::<Size4KiB>(page, hpa, flags)?;
                 }

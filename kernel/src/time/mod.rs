@@ -8,4 +8,6 @@ mod clock;
 mod reference;
 
 #[cfg(target_os = "none")]
+pub(crate) use clock::start_by_pm_timer;
+#[cfg(target_os = "none")]
 pub use clock::{ClockSource, NoClock, now, source, start};

@@ -1,0 +1,92 @@
+//! The driver of all units of a machine.
+
+mod enable;
+mod interrupts;
+mod scopes;
+
+pub use enable::{EnableError, EnableFailure};
+pub use scopes::Scopes;
+
+use crate::bring_up::Ready;
+use crate::statistics::Statistics;
+use crate::unit::Unit;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::marker::PhantomData;
+use iommu_core::{DeviceId, Mmio, Order, OutOfFrames};
+
+/// State of a [`Driver`] whose tables are being filled and are not in force.
+#[derive(Debug)]
+pub enum Preparing {}
+
+/// State of a [`Driver`] whose tables are in force on every unit.
+#[derive(Debug)]
+pub enum Translating {}
+
+/// All units of a machine, and the domains that devices behind them are attached to.
+///
+/// Every function may be called on any CPU; see [`iommu_core::sync::Rank`] for the locks
+/// that are taken, and in which order.
+pub struct Driver<P, M, S = Translating> {
+    platform: P,
+    scopes: Box<dyn Scopes>,
+    units: Vec<Unit<M>>,
+    state: PhantomData<fn() -> S>,
+}
+
+impl<P, M: Mmio> Driver<P, M, Preparing> {
+    /// Takes over units that are ready. No device can reach memory through their tables
+    /// until it is attached.
+    pub fn new(
+        platform: P,
+        units: impl IntoIterator<Item = Ready<M>>,
+        scopes: Box<dyn Scopes>,
+    ) -> Result<Self, OutOfFrames> {
+        let mut all = Vec::new();
+        for ready in units {
+            all.try_reserve(1)
+                .map_err(|_| OutOfFrames { order: Order::PAGE })?;
+            all.push(ready.unit);
+        }
+        Ok(Self {
+            platform,
+            scopes,
+            units: all,
+            state: PhantomData,
+        })
+    }
+}
+
+impl<P, M: Mmio, S> Driver<P, M, S> {
+    /// The platform that it runs on.
+    pub fn platform(&self) -> &P {
+        &self.platform
+    }
+
+    /// Numbers of the units, as their descriptions gave them.
+    pub fn units(&self) -> impl Iterator<Item = u16> + '_ {
+        self.units.iter().map(Unit::index)
+    }
+
+    /// Counters of a unit, or `None` if there is no such unit.
+    pub fn statistics(&self, unit: u16) -> Option<Statistics> {
+        self.unit(unit).map(|unit| unit.counters.snapshot())
+    }
+
+    pub(crate) fn unit(&self, index: u16) -> Option<&Unit<M>> {
+        self.units.iter().find(|unit| unit.index() == index)
+    }
+
+    /// The unit that remaps a device.
+    pub(crate) fn unit_of(&self, device: DeviceId) -> Option<&Unit<M>> {
+        self.unit(self.scopes.unit_of(device)?)
+    }
+}
+
+impl<P, M: core::fmt::Debug, S> core::fmt::Debug for Driver<P, M, S> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Driver")
+            .field("units", &self.units)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,5 @@
+//! PCI over memory-mapped configuration space (ECAM).
+
+mod ecam;
+
+pub use ecam::{Ecam, EcamError};

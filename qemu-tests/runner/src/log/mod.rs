@@ -1,0 +1,11 @@
+//! Logs: `defmt` frames of several programs, each decoded by its own ELF file.
+
+#[cfg(test)]
+pub(crate) mod fixture;
+mod line;
+mod program;
+mod stream;
+
+pub(crate) use line::{LogLine, Style};
+pub(crate) use program::Programs;
+pub(crate) use stream::Streams;
