@@ -22,7 +22,7 @@
 //! memory when translation starts. Everything else starts blocked.
 
 #![no_std]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![cfg_attr(
     not(test),
     deny(
@@ -40,9 +40,14 @@ extern crate std;
 
 mod abilities;
 mod bring_up;
+mod domain;
 mod driver;
 mod event;
-mod fault;
+mod explain;
+pub mod fault;
+#[cfg(feature = "test-hooks")]
+pub mod hooks;
+mod invalidation;
 mod irq_remap;
 mod mode;
 pub mod queue;
@@ -58,8 +63,11 @@ pub use bring_up::{
     BringUpError, Discovered, DiscoveryError, FirmwareState, InterruptConfig, Quiesced, Ready,
     UnitConfig, UnitDescription,
 };
-pub use driver::{Driver, EnableError, EnableFailure, Preparing, Scopes, Translating};
+pub use driver::{
+    Driver, DriverConfig, EnableError, EnableFailure, Preparing, Quarantined, Scopes, Translating,
+};
 pub use event::Event;
+pub use invalidation::{CostRule, Debt};
 pub use irq_remap::ioapic_entry;
 pub use mode::{Mode, ModeChoice, ModeError, ModeRequest};
 pub use statistics::Statistics;

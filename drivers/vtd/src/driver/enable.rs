@@ -5,6 +5,7 @@ use crate::Event;
 use crate::bring_up::BringUpError;
 use crate::registers::{Gsts, Pmen};
 use crate::unit::{Command, SwitchError, Unit};
+use alloc::boxed::Box;
 use core::fmt;
 use core::marker::PhantomData;
 use core::sync::atomic::Ordering;
@@ -42,21 +43,26 @@ impl<P: Platform + Observer<Event>, M: Mmio> Driver<P, M, Preparing> {
     /// exchanged live, unless [`Ready::needs_translation_window`] says otherwise.
     ///
     /// [`Ready::needs_translation_window`]: crate::Ready::needs_translation_window
-    pub fn enable(self) -> Result<Driver<P, M, Translating>, EnableFailure<P, M>> {
+    pub fn enable(self) -> Result<Driver<P, M, Translating>, Box<EnableFailure<P, M>>> {
         for unit in &self.units {
             if let Err(error) = unit.enable(&self.platform) {
                 let unit = unit.index();
-                return Err(EnableFailure {
+                return Err(Box::new(EnableFailure {
                     driver: self,
                     unit,
                     error,
-                });
+                }));
             }
         }
         Ok(Driver {
             platform: self.platform,
             scopes: self.scopes,
             units: self.units,
+            costs: self.costs,
+            tells_of_mappings: self.tells_of_mappings,
+            domains: self.domains,
+            paging: self.paging,
+            parked: self.parked,
             state: PhantomData,
         })
     }

@@ -1,19 +1,29 @@
 //! The driver of all units of a machine.
 
+mod backend;
+mod capabilities;
+mod commit;
 mod enable;
 mod interrupts;
+mod quarantine;
+mod replace;
 mod scopes;
 
 pub use enable::{EnableError, EnableFailure};
+pub use quarantine::Quarantined;
 pub use scopes::Scopes;
 
 use crate::bring_up::Ready;
+use crate::domain::{DomainIds, Domains, PagingTables};
+use crate::invalidation::CostRule;
 use crate::statistics::Statistics;
 use crate::unit::Unit;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::marker::PhantomData;
+use iommu_core::sync::{Mutex, Rank};
 use iommu_core::{DeviceId, Mmio, Order, OutOfFrames};
+use quarantine::Parked;
 
 /// State of a [`Driver`] whose tables are being filled and are not in force.
 #[derive(Debug)]
@@ -31,7 +41,35 @@ pub struct Driver<P, M, S = Translating> {
     platform: P,
     scopes: Box<dyn Scopes>,
     units: Vec<Unit<M>>,
+    costs: CostRule,
+    /// Some unit wants to be told when translations become present.
+    tells_of_mappings: bool,
+    domains: Mutex<Domains>,
+    paging: PagingTables,
+    parked: Mutex<Parked>,
     state: PhantomData<fn() -> S>,
+}
+
+/// How much a driver can keep track of, all of it allocated when it is made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct DriverConfig {
+    /// Domains that can exist at once, those that hardware has not forgotten included.
+    pub domains: u16,
+    /// Slots that can lead somewhere at once, likewise.
+    pub attachments: u16,
+    /// When many invalidations become one.
+    pub costs: CostRule,
+}
+
+impl Default for DriverConfig {
+    fn default() -> Self {
+        Self {
+            domains: 1_024,
+            attachments: 4_096,
+            costs: CostRule::default(),
+        }
+    }
 }
 
 impl<P, M: Mmio> Driver<P, M, Preparing> {
@@ -41,17 +79,30 @@ impl<P, M: Mmio> Driver<P, M, Preparing> {
         platform: P,
         units: impl IntoIterator<Item = Ready<M>>,
         scopes: Box<dyn Scopes>,
+        config: &DriverConfig,
     ) -> Result<Self, OutOfFrames> {
-        let mut all = Vec::new();
+        let mut all: Vec<Unit<M>> = Vec::new();
+        let mut ids = Vec::new();
+        let no_memory = |_| OutOfFrames { order: Order::PAGE };
         for ready in units {
-            all.try_reserve(1)
-                .map_err(|_| OutOfFrames { order: Order::PAGE })?;
+            all.try_reserve(1).map_err(no_memory)?;
+            ids.try_reserve(1).map_err(no_memory)?;
+            ids.push(DomainIds::new(ready.unit.abilities.cap.domain_ids())?);
             all.push(ready.unit);
         }
+        let tells_of_mappings = all.iter().any(|unit| {
+            unit.abilities.caches_absence() || unit.abilities.needs_write_buffer_flush()
+        });
+        let domains = Domains::new(config.domains, config.attachments, ids)?;
         Ok(Self {
             platform,
             scopes,
             units: all,
+            costs: config.costs,
+            tells_of_mappings,
+            domains: Mutex::new(Rank::Domains, domains),
+            paging: PagingTables::new(config.domains)?,
+            parked: Mutex::new(Rank::Quarantine, Parked::default()),
             state: PhantomData,
         })
     }

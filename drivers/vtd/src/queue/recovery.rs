@@ -53,7 +53,7 @@ const fn concerns_the_queue(code: u8) -> bool {
 impl Queue {
     /// Looks at the fault status, and repairs what it tells. Any CPU that waits may find
     /// the error, whoever's descriptor caused it.
-    pub(super) fn recover<M: Mmio, P: Platform + Observer<Event>>(
+    pub(crate) fn recover<M: Mmio, P: Platform + Observer<Event>>(
         &self,
         platform: &P,
         registers: &Registers<M>,

@@ -185,6 +185,19 @@ impl Queue {
         }
     }
 
+    /// A wait that only keeps what follows from starting before it completed.
+    pub(crate) fn fence_descriptor(&self) -> Descriptor {
+        match self.idle_descriptor() {
+            Descriptor::Wait { status, data, .. } => Descriptor::Wait {
+                status,
+                data,
+                fence: true,
+                drain_page_requests: false,
+            },
+            other => other,
+        }
+    }
+
     /// The number of the last round whose wait completed.
     pub(super) fn completed(&self) -> u32 {
         // Hardware writes 32 bits: the lower half of the cell.

@@ -93,9 +93,16 @@ impl Cap {
 
     /// How many domain ids there are, 0 among them.
     pub const fn domain_ids(self) -> u32 {
-        // `nd` has three bits, so this is at most 1 << 18; the reserved value 7 is cut.
-        let bits = 4 + 2 * self.nd() as u32;
-        1 << if bits > 16 { 16 } else { bits }
+        match self.nd() {
+            0 => 1 << 4,
+            1 => 1 << 6,
+            2 => 1 << 8,
+            3 => 1 << 10,
+            4 => 1 << 12,
+            5 => 1 << 14,
+            // 7 is reserved; ids have 16 bits everywhere.
+            _ => 1 << 16,
+        }
     }
 
     /// Bits of guest address that the unit translates at most.

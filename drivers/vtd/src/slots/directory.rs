@@ -1,6 +1,7 @@
 //! The PASID directory of one device and its PASID tables (§9.5, §9.6).
 
-use super::{Change, no_memory};
+use super::{Change, cell_address, no_memory, words_at};
+use crate::explain::Visited;
 use crate::tables::frame_number;
 use crate::tables::pasid::{PasidDirectoryEntry, PasidEntry};
 use alloc::vec::Vec;
@@ -237,12 +238,22 @@ impl Directory {
         }
     }
 
-    /// The entry of `pasid`, where its words lie, and the directory entry above it.
-    pub(crate) fn entry(&self, pasid: Pasid) -> Option<(Hpa, PasidEntry)> {
-        let (_, table) = self.tables.get(self.find(pasid).ok()?)?;
+    /// The directory entry above `pasid`, and the table entry if there is a table.
+    pub(crate) fn entries(&self, pasid: Pasid) -> (Option<Visited>, Option<Visited>) {
+        let index = directory_index(pasid);
+        let directory = self.frame.load(usize::from(index)).map(|_| Visited {
+            at: cell_address(&self.frame, usize::from(index)),
+            index,
+            words: words_at(&self.frame, usize::from(index), 1),
+        });
         let cell = entry_cell(pasid);
-        let at = table.hpa().as_u64() | ((cell as u64) << 3);
-        Some((Hpa::new(at), load_entry(table, cell)))
+        let table = self.find(pasid).ok().and_then(|at| self.tables.get(at));
+        let entry = table.map(|(_, table)| Visited {
+            at: cell_address(table, cell),
+            index: (pasid.as_u32() & 0x3f) as u16,
+            words: words_at(table, cell, PasidEntry::CELLS),
+        });
+        (directory, entry)
     }
 
     fn find(&self, pasid: Pasid) -> Result<usize, usize> {

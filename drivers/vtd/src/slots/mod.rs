@@ -18,6 +18,7 @@ mod entry;
 pub(crate) use entry::Target;
 
 use crate::abilities::Abilities;
+use crate::explain::Visited;
 use crate::tables::context::{ContextLow, ScalableContext0, ScalableContext1};
 use crate::tables::frame_number;
 use crate::tables::root::RootEntry;
@@ -183,10 +184,15 @@ impl Tables {
                 None => Ok(Change::default()),
             },
         }?;
-        if result.context_changed && at.is_ok() {
+        let mut change = result;
+        // A source that was cut off comes back with the first entry that it is given.
+        let context = self.context(source);
+        let cut_off = !is_present(context.and_then(|t| t.load(self.context_cell(source))));
+        if (change.context_changed && at.is_ok()) || (cut_off && entry.word0.p()) {
             self.publish_context(platform, source, position);
+            change.context_changed = true;
         }
-        Ok(result)
+        Ok(change)
     }
 
     /// A device's first entry: filled out of hardware's sight, then linked.
@@ -239,6 +245,24 @@ impl Tables {
                 self.coherence(),
             );
         }
+    }
+
+    /// Writes RID_PASID of a source's context entry. Says whether there is one.
+    #[cfg(feature = "test-hooks")]
+    pub(crate) fn set_rid_pasid<P: Platform>(
+        &mut self,
+        platform: &P,
+        source: SourceId,
+        pasid: Pasid,
+    ) -> bool {
+        let Ok(position) = self.find(source) else {
+            return false;
+        };
+        if let Some((_, directory)) = self.directories.get_mut(position) {
+            directory.set_rid_pasid(pasid);
+        }
+        self.publish_context(platform, source, position);
+        true
     }
 
     /// After hardware has forgotten an entry that was taken away: zeroes the rest of it.
@@ -313,6 +337,46 @@ impl Tables {
         }
     }
 
+    /// The words of the root entry, or of its half, that leads to a source's context.
+    pub(crate) fn root_entry(&self, source: SourceId) -> Visited {
+        let cell = self.root_cell(source);
+        let mut words = [0; 8];
+        words[0] = self.root.load(cell).unwrap_or(0);
+        if !self.scalable {
+            words[1] = self.root.load(cell | 1).unwrap_or(0);
+        }
+        Visited {
+            at: cell_address(&self.root, cell),
+            index: u16::from(source.bus()),
+            words,
+        }
+    }
+
+    /// The words of a source's context entry, if there is a table for it.
+    pub(crate) fn context_entry(&self, source: SourceId) -> Option<Visited> {
+        let table = self.context(source)?;
+        let cell = self.context_cell(source);
+        let count = if self.scalable { 4 } else { 2 };
+        Some(Visited {
+            at: cell_address(table, cell),
+            index: u16::from(source.devfn()) & if self.scalable { 0x7f } else { 0xff },
+            words: words_at(table, cell, count),
+        })
+    }
+
+    /// The words of a PASID's directory entry and of its table entry, as far as there are
+    /// tables for them.
+    pub(crate) fn pasid_entries(
+        &self,
+        source: SourceId,
+        pasid: Pasid,
+    ) -> (Option<Visited>, Option<Visited>) {
+        match self.directory(source) {
+            None => (None, None),
+            Some(directory) => directory.entries(pasid),
+        }
+    }
+
     fn context(&self, source: SourceId) -> Option<&Frame> {
         self.contexts
             .get(self.context_table(source))
@@ -330,6 +394,20 @@ impl Tables {
             .get(position)
             .map(|(_, directory)| directory)
     }
+}
+
+/// Where a cell of a table lies.
+fn cell_address(table: &Frame, cell: usize) -> Hpa {
+    Hpa::new(table.hpa().as_u64() | ((cell as u64) << 3))
+}
+
+/// Up to eight cells of a table.
+fn words_at(table: &Frame, cell: usize, count: usize) -> [u64; 8] {
+    let mut words = [0; 8];
+    for (offset, word) in words.iter_mut().enumerate().take(count) {
+        *word = table.load(cell.saturating_add(offset)).unwrap_or(0);
+    }
+    words
 }
 
 /// P is bit 0 of every entry.

@@ -46,6 +46,9 @@ pub(crate) struct Unit<M> {
     pub(crate) faults: Mutex<()>,
     /// Our tables are in force.
     pub(crate) translating: AtomicBool,
+    /// Bits of PASID that a test wants, whatever ECAP says.
+    #[cfg(feature = "test-hooks")]
+    pub(crate) extra_pasid_bits: core::sync::atomic::AtomicU8,
 }
 
 impl<M: Mmio> Unit<M> {
@@ -177,6 +180,8 @@ impl<M: Mmio> Unit<M> {
             commands: Mutex::new(Rank::Registers, ()),
             faults: Mutex::new(Rank::Faults, ()),
             translating: AtomicBool::new(false),
+            #[cfg(feature = "test-hooks")]
+            extra_pasid_bits: core::sync::atomic::AtomicU8::new(0),
         }
     }
 }
