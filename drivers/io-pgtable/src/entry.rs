@@ -62,6 +62,17 @@ pub fn decode(format: TableFormat, level: u8, entry: u64, limits: &Limits) -> En
     }
 }
 
+/// Whether hardware looks at the entry at all: P in the first stage, R or W in the second.
+pub fn is_present(format: TableFormat, entry: u64) -> bool {
+    match format.stage() {
+        Stage::First => FirstStageEntry::from_bits(entry).present(),
+        Stage::Second => {
+            let entry = SecondStageEntry::from_bits(entry);
+            entry.read() || entry.write()
+        }
+    }
+}
+
 /// An entry that leads to `table`, with all rights, so that leaves alone decide. In the
 /// first stage A is set already, because a unit whose walks do not snoop cannot set it.
 ///

@@ -3,7 +3,7 @@
 //!
 //! Two levels of use. The *entry level*, [`decode`], [`encode_table`], [`encode_leaf`] and
 //! the geometry beside them, is pure: a walker of guests' tables, a shadow engine or a
-//! dump tool builds on it. The *range level*, `PageTable`, owns its tables.
+//! dump tool builds on it. The *range level*, [`PageTable`], owns its tables.
 //!
 //! This crate knows no remapping unit: what the hardware supports comes in as [`Limits`],
 //! and what it must be told after a change goes out as a value.
@@ -26,6 +26,8 @@ extern crate std;
 mod entry;
 mod geometry;
 pub mod spec;
+mod table;
 
-pub use entry::{Entry, Limits, decode, encode_leaf, encode_table};
+pub use entry::{Entry, Limits, decode, encode_leaf, encode_table, is_present};
 pub use geometry::{in_width, index_of, span_shift};
+pub use table::{Mapped, PageTable, TableConfig, Unmapped};

@@ -251,10 +251,22 @@ pub enum MapError {
     BeyondHostWidth(Hpa),
     /// Neither reading nor writing was asked for.
     NoAccess,
+    /// The format has no entry that allows just this: a first-stage page that can be
+    /// written can be read too.
+    AccessUnsupported(Access),
     /// A run without pages, or an address that is not page-aligned.
     Malformed,
+    /// On the way to this address lies an entry that the driver never wrote: someone else
+    /// writes into its tables.
+    Corrupt(Iova),
     /// No memory for tables.
     OutOfFrames(OutOfFrames),
+}
+
+impl From<OutOfFrames> for MapError {
+    fn from(error: OutOfFrames) -> Self {
+        Self::OutOfFrames(error)
+    }
 }
 
 /// A request of a device for a page (§7.4.1.1).

@@ -1,0 +1,218 @@
+//! Unmapping: first count the tables that splits will need, then allocate, then write.
+//!
+//! A large page that the range covers only in part is split in steps that hardware may see
+//! in any order: a table of smaller pages that translates exactly as the large page did
+//! takes its place by one store, so that for no address size and frame, or size and
+//! rights, change together (§6.5.3.3); only then are entries of that table cleared.
+
+use super::memory::{Memory, Reserve};
+use super::span::{Piece, Span};
+use crate::entry::{Entry, encode_table};
+use crate::geometry::span_shift;
+use core::sync::atomic::Ordering;
+use iommu_core::{Access, Frame, FrameList, Hpa, Platform};
+
+/// What an unmapping took away so far.
+pub(crate) struct Withdrawn {
+    /// Pages of tables that no entry leads to any more.
+    pub(crate) frames: FrameList,
+    /// Entries that lead, or led, to tables changed too.
+    pub(crate) links: bool,
+    /// Where translations went away, or changed their size.
+    pub(crate) changed: Option<Span>,
+    /// Tables that splits added.
+    pub(crate) added: usize,
+}
+
+impl Withdrawn {
+    pub(crate) const fn nothing() -> Self {
+        Self {
+            frames: FrameList::new(),
+            links: false,
+            changed: None,
+            added: 0,
+        }
+    }
+
+    fn note(&mut self, span: Span) {
+        self.changed = Some(self.changed.map_or(span, |before| before.hull(span)));
+    }
+}
+
+/// What a large page translates.
+#[derive(Clone, Copy)]
+struct Large {
+    page: Hpa,
+    access: Access,
+    level: u8,
+}
+
+impl<P: Platform> Memory<'_, P> {
+    /// How many tables splits will add if `span` is unmapped from `table` of `level`. Only
+    /// the entries at its two ends can be cut. `None` stands for a table that a split will
+    /// make: all of its entries are leaves.
+    pub(crate) fn tables_for_splits(&self, table: Option<&Frame>, level: u8, span: Span) -> usize {
+        if level <= 1 {
+            return 0;
+        }
+        let below = level.saturating_sub(1);
+        let mut added = 0usize;
+        for piece in span.end_pieces(level).into_iter().flatten() {
+            if piece.whole {
+                continue;
+            }
+            let entry = table.and_then(|table| table.load(piece.index));
+            let tables = match entry.map(|entry| self.decode(level, entry)) {
+                None | Some(Entry::Leaf { .. }) => self
+                    .tables_for_splits(None, below, piece.span)
+                    .saturating_add(1),
+                Some(Entry::Table { address, .. }) => {
+                    let child = self.view(Hpa::new(address));
+                    self.tables_for_splits(Some(&child), below, piece.span)
+                }
+                Some(Entry::NotPresent | Entry::Reserved) => 0,
+            };
+            added = added.saturating_add(tables);
+        }
+        added
+    }
+
+    /// Unmaps `span` from `table`, and drops the tables below that become empty.
+    pub(crate) fn clear(
+        &self,
+        table: &Frame,
+        level: u8,
+        span: Span,
+        reserve: &mut Reserve,
+        out: &mut Withdrawn,
+    ) {
+        if level <= 1 {
+            return self.clear_leaves(table, span, out);
+        }
+        for piece in span.pieces(level) {
+            let entry = table.load(piece.index).unwrap_or(0);
+            match self.decode(level, entry) {
+                Entry::NotPresent => {}
+                Entry::Table { address, .. } => {
+                    self.clear_table(table, level, piece, Hpa::new(address), reserve, out);
+                }
+                Entry::Leaf {
+                    address, access, ..
+                } if !piece.whole => {
+                    let large = Large {
+                        page: Hpa::new(address),
+                        access,
+                        level,
+                    };
+                    self.clear_part(table, piece, large, reserve, out);
+                }
+                Entry::Leaf { .. } => {
+                    self.publish(table, piece.index, 0);
+                    out.note(piece.span);
+                }
+                // Not ours. Nothing is known of what lies below, so nothing there is
+                // touched; but nobody shall reach it.
+                Entry::Reserved => {
+                    self.publish(table, piece.index, 0);
+                    out.links = true;
+                    out.note(piece.span);
+                }
+            }
+        }
+    }
+
+    fn clear_leaves(&self, table: &Frame, span: Span, out: &mut Withdrawn) {
+        let mut cleared = false;
+        for piece in span.pieces(1) {
+            let entry = table.load(piece.index).unwrap_or(0);
+            if self.is_present(entry) {
+                self.publish_unwritten(table, piece.index, 0);
+                out.note(piece.span);
+                cleared = true;
+            }
+        }
+        if cleared {
+            self.write_back(table, span.entries(1));
+        }
+    }
+
+    /// Clears the part of a table's span that `piece` is, and drops the table if nothing
+    /// is left in it.
+    fn clear_table(
+        &self,
+        parent: &Frame,
+        level: u8,
+        piece: Piece,
+        address: Hpa,
+        reserve: &mut Reserve,
+        out: &mut Withdrawn,
+    ) {
+        let below = level.saturating_sub(1);
+        if piece.whole {
+            self.publish(parent, piece.index, 0);
+            out.links = true;
+            out.note(piece.span);
+            return self.withdraw_all(address, below, &mut out.frames);
+        }
+        let child = self.view(address);
+        self.clear(&child, below, piece.span, reserve, out);
+        if self.is_empty(&child) {
+            self.publish(parent, piece.index, 0);
+            out.links = true;
+            self.withdraw(address, &mut out.frames);
+        }
+    }
+
+    /// Splits a large page, and clears the part of it that `piece` is.
+    fn clear_part(
+        &self,
+        table: &Frame,
+        piece: Piece,
+        large: Large,
+        reserve: &mut Reserve,
+        out: &mut Withdrawn,
+    ) {
+        let whole = Span::of_entry(piece.span.first(), large.level);
+        out.links = true;
+        out.note(whole);
+        let Some(address) = self.split(large, reserve) else {
+            // Cannot be, the pages were counted. More goes than was asked for, rather
+            // than less.
+            self.publish(table, piece.index, 0);
+            return;
+        };
+        out.added = out.added.saturating_add(1);
+        let entry = encode_table(self.format, large.level, address);
+        self.publish(table, piece.index, entry);
+        let child = self.view(address);
+        let below = large.level.saturating_sub(1);
+        self.clear(&child, below, piece.span, reserve, out);
+    }
+
+    /// A table that translates as the large page does.
+    fn split(&self, large: Large, reserve: &mut Reserve) -> Option<Hpa> {
+        let below = large.level.saturating_sub(1);
+        let step = 1u64.checked_shl(span_shift(below))?;
+        let mut table = reserve.take()?;
+        let mut entry = self.leaf(below, large.page, large.access);
+        for cell in table.frame().cells() {
+            cell.store(entry, Ordering::Relaxed);
+            entry = entry.wrapping_add(step);
+        }
+        Some(table.seal(self, 0..Frame::CELLS_IN_PAGE))
+    }
+
+    /// Puts a table that no entry leads to any more, and all tables below it, on the list.
+    pub(crate) fn withdraw_all(&self, address: Hpa, level: u8, frames: &mut FrameList) {
+        if level > 1 {
+            let table = self.view(address);
+            for index in 0..Frame::CELLS_IN_PAGE {
+                let entry = table.load(index).unwrap_or(0);
+                if let Entry::Table { address, .. } = self.decode(level, entry) {
+                    self.withdraw_all(Hpa::new(address), level.saturating_sub(1), frames);
+                }
+            }
+        }
+        self.withdraw(address, frames);
+    }
+}

@@ -1,0 +1,10 @@
+//! Tables, changed by ranges and held against a plain map of what they should translate.
+//!
+//! The module `memory_safety` is small enough for Miri:
+//! `cargo +nightly miri test -p io-pgtable --test table memory_safety`.
+
+mod fixture;
+mod mapping;
+mod memory_safety;
+mod random;
+mod unmapping;
