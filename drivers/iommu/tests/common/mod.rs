@@ -12,4 +12,4 @@ pub mod memory;
 pub mod oracle;
 pub mod tables;
 
-pub use machine::{Machine, Setup};
+pub use machine::{Bench, Machine, Setup};
