@@ -145,12 +145,12 @@ fn a_large_page_that_is_misaligned_or_at_a_level_without_is_reserved() {
         bench
             .machine
             .ram
-            .write(0x3000 + 8, (CONTIGUOUS << 12) + 0x2000 | FULL | PS);
+            .write(0x3000 + 8, ((CONTIGUOUS << 12) + 0x2000) | FULL | PS);
         // Bit 12 of a large page is PAT.
         bench
             .machine
             .ram
-            .write(0x3000 + 16, (CONTIGUOUS << 12) + 0x1000 | FULL | PS);
+            .write(0x3000 + 16, ((CONTIGUOUS << 12) + 0x1000) | FULL | PS);
         bench.machine.ram.write(ROOT + 8, FULL | PS);
         bench.changed(table, &[(0, 1 << 27)]);
         assert_eq!(bench.sees(0x20_0000), None);

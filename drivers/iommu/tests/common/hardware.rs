@@ -55,6 +55,9 @@ pub struct State {
     generation: u32,
 }
 
+/// Looks at the host pages that devices can reach.
+type Check = Box<dyn Fn(&BTreeSet<u64>) + Send>;
+
 /// The unit, with the devices behind it.
 pub struct Hardware {
     platform: Arc<TestPlatform>,
@@ -63,7 +66,7 @@ pub struct Hardware {
     /// Caches nothing: for tables with more paths than can be gone through.
     pub lazy: AtomicBool,
     /// Called after every step with what devices can reach now.
-    reachable: Mutex<Option<Box<dyn Fn(&BTreeSet<u64>) + Send>>>,
+    reachable: Mutex<Option<Check>>,
 }
 
 impl Hardware {
@@ -393,11 +396,14 @@ impl Hardware {
     }
 }
 
+/// Present entries of a table, by index.
+type Entries = Vec<(u64, Entry)>;
+
 /// What was found in this step already.
 #[derive(Default)]
 struct Seen {
     /// Present entries of tables.
-    tables: HashMap<(u64, u8), Rc<Vec<(u64, Entry)>>>,
+    tables: HashMap<(u64, u8), Rc<Entries>>,
     /// Pointers that tables lead to now.
     fresh: HashSet<Pointer>,
 }

@@ -52,6 +52,8 @@ pub struct Setup {
     pub leaves: LeafSizes,
     pub coherent: bool,
     pub caching_mode: bool,
+    pub interrupts_remapped: bool,
+    pub pasid_bits: u8,
     pub quota: Quota,
     pub config: Config,
 }
@@ -67,6 +69,8 @@ impl Setup {
             },
             coherent: true,
             caching_mode: false,
+            interrupts_remapped: true,
+            pasid_bits: 20,
             quota: Quota {
                 shadow_pages: 256,
                 ..Quota::default()
@@ -124,10 +128,11 @@ pub fn rid(number: u8) -> Slot {
 
 impl Machine {
     pub fn new(setup: Setup) -> Self {
+        let frames = 2 * setup.quota.shadow_pages as usize + 8;
         let platform = Arc::new(if setup.coherent {
-            TestPlatform::new(4096)
+            TestPlatform::new(frames)
         } else {
-            TestPlatform::non_coherent(4096)
+            TestPlatform::non_coherent(frames)
         });
         let mut capabilities = DeviceCapabilities::none(0).with_format(setup.format);
         capabilities.first_stage_leaves = setup.leaves;
@@ -136,8 +141,8 @@ impl Machine {
         capabilities.caching_mode = setup.caching_mode;
         capabilities.iova_bits = setup.iova_bits;
         capabilities.host_bits = HOST_BITS as u8;
-        capabilities.interrupts_remapped = true;
-        capabilities.pasid_bits = 20;
+        capabilities.interrupts_remapped = setup.interrupts_remapped;
+        capabilities.pasid_bits = setup.pasid_bits;
         let hardware = Hardware::new(platform.clone(), capabilities);
         let around = Arc::new(Around::default());
         let policy = Iommu::new(
@@ -261,7 +266,7 @@ impl Bench {
         let device_id = machine.assign(4);
         let ram = &machine.ram;
         for table in [0x1000, 0x2000, 0x3000] {
-            ram.write(table, table + 0x1000 | FULL);
+            ram.write(table, (table + 0x1000) | FULL);
         }
         for page in 5..13 {
             ram.write(LEAVES + 8 * page, (0x20 + page) << 12 | FULL);
