@@ -108,7 +108,7 @@ fn begin(machine: &Machine) {
             let next = if table == 5 { next + step } else { next };
             machine
                 .ram
-                .write(table << 12 | 8 * index, next << 12 | P | RW | US);
+                .write((table << 12) | (8 * index), (next << 12) | P | RW | US);
         }
     }
 }
@@ -149,7 +149,7 @@ impl Run {
         match *step {
             Step::Write { page, index, value } => {
                 self.owe(page, index);
-                self.machine.ram.write(page << 12 | 8 * index, value);
+                self.machine.ram.write((page << 12) | (8 * index), value);
                 self.owe(page, index);
             }
             Step::Invalidate => self.invalidate(),
