@@ -4,13 +4,27 @@
 
 #[cfg(target_os = "none")]
 mod bare_metal {
+    use kernel::demonstration;
     use kernel::exit::{ExitStatus, exit};
+    use kernel::host;
+    use kernel::log::report;
     use kernel::start::Machine;
 
     kernel::entry!("kernel", main);
 
-    fn main(_machine: Machine) -> ! {
-        exit(ExitStatus::Ok, format_args!("nothing more to do yet"))
+    fn main(machine: Machine) -> ! {
+        let host = host::start_or_exit(&machine);
+        report::chosen(format_args!("mode={}", host.remapping.mode.name()));
+        demonstration::units(&host);
+        demonstration::blocked_by_default(&host);
+        if let Err(error) = demonstration::guest(&host, &machine) {
+            exit(error.status(), format_args!("{error}"));
+        }
+        demonstration::figures(&host);
+        if demonstration::has_failed() {
+            exit(ExitStatus::Failed, format_args!("a step failed"));
+        }
+        exit(ExitStatus::Ok, format_args!("every step held"))
     }
 }
 

@@ -82,6 +82,11 @@ impl Platform for KernelPlatform {
         self.fence();
     }
 
+    fn peek(&self, at: Hpa) -> Option<u64> {
+        let cell = memory::cell(at)?;
+        Some(cell.load(Ordering::Acquire))
+    }
+
     fn fence(&self) {
         fence(Ordering::SeqCst);
     }

@@ -26,14 +26,6 @@ pub struct Bridge {
     pub subordinate: u8,
 }
 
-impl Bridge {
-    /// Whether `bus` lies behind the bridge.
-    pub fn leads_to(&self, bus: u8) -> bool {
-        // A bridge that was not set up has 0 in both.
-        self.secondary != 0 && (self.secondary..=self.subordinate).contains(&bus)
-    }
-}
-
 /// A PCI function.
 #[derive(Clone, Debug)]
 pub struct Function {

@@ -1,5 +1,5 @@
-//! Finds PCI functions, sizes their BARs, reads the capabilities that remapping and
-//! passthrough need, and resolves the paths of DMAR device scopes.
+//! Finds PCI functions and the bridges between them, sizes their BARs, and reads the
+//! capabilities that remapping and passthrough need.
 //!
 //! Configuration space is reached through [`pci_types::ConfigRegionAccess`], so all of this
 //! runs on a host too. What devices answer is not trusted: every walk is bounded, and a
@@ -36,4 +36,4 @@ pub use capabilities::{Capabilities, ExpressPort};
 pub use config::Config;
 pub use function::{Bridge, Class, Function};
 pub use pci_types::{CommandRegister, ConfigRegionAccess, PciAddress, capability};
-pub use topology::{OutOfMemory, PathError, Topology};
+pub use topology::{OutOfMemory, Topology};

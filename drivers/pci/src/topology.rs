@@ -2,7 +2,6 @@
 
 use crate::{Config, Function};
 use alloc::vec::Vec;
-use core::fmt;
 use core::ops::RangeInclusive;
 use iommu_core::{DeviceId, Segment, SourceId};
 use pci_types::{CommandRegister, ConfigRegionAccess};
@@ -17,34 +16,6 @@ const DEPTH: usize = 256;
 /// No memory for the list of functions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct OutOfMemory;
-
-/// Where a device scope's path (VT-d 5.10, 8.3.1) leaves the machine.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum PathError {
-    /// A path without elements.
-    Empty,
-    /// Device above 31 or function above 7.
-    Malformed {
-        /// Device.
-        device: u8,
-        /// Function.
-        function: u8,
-    },
-    /// A path goes on behind this function, which is no bridge or not there.
-    NoBridge(DeviceId),
-}
-
-impl fmt::Display for PathError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Empty => f.write_str("the path is empty"),
-            Self::Malformed { device, function } => {
-                write!(f, "the path names device {device} function {function}")
-            }
-            Self::NoBridge(device) => write!(f, "the path goes on behind {device}, no bridge"),
-        }
-    }
-}
 
 /// All functions of the machine, in the order of their ids.
 #[derive(Debug, Default)]
@@ -144,43 +115,6 @@ impl Topology {
         core::iter::successors(self.parent(id), |bridge| self.parent(bridge.id)).take(DEPTH)
     }
 
-    /// The function that a device scope's path names, whether or not it is there: from
-    /// `start_bus` along (device, function) pairs, behind one bridge after the other.
-    pub fn resolve(
-        &self,
-        segment: Segment,
-        start_bus: u8,
-        path: impl IntoIterator<Item = (u8, u8)>,
-    ) -> Result<DeviceId, PathError> {
-        let mut bus = start_bus;
-        let mut reached: Option<DeviceId> = None;
-        for (device, function) in path {
-            if let Some(bridge) = reached {
-                bus = self
-                    .function(bridge)
-                    .and_then(|found| found.bridge)
-                    .filter(|found| found.secondary != 0)
-                    .map(|found| found.secondary)
-                    .ok_or(PathError::NoBridge(bridge))?;
-            }
-            let source = SourceId::new(bus, device, function)
-                .ok_or(PathError::Malformed { device, function })?;
-            reached = Some(DeviceId::new(segment, source));
-        }
-        reached.ok_or(PathError::Empty)
-    }
-
-    /// Whether `device` is `bridge` or lies behind it.
-    pub fn is_below(&self, device: DeviceId, bridge: DeviceId) -> bool {
-        device == bridge
-            || self.function(bridge).is_some_and(|found| {
-                found.id.segment == device.segment
-                    && found
-                        .bridge
-                        .is_some_and(|found| found.leads_to(device.source.bus()))
-            })
-    }
-
     /// Turns bus mastering, and with it DMA and message-signalled interrupts, off for all
     /// functions that `keep` does not name. Bridges keep it: off, it would cut off what lies
     /// behind them. Returns how many it was turned off for.
@@ -261,41 +195,6 @@ mod tests {
         let above: vec::Vec<_> = topology.ancestors(id(2, 5, 0)).map(|f| f.id).collect();
         assert_eq!(above, [id(1, 0, 0), id(0, 0x1c, 0)]);
         assert!(topology.parent(id(0x80, 2, 0)).is_none());
-    }
-
-    #[test]
-    fn a_path_leads_through_bridges() {
-        let topology = scanned(&machine());
-        assert_eq!(
-            topology.resolve(SEGMENT, 0, [(0x1c, 0), (0, 0), (5, 0)]),
-            Ok(id(2, 5, 0))
-        );
-        // The last element need not be there: a device may be plugged in later.
-        assert_eq!(
-            topology.resolve(SEGMENT, 0, [(0x1c, 4), (7, 1)]),
-            Ok(id(4, 7, 1))
-        );
-        assert_eq!(
-            topology.resolve(SEGMENT, 0, [(0, 0), (1, 0)]),
-            Err(PathError::NoBridge(id(0, 0, 0)))
-        );
-        assert_eq!(topology.resolve(SEGMENT, 0, []), Err(PathError::Empty));
-        assert_eq!(
-            topology.resolve(SEGMENT, 0, [(32, 0)]),
-            Err(PathError::Malformed {
-                device: 32,
-                function: 0
-            })
-        );
-    }
-
-    #[test]
-    fn what_lies_behind_a_bridge_is_known() {
-        let topology = scanned(&machine());
-        assert!(topology.is_below(id(2, 5, 0), id(0, 0x1c, 0)));
-        assert!(topology.is_below(id(0, 0x1c, 0), id(0, 0x1c, 0)));
-        assert!(!topology.is_below(id(4, 0, 0), id(0, 0x1c, 0)));
-        assert!(!topology.is_below(id(2, 5, 0), id(0x80, 2, 0)));
     }
 
     #[test]

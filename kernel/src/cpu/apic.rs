@@ -2,6 +2,7 @@
 
 use super::vectors::{SPURIOUS, Vector};
 use crate::memory::{MapError, RegisterWindow};
+use core::sync::atomic::{AtomicBool, Ordering};
 use iommu_core::{Hpa, Mmio};
 use spin::Once;
 use x86_64::instructions::port::PortWriteOnly;
@@ -38,35 +39,33 @@ const SOFTWARE_ENABLE: u32 = 1 << 8;
 /// The timer counts every 16th tick.
 const DIVIDE_BY_16: u32 = 0b0011;
 
-/// How this CPU's local APIC is reached.
-enum LocalApic {
-    Xapic(RegisterWindow),
-    X2apic,
-}
+/// The registers of xAPIC mode, if the firmware left that on.
+static WINDOW: Once<RegisterWindow> = Once::new();
+/// Registers are MSRs: the local APIC is in x2APIC mode.
+static MODE: AtomicBool = AtomicBool::new(false);
 
-static LOCAL: Once<LocalApic> = Once::new();
-
-impl LocalApic {
-    fn read(&self, register: Register) -> u32 {
-        match self {
-            Self::Xapic(window) => window.read32(register as usize),
-            Self::X2apic => {
-                // SAFETY: the register exists in x2APIC mode; reading has no side effect.
-                unsafe { Msr::new(X2APIC_MSRS + (register as u32 >> 4)).read() as u32 }
-            }
-        }
+impl Register {
+    fn msr(self) -> Msr {
+        Msr::new(X2APIC_MSRS + (self as u32 >> 4))
     }
 
-    fn write(&self, register: Register, value: u32) {
-        match self {
-            Self::Xapic(window) => window.write32(register as usize, value),
-            Self::X2apic => {
-                // SAFETY: the register exists in x2APIC mode; this module writes only what
-                // masks, enables or acknowledges.
-                unsafe {
-                    Msr::new(X2APIC_MSRS + (register as u32 >> 4)).write(u64::from(value));
-                }
-            }
+    fn read(self) -> u32 {
+        if is_x2apic() {
+            // SAFETY: the register exists in x2APIC mode; reading has no side effect.
+            return unsafe { self.msr().read() as u32 };
+        }
+        WINDOW
+            .get()
+            .map_or(0, |window| window.read32(self as usize))
+    }
+
+    fn write(self, value: u32) {
+        if is_x2apic() {
+            // SAFETY: the register exists in x2APIC mode; this module writes only what
+            // masks, enables or acknowledges.
+            unsafe { self.msr().write(u64::from(value)) };
+        } else if let Some(window) = WINDOW.get() {
+            window.write32(self as usize, value);
         }
     }
 }
@@ -82,65 +81,81 @@ pub(crate) fn start() -> Result<(), MapError> {
         base.write(value);
         value
     };
-    let local = if value & BASE_X2APIC != 0 {
-        LocalApic::X2apic
+    if value & BASE_X2APIC != 0 {
+        MODE.store(true, Ordering::Release);
     } else {
-        let registers = Hpa::new(value & BASE_ADDRESS);
-        LocalApic::Xapic(RegisterWindow::map(registers, 0x1000)?)
-    };
-    let local = LOCAL.call_once(|| local);
+        let window = RegisterWindow::map(Hpa::new(value & BASE_ADDRESS), 0x1000)?;
+        WINDOW.call_once(|| window);
+    }
     for register in [
         Register::LvtTimer,
         Register::LvtLint0,
         Register::LvtLint1,
         Register::LvtError,
     ] {
-        local.write(register, LVT_MASKED);
+        register.write(LVT_MASKED);
     }
-    local.write(Register::ErrorStatus, 0);
-    local.write(Register::TaskPriority, 0);
-    local.write(
-        Register::SpuriousVector,
-        SOFTWARE_ENABLE | u32::from(SPURIOUS),
-    );
+    Register::ErrorStatus.write(0);
+    Register::TaskPriority.write(0);
+    Register::SpuriousVector.write(SOFTWARE_ENABLE | u32::from(SPURIOUS));
     Ok(())
 }
 
 /// This CPU's APIC id, which interrupts are sent to: 8 bits in xAPIC mode.
 pub fn id() -> u32 {
-    match LOCAL.get() {
-        Some(local @ LocalApic::Xapic(_)) => local.read(Register::Id) >> 24,
-        Some(local) => local.read(Register::Id),
-        None => 0,
-    }
+    let id = Register::Id.read();
+    if is_x2apic() { id } else { id >> 24 }
 }
 
 /// Whether the local APIC is in x2APIC mode.
 pub fn is_x2apic() -> bool {
-    matches!(LOCAL.get(), Some(LocalApic::X2apic))
+    MODE.load(Ordering::Acquire)
+}
+
+/// Switches this CPU's local APIC to x2APIC mode. Its id, its vectors and its masks stay.
+///
+/// Only after interrupt remapping with 32-bit APIC ids is on (VT-d 5.10, 5.1.2.1).
+pub fn enter_x2apic() {
+    if is_x2apic() {
+        return;
+    }
+    let mut base = Msr::new(BASE);
+    // SAFETY: the caller has asked CPUID for the mode; from xAPIC mode the step is allowed
+    // (SDM 3A, 12.12.5).
+    unsafe {
+        let value = base.read();
+        base.write(value | BASE_X2APIC);
+    }
+    MODE.store(true, Ordering::Release);
+}
+
+/// The message by which a remapping unit's own event reaches this CPU: edge-triggered,
+/// fixed, physical destination, and never remapped (VT-d 5.10, 5.1.6; SDM 3A, 11.11).
+pub fn event_message(vector: Vector) -> vtd::Message {
+    /// Where interrupt messages go; bits 19:12 hold the lower 8 bits of the APIC id.
+    const INTERRUPTS: u64 = 0xfee0_0000;
+    let id = u64::from(id());
+    vtd::Message {
+        address: INTERRUPTS | ((id & 0xff) << 12) | ((id & 0xffff_ff00) << 32),
+        data: u16::from(vector.number()),
+    }
 }
 
 /// Makes this CPU's timer interrupt once, after `count` times 16 ticks of a clock whose rate
 /// nobody knows. An interrupt asked for before no longer comes.
 pub fn interrupt_once(vector: Vector, count: u32) {
-    if let Some(local) = LOCAL.get() {
-        local.write(Register::TimerDivide, DIVIDE_BY_16);
-        local.write(Register::LvtTimer, vector.number().into());
-        local.write(Register::TimerInitialCount, count);
-    }
+    Register::TimerDivide.write(DIVIDE_BY_16);
+    Register::LvtTimer.write(vector.number().into());
+    Register::TimerInitialCount.write(count);
 }
 
 /// Stops this CPU's timer.
 pub fn stop_timer() {
-    if let Some(local) = LOCAL.get() {
-        local.write(Register::TimerInitialCount, 0);
-    }
+    Register::TimerInitialCount.write(0);
 }
 
 pub(super) fn end_of_interrupt() {
-    if let Some(local) = LOCAL.get() {
-        local.write(Register::EndOfInterrupt, 0);
-    }
+    Register::EndOfInterrupt.write(0);
 }
 
 /// Moves the two 8259s' vectors out of the exceptions' and masks all of their lines. A

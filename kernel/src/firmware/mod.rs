@@ -11,6 +11,4 @@ mod tables;
 
 pub use entries::{MAX_ECAM_REGIONS, MAX_IOAPICS, MAX_PROCESSORS};
 #[cfg(target_os = "none")]
-pub use tables::{
-    DmarTable, EcamRegion, Firmware, FirmwareError, InterruptControllers, IoApic, PmTimerPort,
-};
+pub use tables::{EcamRegion, Firmware, FirmwareError, InterruptControllers, IoApic, PmTimerPort};

@@ -92,26 +92,6 @@ pub struct PmTimerPort {
     pub wide: bool,
 }
 
-/// The bytes of a DMAR table, copied.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct DmarTable(Vec<u8>);
-
-impl DmarTable {
-    /// A copy of these bytes.
-    pub fn copy_of(bytes: &[u8]) -> Result<Self, FirmwareError> {
-        let mut copy = Vec::new();
-        copy.try_reserve_exact(bytes.len())
-            .map_err(|_| FirmwareError::OutOfMemory)?;
-        copy.extend_from_slice(bytes);
-        Ok(Self(copy))
-    }
-
-    /// The table's bytes; checked by nobody yet.
-    pub fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
 /// A DMAR as it is found by its signature alone: whether its checksum and its structures
 /// are right is for its parser to say, with a better message than that there is none.
 #[repr(transparent)]
@@ -217,10 +197,10 @@ impl Firmware {
         })
     }
 
-    /// The firmware's DMAR, unchecked. `None` if it has none.
-    pub fn dmar(&self) -> Result<Option<DmarTable>, FirmwareError> {
+    /// A copy, for ever, of the firmware's DMAR, unchecked. `None` if it has none.
+    pub fn dmar(&self) -> Result<Option<&'static [u8]>, FirmwareError> {
         match self.table::<RawDmar>("DMAR") {
-            Ok(bytes) => DmarTable::copy_of(bytes).map(Some),
+            Ok(bytes) => leaked_copy(bytes).map(Some),
             Err(FirmwareError::Missing(_)) => Ok(None),
             Err(error) => Err(error),
         }
@@ -250,6 +230,14 @@ impl InterruptControllers {
             _ => {}
         }
     }
+}
+
+fn leaked_copy(bytes: &[u8]) -> Result<&'static [u8], FirmwareError> {
+    let mut copy = Vec::new();
+    copy.try_reserve_exact(bytes.len())
+        .map_err(|_| FirmwareError::OutOfMemory)?;
+    copy.extend_from_slice(bytes);
+    Ok(copy.leak())
 }
 
 fn region_of(entry: &McfgEntry) -> Option<EcamRegion> {

@@ -23,7 +23,8 @@ impl Verdict {
         if held { Self::Pass } else { Self::Fail }
     }
 
-    const fn name(self) -> &'static str {
+    /// The word in the report.
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Pass => "pass",
             Self::Fail => "fail",
@@ -42,6 +43,11 @@ fn line(arguments: fmt::Arguments<'_>) {
 /// Which program's log a stream carries.
 pub(super) fn program(stream: u8, name: &str) {
     line(format_args!("program {stream} {name}"));
+}
+
+/// What this boot runs with, asked for or not: `key=value` words.
+pub fn chosen(values: fmt::Arguments<'_>) {
+    line(format_args!("chosen {values}"));
 }
 
 /// The kernel's own verdict about a step of the demonstration.

@@ -37,17 +37,27 @@ pub fn usable_memory(map: &[MemoryRegion]) -> Result<Ranges, MapIncomplete> {
     Ok(usable)
 }
 
-/// Usable memory that is nobody's: without low memory, the kernel's image and the modules.
+/// Usable memory without the kernel's image: what the direct map shows. Loaders put modules
+/// anywhere in it, GRUB under UEFI even into low memory.
+pub fn mapped_memory(
+    map: &[MemoryRegion],
+    image: AddressRange<Hpa>,
+) -> Result<Ranges, MapIncomplete> {
+    let mut mapped = usable_memory(map)?;
+    remove(&mut mapped, &touched_pages(&image))?;
+    Ok(mapped)
+}
+
+/// Mapped memory that is nobody's: without low memory and the modules.
 pub fn free_memory(
     map: &[MemoryRegion],
     image: AddressRange<Hpa>,
     modules: &[AddressRange<Hpa>],
 ) -> Result<Ranges, MapIncomplete> {
-    let mut free = usable_memory(map)?;
+    let mut free = mapped_memory(map, image)?;
     if let Ok(low) = AddressRange::of_bytes(Hpa::new(0), LOW_MEMORY) {
         remove(&mut free, &low)?;
     }
-    remove(&mut free, &touched_pages(&image))?;
     for module in modules {
         remove(&mut free, &touched_pages(module))?;
     }
@@ -203,6 +213,19 @@ mod tests {
         assert_eq!(
             sorted(&free),
             [(0x18_0000, 0xfef_ffff), (0xff0_2000, 0xfff_ffff)]
+        );
+    }
+
+    #[test]
+    fn a_module_in_low_memory_is_mapped() {
+        let map = [
+            region(0, 0x9_fbff, USABLE),
+            region(0x10_0000, 0xfff_ffff, USABLE),
+        ];
+        let image = range(0x10_0000, 0x17_ffff);
+        assert_eq!(
+            sorted(&mapped_memory(&map, image).unwrap()),
+            [(0, 0x9_efff), (0x18_0000, 0xfff_ffff)]
         );
     }
 

@@ -33,7 +33,8 @@ mod start {
     use super::{MapError, frames, heap, paging};
     use boot::BootInfo;
     use core::fmt;
-    use iommu_core::{AddressRange, Hpa, OutOfFrames};
+    use core::sync::atomic::AtomicU64;
+    use iommu_core::{Address, AddressRange, Hpa, OutOfFrames};
 
     /// Why there is no memory to work with.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -82,15 +83,29 @@ mod start {
         Ok(())
     }
 
+    /// The aligned 64 bits of usable memory at `hpa`, whoever owns them.
+    pub(crate) fn cell(hpa: Hpa) -> Option<&'static AtomicU64> {
+        if !hpa.is_aligned(3) {
+            return None;
+        }
+        let range = AddressRange::of_bytes(hpa, 8).ok()?;
+        let pointer = paging::memory_pointer(&range)?;
+        // SAFETY: usable memory is mapped for ever, and the cell is aligned. Only for
+        // diagnosis: who owns it may write meanwhile, and a torn value does no harm.
+        Some(unsafe { &*pointer.cast::<AtomicU64>() })
+    }
+
     /// A boot module's bytes.
     pub fn module(range: &AddressRange<Hpa>) -> Option<&'static [u8]> {
         let bytes = usize::try_from(range.bytes()?).ok()?;
-        let start = paging::mapped_pointer(range)?;
+        let start = paging::memory_pointer(range)?;
         // SAFETY: the module lies in usable memory, which is mapped, and was left out of
         // the free memory, so nobody writes to it.
         Some(unsafe { core::slice::from_raw_parts(start, bytes) })
     }
 }
 
+#[cfg(target_os = "none")]
+pub(crate) use start::cell;
 #[cfg(target_os = "none")]
 pub use start::module;

@@ -14,13 +14,15 @@
 //! 1. Page tables are made here alone, of frames that are never released.
 //! 2. A page of usable memory has one mapping, of one memory type.
 
-use super::{frames, map};
+use super::frames;
+use super::map::{self, Ranges};
 use crate::cpu;
 use crate::platform::KernelPlatform;
 use boot::{MemoryRegion, layout};
 use core::fmt;
 use iommu_core::sync::{Mutex, Rank};
 use iommu_core::{Address, AddressRange, Hpa, Order, PAGE_SIZE};
+use spin::Once;
 use x86_64::registers::control::{Cr3, Cr3Flags, Cr4, Cr4Flags};
 use x86_64::structures::paging::mapper::{MapToError, TranslateResult};
 use x86_64::structures::paging::{
@@ -89,6 +91,8 @@ const REGISTERS: PageTableFlags = READ_WRITE
 const COMPARED: PageTableFlags = REGISTERS;
 
 static SPACE: Mutex<Option<Space>> = Mutex::new(Rank::Mappings, None);
+/// The memory that the direct map shows from the start.
+static MEMORY: Once<Ranges> = Once::new();
 
 /// Where the image lies.
 pub(super) fn image() -> AddressRange<Hpa> {
@@ -102,13 +106,14 @@ pub(super) fn image() -> AddressRange<Hpa> {
 pub(super) fn start(regions: &[MemoryRegion], image: AddressRange<Hpa>) -> Result<(), MapError> {
     let mut space = Space::new()?;
     space.map_image()?;
-    let memory = map::free_memory(regions, image, &[]).map_err(|_| MapError::OutOfFrames)?;
+    let memory = map::mapped_memory(regions, image).map_err(|_| MapError::OutOfFrames)?;
     for range in &memory {
         space.map_direct(range, READ_WRITE)?;
     }
     // SAFETY: the new tables map what runs, its stack, and all memory that is in use.
     unsafe { space.enter() };
     *SPACE.lock(&KernelPlatform) = Some(space);
+    MEMORY.call_once(|| memory);
     Ok(())
 }
 
@@ -131,16 +136,9 @@ pub(crate) fn map_firmware_tables(range: &AddressRange<Hpa>) -> Result<*const u8
     map_late(range, READ_ONLY).map(<*mut u8>::cast_const)
 }
 
-/// Where a range of usable memory, or one that was mapped, is seen. `None` if a page of it
-/// is not mapped.
-pub(super) fn mapped_pointer(range: &AddressRange<Hpa>) -> Option<*mut u8> {
-    let mut guard = SPACE.lock(&KernelPlatform);
-    let mapper = guard.as_mut()?.mapper();
-    let mut page = range.first().align_down(12);
-    while page <= range.last() {
-        mapper.translate_addr(VirtAddr::new(layout::direct_map(page)?))?;
-        page = page.checked_add(PAGE_SIZE)?;
-    }
+/// Where a range of usable memory is seen. `None` if any of it is something else.
+pub(super) fn memory_pointer(range: &AddressRange<Hpa>) -> Option<*mut u8> {
+    MEMORY.get()?.iter().find(|memory| memory.covers(range))?;
     pointer(range.first()).ok()
 }
 
