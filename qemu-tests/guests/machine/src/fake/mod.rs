@@ -18,7 +18,8 @@ use std::sync::{Mutex, MutexGuard};
 use std::vec::Vec;
 
 const MEMORY_BYTES: usize = 2 << 20;
-const FREE_FROM: u64 = 0x1_0000;
+const MEMORY_BASE: u64 = 0x4000_0000;
+const FREE_FROM: u64 = MEMORY_BASE + 0x1_0000;
 const EDU: u16 = 4 << 3;
 const EDU_BAR: u64 = 0xc000_0000;
 
@@ -26,7 +27,7 @@ pub(crate) struct Memory(Vec<u8>);
 
 impl Memory {
     fn at(&mut self, at: Gpa, bytes: usize) -> Option<&mut [u8]> {
-        let first = usize::try_from(at.as_u64()).ok()?;
+        let first = usize::try_from(at.as_u64().checked_sub(MEMORY_BASE)?).ok()?;
         self.0.get_mut(first..first.checked_add(bytes)?)
     }
 
@@ -97,11 +98,11 @@ impl Machine for FakeMachine {
     fn start(&self) -> Start {
         Start {
             magic: START_MAGIC,
+            memory_base: MEMORY_BASE,
             memory_bytes: MEMORY_BYTES as u64,
             free_from: FREE_FROM,
             seed: self.seed,
             tsc_per_ms: 1_000_000,
-            reserved: 0,
         }
     }
 

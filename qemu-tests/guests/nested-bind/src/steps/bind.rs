@@ -25,7 +25,7 @@ pub(crate) fn blocked_before(session: &mut Session) -> Result<(), Trouble> {
 
 /// A root outside the guest's memory is refused; one inside is not.
 pub(crate) fn root_outside_memory(session: &mut Session) -> Result<(), Trouble> {
-    let beyond = Gpa::new(session.machine().start().memory_bytes);
+    let beyond = Gpa::new(session.machine().start().memory_end());
     session.calls_only("refused", |session| {
         let outside = iommu::user_table(&session.calls, session.device, beyond);
         Trouble::unless_refused("a root outside memory", Errno::EFAULT, outside)
