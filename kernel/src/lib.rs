@@ -24,6 +24,8 @@ pub mod firmware;
 pub mod log;
 pub mod memory;
 pub mod time;
+pub mod vcpu;
+pub mod vm;
 
 #[cfg(target_os = "none")]
 pub mod cpu;

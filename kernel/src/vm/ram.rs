@@ -63,7 +63,7 @@ pub struct GuestRam {
 impl GuestRam {
     /// `pages` pages of zeroes, in an order that follows from `random`.
     pub fn new(
-        platform: &impl Platform,
+        platform: &(impl Platform + ?Sized),
         pages: usize,
         random: &mut fastrand::Rng,
     ) -> Result<Self, OutOfFrames> {
@@ -83,7 +83,11 @@ impl GuestRam {
         }
     }
 
-    fn fill(&mut self, platform: &impl Platform, pages: usize) -> Result<(), OutOfFrames> {
+    fn fill(
+        &mut self,
+        platform: &(impl Platform + ?Sized),
+        pages: usize,
+    ) -> Result<(), OutOfFrames> {
         let no_room = |_| OutOfFrames { order: Order::PAGE };
         let canaries = pages.div_ceil(CANARY_EVERY);
         self.frames.try_reserve_exact(pages).map_err(no_room)?;
@@ -102,7 +106,7 @@ impl GuestRam {
     }
 
     /// Gives the memory back. Nothing can reach it any more: no CPU, no device.
-    pub fn release(self, platform: &impl Platform) {
+    pub fn release(self, platform: &(impl Platform + ?Sized)) {
         let canaries = self.canaries.into_iter().map(|canary| canary.0);
         for frame in self.frames.into_iter().chain(canaries) {
             platform.release(frame);
@@ -255,13 +259,16 @@ impl GuestMemory for GuestRam {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vm::test_support::TestPlatform;
     use std::collections::BTreeSet;
+    use test_platform::TestPlatform;
 
     fn ram(pages: usize, seed: u64) -> (GuestRam, TestPlatform) {
-        let platform = TestPlatform::new();
+        let platform = TestPlatform::new(128);
         let mut random = fastrand::Rng::with_seed(seed);
-        (GuestRam::new(&platform, pages, &mut random).unwrap(), platform)
+        (
+            GuestRam::new(&platform, pages, &mut random).unwrap(),
+            platform,
+        )
     }
 
     fn order(ram: &GuestRam) -> std::vec::Vec<u64> {
@@ -335,10 +342,10 @@ mod tests {
 
     #[test]
     fn memory_that_cannot_be_had_leaves_nothing_behind() {
-        let platform = TestPlatform::new();
-        platform.fail_after(10);
+        let platform = TestPlatform::new(128);
+        platform.fail_allocation(10);
         let mut random = fastrand::Rng::with_seed(1);
         assert!(GuestRam::new(&platform, 16, &mut random).is_err());
-        assert_eq!(platform.frames_in_use(), 0);
+        assert_eq!(platform.outstanding(), 0);
     }
 }
