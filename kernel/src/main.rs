@@ -23,6 +23,9 @@ mod bare_metal {
         ));
         demonstration::units(&host);
         demonstration::blocked_by_default(&host);
+        if let Err(error) = demonstration::guest(&host, &machine) {
+            exit(error.status(), format_args!("{error}"));
+        }
         demonstration::figures(&host);
         if demonstration::has_failed() {
             exit(ExitStatus::Failed, format_args!("a step failed"));
