@@ -127,6 +127,8 @@ fn reason_fits(reason: FaultReason, refusal: Refusal) -> bool {
             Reason::SCALABLE_CONTEXT_NOT_PRESENT,
             Reason::PASID_DIRECTORY_NOT_PRESENT,
             Reason::PASID_NOT_PRESENT,
+            // What QEMU gives for a PASID entry that is all zero.
+            Reason::PASID_INVALID,
         ]
         .contains(&reason),
         Refusal::WriteDenied => {

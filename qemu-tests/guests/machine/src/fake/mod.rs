@@ -11,7 +11,7 @@ mod hypervisor;
 use crate::{Absent, Clock, Machine};
 use device::Device;
 use hypervisor::Hypervisor;
-use hypervisor_abi::{START_MAGIC, Start};
+use hypervisor_abi::{FAULT_VECTOR, START_MAGIC, Start};
 use iommu_core::{Gpa, Nanoseconds, SourceId};
 use std::string::String;
 use std::sync::{Mutex, MutexGuard};
@@ -187,6 +187,10 @@ impl Machine for FakeMachine {
     }
 
     fn take_interrupt(&self, vector: u8) -> bool {
-        self.state().device.interrupts.remove(&vector)
+        let mut state = self.state();
+        if vector == FAULT_VECTOR {
+            return core::mem::take(&mut state.device.unit.told);
+        }
+        state.device.interrupts.remove(&vector)
     }
 }

@@ -13,6 +13,8 @@ const BLOCKED: &[FaultReason] = &[
     FaultReason::SCALABLE_ROOT_NOT_PRESENT,
     FaultReason::PASID_DIRECTORY_NOT_PRESENT,
     FaultReason::PASID_NOT_PRESENT,
+    // What QEMU gives for a PASID entry that is all zero.
+    FaultReason::PASID_INVALID,
 ];
 
 /// Nothing is bound: the device reaches nothing.
