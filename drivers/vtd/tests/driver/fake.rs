@@ -8,72 +8,72 @@ use std::mem::ManuallyDrop;
 use std::sync::{Arc, Mutex, MutexGuard};
 use test_platform::TestPlatform;
 
-pub const GCMD: usize = 0x18;
-pub const GSTS: usize = 0x1c;
-pub const RTADDR: usize = 0x20;
-pub const FSTS: usize = 0x34;
-pub const FECTL: usize = 0x38;
-pub const IQH: usize = 0x80;
-pub const IQT: usize = 0x88;
-pub const IQA: usize = 0x90;
-pub const IQERCD: usize = 0xb0;
-pub const IRTA: usize = 0xb8;
-pub const PMEN: usize = 0x64;
+pub(crate) const GCMD: usize = 0x18;
+pub(crate) const GSTS: usize = 0x1c;
+pub(crate) const RTADDR: usize = 0x20;
+pub(crate) const FSTS: usize = 0x34;
+pub(crate) const FECTL: usize = 0x38;
+pub(crate) const IQH: usize = 0x80;
+pub(crate) const IQT: usize = 0x88;
+pub(crate) const IQA: usize = 0x90;
+pub(crate) const IQERCD: usize = 0xb0;
+pub(crate) const IRTA: usize = 0xb8;
+pub(crate) const PMEN: usize = 0x64;
 
-pub const TE: u32 = 1 << 31;
-pub const SRTP: u32 = 1 << 30;
-pub const WBF: u32 = 1 << 27;
-pub const QIE: u32 = 1 << 26;
-pub const IRE: u32 = 1 << 25;
-pub const SIRTP: u32 = 1 << 24;
-pub const CFI: u32 = 1 << 23;
+pub(crate) const TE: u32 = 1 << 31;
+pub(crate) const SRTP: u32 = 1 << 30;
+pub(crate) const WBF: u32 = 1 << 27;
+pub(crate) const QIE: u32 = 1 << 26;
+pub(crate) const IRE: u32 = 1 << 25;
+pub(crate) const SIRTP: u32 = 1 << 24;
+pub(crate) const CFI: u32 = 1 << 23;
 const ONE_SHOT: u32 = SRTP | WBF | SIRTP;
 
-pub const IQE: u32 = 1 << 4;
-pub const ICE: u32 = 1 << 5;
-pub const ITE: u32 = 1 << 6;
-pub const PFO: u32 = 1;
-pub const PPF: u32 = 2;
+pub(crate) const IQE: u32 = 1 << 4;
+pub(crate) const ICE: u32 = 1 << 5;
+pub(crate) const ITE: u32 = 1 << 6;
+pub(crate) const PFO: u32 = 1;
+pub(crate) const PPF: u32 = 2;
 
 /// What QEMU 10.0 reports in the three modes.
-pub const CAP: u64 = 0x00d2_008c_222f_0606;
-pub const CAP_FIRST: u64 = 0x01d2_008c_222f_0606;
-pub const ECAP_LEGACY: u64 = 0xf0_0f4a;
-pub const ECAP_SECOND: u64 = 0x4800_80f0_0f4a;
-pub const ECAP_FIRST: u64 = 0x8800_00f0_0f4a;
+pub(crate) const CAP: u64 = 0x00d2_008c_222f_0606;
+pub(crate) const CAP_FIRST: u64 = 0x01d2_008c_222f_0606;
+pub(crate) const ECAP_LEGACY: u64 = 0xf0_0f4a;
+pub(crate) const ECAP_SECOND: u64 = 0x4800_80f0_0f4a;
+pub(crate) const ECAP_FIRST: u64 = 0x8800_00f0_0f4a;
 /// Coherent, second and first stage, nesting, PASIDs of 20 bits, Device-TLBs.
-pub const ECAP_ALL: u64 =
+pub(crate) const ECAP_ALL: u64 =
     ECAP_SECOND | ECAP_FIRST | 1 | 1 << 2 | 1 << 26 | 19 << 35 | 1 << 40 | 1 << 48;
 
-pub struct State {
+pub(crate) struct State {
     registers: [u8; 0x1000],
     /// Status bits that never follow their command.
-    pub stuck: u32,
+    pub(crate) stuck: u32,
     /// Words of every descriptor that was executed.
-    pub executed: Vec<[u64; 2]>,
+    pub(crate) executed: Vec<[u64; 2]>,
     /// Writes to GCMD, in order.
-    pub commands: Vec<u32>,
-    pub doorbells: usize,
+    pub(crate) commands: Vec<u32>,
+    pub(crate) doorbells: usize,
     /// Refuse the n-th descriptor from now on (1 is the next) with this IQEI.
-    pub refuse: Option<(usize, u8)>,
+    pub(crate) refuse: Option<(usize, u8)>,
     /// Refuse it again after it was rewritten, so often.
-    pub refuse_again: usize,
+    pub(crate) refuse_again: usize,
     /// Devices that never answer.
-    pub silent: BTreeSet<u16>,
+    pub(crate) silent: BTreeSet<u16>,
     /// The queue does nothing.
-    pub asleep: bool,
+    pub(crate) asleep: bool,
     /// The root table pointer in use.
-    pub root: u64,
+    pub(crate) root: u64,
 }
 
 /// A unit.
-pub struct Fake {
-    pub platform: Arc<TestPlatform>,
+pub(crate) struct Fake {
+    pub(crate) platform: Arc<TestPlatform>,
     state: Mutex<State>,
 }
 
 impl Fake {
-    pub fn new(platform: Arc<TestPlatform>, cap: u64, ecap: u64) -> Arc<Self> {
+    pub(crate) fn new(platform: Arc<TestPlatform>, cap: u64, ecap: u64) -> Arc<Self> {
         let state = State {
             registers: [0; 0x1000],
             stuck: 0,
@@ -97,34 +97,34 @@ impl Fake {
         Arc::new(fake)
     }
 
-    pub fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    pub fn get32(&self, offset: usize) -> u32 {
+    pub(crate) fn get32(&self, offset: usize) -> u32 {
         self.state().get32(offset)
     }
 
-    pub fn get64(&self, offset: usize) -> u64 {
+    pub(crate) fn get64(&self, offset: usize) -> u64 {
         self.state().get64(offset)
     }
 
-    pub fn set32(&self, offset: usize, value: u32) {
+    pub(crate) fn set32(&self, offset: usize, value: u32) {
         self.state().set32(offset, value);
     }
 
-    pub fn set64(&self, offset: usize, value: u64) {
+    pub(crate) fn set64(&self, offset: usize, value: u64) {
         self.state().set64(offset, value);
     }
 
     /// Descriptors since the last call, waits left out.
-    pub fn take_executed(&self) -> Vec<[u64; 2]> {
+    pub(crate) fn take_executed(&self) -> Vec<[u64; 2]> {
         let all = std::mem::take(&mut self.state().executed);
         all.into_iter().filter(|[low, _]| low & 0xf != 5).collect()
     }
 
     /// Records a fault, as §7.2.1 says.
-    pub fn fault(&self, index: usize, low: u64, high: u64) {
+    pub(crate) fn fault(&self, index: usize, low: u64, high: u64) {
         let mut state = self.state();
         let at = state.record(index);
         if state.get32(FSTS) & PFO != 0 {
@@ -320,7 +320,7 @@ fn is_well_formed([low, high]: [u64; 2]) -> bool {
 
 /// What the driver is given.
 #[derive(Clone)]
-pub struct Registers(pub Arc<Fake>);
+pub(crate) struct Registers(pub(crate) Arc<Fake>);
 
 impl std::fmt::Debug for Registers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

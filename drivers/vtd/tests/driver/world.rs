@@ -13,20 +13,20 @@ use vtd::{
 
 /// The platform that the driver gets: a test platform with an ear.
 #[derive(Clone)]
-pub struct Machine {
-    pub memory: Arc<TestPlatform>,
-    pub events: Arc<Mutex<Vec<Event>>>,
+pub(crate) struct Machine {
+    pub(crate) memory: Arc<TestPlatform>,
+    pub(crate) events: Arc<Mutex<Vec<Event>>>,
 }
 
 impl Machine {
-    pub fn new(memory: TestPlatform) -> Self {
+    pub(crate) fn new(memory: TestPlatform) -> Self {
         Self {
             memory: Arc::new(memory),
             events: Arc::default(),
         }
     }
 
-    pub fn saw(&self, wanted: impl Fn(&Event) -> bool) -> bool {
+    pub(crate) fn saw(&self, wanted: impl Fn(&Event) -> bool) -> bool {
         self.events.lock().unwrap().iter().any(wanted)
     }
 }
@@ -79,24 +79,24 @@ impl Platform for Machine {
     }
 }
 
-pub const FAULT_MESSAGE: Message = Message {
+pub(crate) const FAULT_MESSAGE: Message = Message {
     address: 0xfee0_1000,
     data: 0x40,
 };
 
 /// What a test wants of its machine.
 #[derive(Clone, Copy)]
-pub struct Plan {
-    pub cap: u64,
-    pub ecap: u64,
-    pub mode: ModeRequest,
-    pub snooped: bool,
-    pub pages: usize,
-    pub config: DriverConfig,
+pub(crate) struct Plan {
+    pub(crate) cap: u64,
+    pub(crate) ecap: u64,
+    pub(crate) mode: ModeRequest,
+    pub(crate) snooped: bool,
+    pub(crate) pages: usize,
+    pub(crate) config: DriverConfig,
 }
 
 impl Plan {
-    pub fn legacy() -> Self {
+    pub(crate) fn legacy() -> Self {
         Self {
             cap: fake::CAP,
             ecap: fake::ECAP_LEGACY,
@@ -111,14 +111,14 @@ impl Plan {
         }
     }
 
-    pub fn second_stage() -> Self {
+    pub(crate) fn second_stage() -> Self {
         Self {
             ecap: fake::ECAP_SECOND,
             ..Self::legacy()
         }
     }
 
-    pub fn first_stage() -> Self {
+    pub(crate) fn first_stage() -> Self {
         Self {
             cap: fake::CAP_FIRST,
             ecap: fake::ECAP_FIRST,
@@ -127,7 +127,7 @@ impl Plan {
     }
 
     /// A unit that has everything, and snoops.
-    pub fn rich() -> Self {
+    pub(crate) fn rich() -> Self {
         Self {
             cap: fake::CAP_FIRST,
             ecap: fake::ECAP_ALL,
@@ -136,14 +136,14 @@ impl Plan {
         }
     }
 
-    pub fn caching(self) -> Self {
+    pub(crate) fn caching(self) -> Self {
         Self {
             cap: self.cap | 1 << 7,
             ..self
         }
     }
 
-    pub fn machine(&self) -> (Machine, Arc<Fake>) {
+    pub(crate) fn machine(&self) -> (Machine, Arc<Fake>) {
         let memory = if self.snooped {
             TestPlatform::new(self.pages)
         } else {
@@ -154,11 +154,11 @@ impl Plan {
         (machine, fake)
     }
 
-    pub fn discover(&self, machine: &Machine, fake: &Arc<Fake>) -> Discovered<Registers> {
+    pub(crate) fn discover(&self, machine: &Machine, fake: &Arc<Fake>) -> Discovered<Registers> {
         Discovered::open(description(), Registers(fake.clone()), machine).unwrap()
     }
 
-    pub fn config(&self) -> UnitConfig {
+    pub(crate) fn config(&self) -> UnitConfig {
         UnitConfig {
             mode: self.mode,
             interrupts: Some(InterruptConfig {
@@ -166,10 +166,14 @@ impl Plan {
                 extended: false,
             }),
             fault_message: Some(FAULT_MESSAGE),
+            page_requests: Some(vtd::PageRequestConfig {
+                pages_log2: 0,
+                message: Some(FAULT_MESSAGE),
+            }),
         }
     }
 
-    pub fn ready(&self, machine: &Machine, fake: &Arc<Fake>) -> Ready<Registers> {
+    pub(crate) fn ready(&self, machine: &Machine, fake: &Arc<Fake>) -> Ready<Registers> {
         self.discover(machine, fake)
             .quiesce(machine, TimeLimits::default())
             .unwrap()
@@ -177,7 +181,7 @@ impl Plan {
             .unwrap()
     }
 
-    pub fn preparing(
+    pub(crate) fn preparing(
         &self,
         machine: &Machine,
         fake: &Arc<Fake>,
@@ -188,7 +192,7 @@ impl Plan {
     }
 
     /// The machine at work.
-    pub fn boot(&self) -> World {
+    pub(crate) fn boot(&self) -> World {
         let (machine, fake) = self.machine();
         let driver = self.preparing(&machine, &fake).enable().unwrap();
         fake.take_executed();
@@ -201,9 +205,9 @@ impl Plan {
     }
 }
 
-pub const UNIT: u16 = 5;
+pub(crate) const UNIT: u16 = 5;
 
-pub fn description() -> UnitDescription {
+pub(crate) fn description() -> UnitDescription {
     UnitDescription {
         index: UNIT,
         segment: Segment(0),
@@ -212,45 +216,45 @@ pub fn description() -> UnitDescription {
     }
 }
 
-pub struct World {
-    pub machine: Machine,
-    pub fake: Arc<Fake>,
-    pub driver: Driver<Machine, Registers, Translating>,
+pub(crate) struct World {
+    pub(crate) machine: Machine,
+    pub(crate) fake: Arc<Fake>,
+    pub(crate) driver: Driver<Machine, Registers, Translating>,
 }
 
 /// What a commit cost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Told {
-    pub descriptors: u32,
-    pub doorbells: u32,
-    pub waits: u32,
+pub(crate) struct Told {
+    pub(crate) descriptors: u32,
+    pub(crate) doorbells: u32,
+    pub(crate) waits: u32,
 }
 
-pub fn device(source: u16) -> DeviceId {
+pub(crate) fn device(source: u16) -> DeviceId {
     DeviceId::new(Segment(0), SourceId::from_bits(source))
 }
 
-pub fn slot(source: u16) -> Slot {
+pub(crate) fn slot(source: u16) -> Slot {
     Slot {
         device: device(source),
         pasid: None,
     }
 }
 
-pub fn pasid_slot(source: u16, pasid: u32) -> Slot {
+pub(crate) fn pasid_slot(source: u16, pasid: u32) -> Slot {
     Slot {
         device: device(source),
         pasid: Pasid::new(pasid),
     }
 }
 
-pub fn pages(first: u64, count: u64) -> AddressRange<Iova> {
+pub(crate) fn pages(first: u64, count: u64) -> AddressRange<Iova> {
     AddressRange::of_pages(Iova::new(first << 12), count).unwrap()
 }
 
 impl World {
     /// The format of domains in this mode.
-    pub fn format(&self) -> TableFormat {
+    pub(crate) fn format(&self) -> TableFormat {
         let capabilities = self.driver.capabilities(device(0x20)).unwrap();
         [TableFormat::FirstStage4, TableFormat::SecondStage4]
             .into_iter()
@@ -258,17 +262,17 @@ impl World {
             .unwrap()
     }
 
-    pub fn domain(&self) -> DomainHandle {
+    pub(crate) fn domain(&self) -> DomainHandle {
         let spec = DomainSpec::Paging(self.format());
         self.driver.create(device(0x20), &spec).unwrap()
     }
 
     /// Settles what is owed and gives the frames back.
-    pub fn commit(&self, owed: Owed<'_, vtd::Debt>) -> Told {
+    pub(crate) fn commit(&self, owed: Owed<'_, vtd::Debt>) -> Told {
         self.try_commit([owed]).unwrap()
     }
 
-    pub fn try_commit<'q, const N: usize>(
+    pub(crate) fn try_commit<'q, const N: usize>(
         &'q self,
         owed: [Owed<'q, vtd::Debt>; N],
     ) -> Result<Told, FlushError> {
@@ -287,17 +291,17 @@ impl World {
         })
     }
 
-    pub fn attach(&self, slot: Slot, to: Attachment) {
+    pub(crate) fn attach(&self, slot: Slot, to: Attachment) {
         let replaced = self.driver.replace(slot, to).unwrap();
         self.commit(replaced.owed);
     }
 
-    pub fn detach(&self, slot: Slot) {
+    pub(crate) fn detach(&self, slot: Slot) {
         self.attach(slot, Attachment::Blocked);
     }
 
     /// Maps one page of memory at a page of the domain.
-    pub fn map(&self, domain: DomainHandle, page: u64) {
+    pub(crate) fn map(&self, domain: DomainHandle, page: u64) {
         let run = Run {
             hpa: Hpa::new(0x1000_0000 + (page << 12)),
             pages: 1,
@@ -311,13 +315,13 @@ impl World {
     }
 
     /// Where a request would end, by the driver's own walk over the tables.
-    pub fn walk(&self, slot: Slot, page: u64) -> Result<Hpa, FaultReason> {
+    pub(crate) fn walk(&self, slot: Slot, page: u64) -> Result<Hpa, FaultReason> {
         let iova = Iova::new(page << 12);
         self.driver.explain(slot, iova, Access::READ, &mut |_| {})
     }
 
     /// Words of the device's context entry as hardware reads them.
-    pub fn context(&self, source: u16) -> Option<[u64; 2]> {
+    pub(crate) fn context(&self, source: u16) -> Option<[u64; 2]> {
         let scalable = self.fake.state().root >> 10 & 3 == 1;
         let root = self.fake.state().root & !0xfff;
         let (bus, devfn) = (u64::from(source >> 8), u64::from(source & 0xff));
@@ -335,7 +339,7 @@ impl World {
     }
 
     /// Words of a PASID table entry as hardware reads them.
-    pub fn pasid_entry(&self, source: u16, pasid: u64) -> Option<[u64; 8]> {
+    pub(crate) fn pasid_entry(&self, source: u16, pasid: u64) -> Option<[u64; 8]> {
         let load = |at: u64| self.machine.memory.device_load(Hpa::new(at)).unwrap();
         let [context, _] = self.context(source)?;
         let directory = load((context & !0xfff) + (pasid >> 6) * 8);
