@@ -138,7 +138,10 @@ pub(crate) struct TestArguments {
     /// Stop the one boot that the filter leaves at its start, and print how to attach gdb.
     #[arg(long)]
     pub(crate) gdb: bool,
-    /// Leave the host tests out.
+    /// Seed of all random choices, to repeat a boot; a new one for each boot if not given.
+    #[arg(long, value_name = "N", value_parser = seed)]
+    pub(crate) seed: Option<u64>,
+    /// Leave the host tests out; a filter does that too.
     #[arg(long)]
     pub(crate) no_host: bool,
     /// Boots at a time; the default is the number of CPUs.

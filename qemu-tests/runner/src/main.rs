@@ -13,6 +13,7 @@ mod provision;
 mod qemu;
 mod run;
 mod seed;
+mod test;
 mod trace;
 mod wire;
 mod workspace;
@@ -40,7 +41,7 @@ fn dispatch(command: &Command) -> Result<ExitCode> {
     match command {
         Command::Build(arguments) => build(&workspace, arguments),
         Command::Run(arguments) => run::run(&workspace, arguments),
-        Command::Test(_) => anyhow::bail!("not yet"),
+        Command::Test(arguments) => test::run(&workspace, arguments),
     }
 }
 
