@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::claims::Believed;
+use super::complaint::Provocation;
 use super::figures::{EXITS, Figure};
 use crate::boot::Evidence;
 use crate::qemu::Mode;
@@ -14,10 +15,11 @@ const STEPS: &[&str] = &[];
 /// What the guest must have tried, each with a witness.
 const CLAIMS: &[&str] = &[];
 
-/// What QEMU says on standard error of the attempts that the demonstration provokes.
-pub(crate) const PROVOKED: &[&str] = &[
-    "detected translation failure",
-    "New fault is not recorded due to compression of faults",
+/// What the demonstration does on purpose that QEMU complains of.
+pub(crate) const PROVOKED: &[Provocation] = &[
+    Provocation::RefusedDma,
+    Provocation::ForeignInterrupt,
+    Provocation::AbsentInterrupt,
 ];
 
 /// Figures that must not be 0, whatever mode and guest are.
