@@ -3,10 +3,12 @@
 
 mod blocked;
 mod figures;
+mod guest;
 mod units;
 
 pub use blocked::blocked_by_default;
 pub use figures::figures;
+pub use guest::guest;
 pub use units::units;
 
 use crate::log::report::{self, Verdict};

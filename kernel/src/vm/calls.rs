@@ -1,7 +1,7 @@
 //! Hypercalls: ours are done here, those of the IOMMU interface are passed on.
 
+use super::Vm;
 use super::trial::{Surroundings, Witness};
-use super::{GuestRam, Vm};
 use hypervisor_abi::{
     Announce, Argument, Claim, Conclude, Finish, Log, Op, Outcome, TargetEntry, TargetKind,
     Targets, WaitForInterrupt,
@@ -30,7 +30,7 @@ pub enum Answer {
 pub trait IommuCalls: Sync {
     /// Does one call and returns what stands in the result register. Operations that are
     /// not of the interface are `ENOTTY`.
-    fn call(&self, memory: &GuestRam, operation: u64, argument: u64) -> i64;
+    fn call(&self, operation: u64, argument: Gpa) -> i64;
 }
 
 /// Where what a guest says goes, and what is said about it.
@@ -48,7 +48,7 @@ impl Vm {
     pub fn hypercall(&self, operation: u64, argument: u64) -> Answer {
         self.count_hypercall();
         let Some(own) = Op::from_register(operation) else {
-            return Answer::Return(self.iommu().call(self.ram(), operation, argument));
+            return Answer::Return(self.iommu().call(operation, Gpa::new(argument)));
         };
         let result = match own {
             Op::WaitForInterrupt => self.wait(argument),

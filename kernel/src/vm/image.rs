@@ -66,7 +66,11 @@ pub struct Entry {
 
 /// Loads the program and writes tables and [`Start`] behind it. Of `start`, only `seed` and
 /// `tsc_per_ms` are used; the rest is filled in.
-pub fn load(ram: &GuestRam, file: &[u8], start: Start) -> Result<(Entry, Start), ImageError> {
+pub(super) fn load(
+    ram: &GuestRam,
+    file: &[u8],
+    start: Start,
+) -> Result<(Entry, Start), ImageError> {
     let (rip, end) = load_segments(ram, file)?;
     let cr3 = Gpa::new(end.next_multiple_of(PAGE_SIZE));
     write_tables(ram, cr3)?;
@@ -81,7 +85,7 @@ pub fn load(ram: &GuestRam, file: &[u8], start: Start) -> Result<(Entry, Start),
 }
 
 /// Writes a [`Start`] for a guest without a program in its memory.
-pub fn without_program(ram: &GuestRam, start: Start) -> Result<Start, ImageError> {
+pub(super) fn without_program(ram: &GuestRam, start: Start) -> Result<Start, ImageError> {
     write_start(ram, Gpa::new(PAGE_SIZE), start)
 }
 

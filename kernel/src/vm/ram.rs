@@ -232,6 +232,14 @@ impl GuestMemory for GuestRam {
         })
     }
 
+    fn hole(&self, gpa: Gpa) -> u64 {
+        match self.frame(gpa) {
+            Ok(_) => 0,
+            // Nothing comes after the memory.
+            Err(_) => u64::MAX - gpa.as_u64(),
+        }
+    }
+
     fn read_once(&self, gpa: Gpa) -> Result<u64, GuestMemoryError> {
         Ok(self.cell(gpa)?.load(Ordering::Acquire))
     }

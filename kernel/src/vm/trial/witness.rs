@@ -31,7 +31,9 @@ pub struct Witness {
     pub faults_fit: bool,
     /// Interrupts of the device that reached the guest.
     pub interrupts: u64,
-    /// Whether the hypervisor's pages between the guest's are whole.
+    /// Interrupts that somebody else's message raised.
+    pub foreign_interrupts: u64,
+    /// Whether the hypervisor's pages between the guest's and in its image are whole.
     pub canaries_whole: bool,
     /// Whether the unit's registers are the same.
     pub registers_same: bool,
@@ -52,7 +54,11 @@ impl Witness {
 
     /// Whether all is as it had to be.
     pub fn holds(&self) -> bool {
-        self.strays == 0 && self.canaries_whole && self.registers_same && self.outcome_fits()
+        self.strays == 0
+            && self.foreign_interrupts == 0
+            && self.canaries_whole
+            && self.registers_same
+            && self.outcome_fits()
     }
 
     fn outcome_fits(&self) -> bool {
@@ -176,13 +182,14 @@ impl fmt::Display for Witness {
         };
         write!(
             f,
-            " faults={} written={}/{} bytes={} strays={} interrupts={} canaries={whole} registers={registers}",
+            " faults={} written={}/{} bytes={} strays={} interrupts={} foreign-interrupts={} canaries={whole} registers={registers}",
             self.faults,
             self.written,
             self.to_be_written,
             if self.bytes_match { "match" } else { "differ" },
             self.strays,
             self.interrupts,
+            self.foreign_interrupts,
         )
     }
 }
