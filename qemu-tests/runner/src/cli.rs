@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::build::LogLevels;
+use crate::dmar;
 use crate::provision::Suite;
 use crate::qemu::{Choice, Mode};
 
@@ -25,6 +26,8 @@ pub(crate) enum Command {
     Run(RunArguments),
     /// Run the host tests, then the boot tests.
     Test(TestArguments),
+    /// Read DMAR tables, and say what the driver would do on the machines they come from.
+    Dmar(dmar::Arguments),
 }
 
 #[derive(Debug, Args)]
@@ -138,7 +141,10 @@ pub(crate) struct TestArguments {
     /// Stop the one boot that the filter leaves at its start, and print how to attach gdb.
     #[arg(long)]
     pub(crate) gdb: bool,
-    /// Leave the host tests out.
+    /// Seed of all random choices, to repeat a boot; a new one for each boot if not given.
+    #[arg(long, value_name = "N", value_parser = seed)]
+    pub(crate) seed: Option<u64>,
+    /// Leave the host tests out; a filter does that too.
     #[arg(long)]
     pub(crate) no_host: bool,
     /// Boots at a time; the default is the number of CPUs.

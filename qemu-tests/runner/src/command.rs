@@ -13,7 +13,7 @@ pub(crate) fn capture(command: &mut Command) -> Result<Output> {
         .with_context(|| format!("cannot start {}", name(command)))
 }
 
-/// Runs to the end, silently; a failing status is an error with the program's last words.
+/// Runs to the end, silently; a failing status is an error in the program's own words.
 pub(crate) fn succeed(command: &mut Command) -> Result<String> {
     let output = capture(command)?;
     if !output.status.success() {
@@ -34,7 +34,7 @@ pub(crate) fn inherit(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// The most telling line of a failed program: its last error, else its last line.
+/// The most telling line of a failed program: its first error, else its last line.
 pub(crate) fn last_words(output: &Output) -> String {
     let text = String::from_utf8_lossy(if output.stderr.is_empty() {
         &output.stdout
@@ -44,18 +44,9 @@ pub(crate) fn last_words(output: &Output) -> String {
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let last = lines.clone().next_back();
     lines
-        .rfind(|line| line.starts_with("E:") || line.starts_with("error"))
+        .find(|line| line.starts_with("E:") || line.starts_with("error"))
         .or(last)
         .map_or_else(|| output.status.to_string(), str::to_owned)
-}
-
-/// A command as a person would type it.
-pub(crate) fn display(command: &Command) -> String {
-    std::iter::once(command.get_program())
-        .chain(command.get_args())
-        .map(quote)
-        .collect::<Vec<_>>()
-        .join(" ")
 }
 
 /// One word for a POSIX shell.
@@ -78,10 +69,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failed_program_is_reported_by_its_last_error_line() {
-        let error =
-            succeed(Command::new("sh").args(["-c", "echo E: gone >&2; echo bye >&2; exit 3"]))
-                .unwrap_err();
+    fn a_failed_program_is_reported_by_its_first_error_line() {
+        let error = succeed(Command::new("sh").args([
+            "-c",
+            "echo first >&2; echo E: gone >&2; echo E: more >&2; exit 3",
+        ]))
+        .unwrap_err();
         assert_eq!(error.to_string(), "sh: E: gone");
     }
 
@@ -92,12 +85,15 @@ mod tests {
     }
 
     #[test]
-    fn a_displayed_command_can_be_pasted_into_a_shell() {
-        let mut command = Command::new("qemu");
-        command.args(["-append", "mode=legacy guest=svm", "it's", "", "-m", "256M"]);
-        assert_eq!(
-            display(&command),
-            r"qemu -append 'mode=legacy guest=svm' 'it'\''s' '' -m 256M"
-        );
+    fn a_quoted_word_is_one_word_to_a_shell() {
+        for (word, quoted) in [
+            ("-m", "-m"),
+            ("", "''"),
+            ("a b", "'a b'"),
+            ("it's", r"'it'\''s'"),
+            ("run[legacy,11.1]", "'run[legacy,11.1]'"),
+        ] {
+            assert_eq!(quote(word.as_ref()), quoted);
+        }
     }
 }

@@ -5,6 +5,7 @@ mod boot;
 mod build;
 mod cli;
 mod command;
+mod dmar;
 mod gdb;
 mod judge;
 mod lock;
@@ -13,6 +14,7 @@ mod provision;
 mod qemu;
 mod run;
 mod seed;
+mod test;
 mod trace;
 mod wire;
 mod workspace;
@@ -40,7 +42,8 @@ fn dispatch(command: &Command) -> Result<ExitCode> {
     match command {
         Command::Build(arguments) => build(&workspace, arguments),
         Command::Run(arguments) => run::run(&workspace, arguments),
-        Command::Test(_) => anyhow::bail!("not yet"),
+        Command::Dmar(arguments) => dmar::run(arguments),
+        Command::Test(arguments) => test::run(&workspace, arguments),
     }
 }
 

@@ -3,6 +3,6 @@
 use std::hash::{BuildHasher, RandomState};
 
 /// A number that nobody expects.
-pub(crate) fn new() -> u64 {
+pub(crate) fn fresh() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }

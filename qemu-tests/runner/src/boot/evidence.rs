@@ -16,7 +16,24 @@ pub(crate) struct Evidence {
     pub(crate) heard: Testimony,
     /// QEMU's trace.
     pub(crate) trace: Trace,
+    /// Where the addresses in the kernel's last line lie, if it panicked or met an exception.
+    pub(crate) backtrace: Vec<String>,
 }
+
+impl Evidence {
+    /// What a person wants to see first when something failed: the end of the log, and the
+    /// backtrace.
+    pub(crate) fn last_lines(&self) -> Vec<String> {
+        let first = self.heard.log.len().saturating_sub(LAST_LINES);
+        let log = self.heard.log.iter().skip(first);
+        log.map(|line| line.show(Style::Plain))
+            .chain(self.backtrace.iter().cloned())
+            .collect()
+    }
+}
+
+/// Lines of the log that are repeated when something failed.
+const LAST_LINES: usize = 10;
 
 /// What came over the debug console.
 #[derive(Debug, Default)]
@@ -71,16 +88,6 @@ impl Testimony {
         }
     }
 
-    /// The end of the log, shown.
-    pub(crate) fn last_lines(&self, count: usize) -> Vec<String> {
-        let first = self.log.len().saturating_sub(count);
-        self.log
-            .iter()
-            .skip(first)
-            .map(|line| line.show(Style::Plain))
-            .collect()
-    }
-
     /// The figures by name; of several of one name the last.
     pub(crate) fn figures(&self) -> BTreeMap<&str, u64> {
         self.report
@@ -111,6 +118,7 @@ pub(crate) fn evidence_of(report: &[&str], trace: &[&str]) -> Evidence {
             ..Testimony::default()
         },
         trace: Trace::default(),
+        backtrace: Vec::new(),
     };
     for line in trace {
         evidence.trace.take(line);

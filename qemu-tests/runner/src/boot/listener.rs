@@ -59,7 +59,6 @@ impl<'p, 'f> Listener<'p, 'f> {
             }
             Piece::Stray(bytes) => {
                 let text = String::from_utf8_lossy(&bytes);
-                (self.on_heard)(Heard::Stray(&text));
                 self.testimony.take_stray(&text);
             }
         }

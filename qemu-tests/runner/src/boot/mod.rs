@@ -9,14 +9,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::log::{LogLine, Programs};
+use crate::log::{LogLine, Programs, explain};
 use crate::qemu::{Machine, Qemu, moved_trace, run};
 use crate::trace::Trace;
 use crate::wire::Line;
 
+pub(crate) use evidence::Evidence;
+use evidence::Testimony;
 #[cfg(test)]
 pub(crate) use evidence::evidence_of;
-pub(crate) use evidence::{Evidence, Testimony};
 use listener::Listener;
 
 /// Where a boot leaves its files, and for how long it may run.
@@ -35,8 +36,6 @@ pub(crate) enum Heard<'a> {
     Log(&'a LogLine),
     /// A line of the report.
     Report(&'a Line),
-    /// Firmware's text, or anything else that is no record.
-    Stray(&'a str),
 }
 
 /// Boots a machine and waits for its end.
@@ -64,11 +63,21 @@ pub(crate) fn boot(
     } else {
         Trace::default()
     };
+    let backtrace = backtrace(&heard, programs, &machine.kernel);
     Ok(Evidence {
         finished,
         heard,
         trace,
+        backtrace,
     })
+}
+
+/// The kernel's addresses, if it ended as no kernel should.
+fn backtrace(heard: &Testimony, programs: &Programs, image: &Path) -> Vec<String> {
+    match heard.exit() {
+        Some(("panic" | "exception", text)) => explain(programs.root(), image, text),
+        _ => Vec::new(),
+    }
 }
 
 /// A trace of the last run must not speak for this one.

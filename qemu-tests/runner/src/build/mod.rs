@@ -76,12 +76,41 @@ impl Artefacts {
 /// Builds every program that boots.
 pub(crate) fn build(workspace: &Workspace, options: &Options) -> Result<Artefacts> {
     target::ensure()?;
-    let programs = programs(workspace)?;
+    // Apart, because cargo would give a crate that several use the features of all: the
+    // test hooks of the boot tests do not go into the kernel, nor does a guest's runtime.
+    let mut groups: BTreeMap<&str, Vec<Program>> = BTreeMap::new();
+    for program in programs(workspace)? {
+        let group = match program.name.as_str() {
+            KERNEL => KERNEL,
+            BOOT_TESTS => BOOT_TESTS,
+            _ => GUEST,
+        };
+        groups.entry(group).or_default().push(program);
+    }
+    let mut artefacts = Artefacts {
+        programs: BTreeMap::new(),
+    };
+    for group in groups.into_values() {
+        artefacts
+            .programs
+            .extend(build_group(workspace, options, group)?);
+    }
+    Ok(artefacts)
+}
+
+fn build_group(
+    workspace: &Workspace,
+    options: &Options,
+    programs: Vec<Program>,
+) -> Result<Vec<(String, PathBuf)>> {
     let mut command = cargo(workspace);
     command.args(["build", "--release", "--target", TARGET]);
     command.arg("--message-format=json-render-diagnostics");
     for program in &programs {
         command.args(["--package", &program.package, "--bin", &program.binary]);
+        for feature in &program.features {
+            command.args(["--features", &format!("{}/{feature}", program.package)]);
+        }
     }
     if let Some(levels) = &options.levels {
         command.env("DEFMT_LOG", levels.to_string());
@@ -92,10 +121,11 @@ pub(crate) fn build(workspace: &Workspace, options: &Options) -> Result<Artefact
         .output()
         .context("cannot start cargo")?;
     if !output.status.success() {
-        bail!("the kernel does not build");
+        let names: Vec<_> = programs.into_iter().map(|program| program.name).collect();
+        bail!("{} cannot be built", names.join(", "));
     }
     let built = executables(&String::from_utf8_lossy(&output.stdout));
-    let programs = programs
+    programs
         .into_iter()
         .map(|program| {
             let file = built
@@ -103,8 +133,7 @@ pub(crate) fn build(workspace: &Workspace, options: &Options) -> Result<Artefact
                 .with_context(|| format!("cargo built no {}", program.binary))?;
             Ok((program.name, file.clone()))
         })
-        .collect::<Result<_>>()?;
-    Ok(Artefacts { programs })
+        .collect()
 }
 
 /// Cargo in the workspace. `RUSTFLAGS` would replace those of `.cargo/config.toml`, without
@@ -124,6 +153,8 @@ struct Program {
     name: String,
     package: String,
     binary: String,
+    /// Without these cargo refuses to build it.
+    features: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -142,6 +173,8 @@ struct PackageTarget {
     name: String,
     kind: Vec<String>,
     src_path: PathBuf,
+    #[serde(default, rename = "required-features")]
+    required_features: Vec<String>,
 }
 
 /// Every binary of `kernel`, `qemu-tests/tests` and `qemu-tests/guests`: found, not listed.
@@ -178,6 +211,7 @@ fn programs_in(root: &Path, metadata: Metadata) -> Vec<Program> {
                 name,
                 package: package.name.clone(),
                 binary: target.name,
+                features: target.required_features,
             });
         }
     }
@@ -220,7 +254,8 @@ mod tests {
             {"name":"boot-tests","targets":[
                 {"name":"boot-tests","kind":["bin"],"src_path":"/w/qemu-tests/tests/src/main.rs"}]},
             {"name":"nested","targets":[
-                {"name":"nested-bind","kind":["bin"],"src_path":"/w/qemu-tests/guests/n/src/main.rs"}]}]}"#;
+                {"name":"nested-bind","kind":["bin"],"src_path":"/w/qemu-tests/guests/n/src/main.rs",
+                 "required-features":["image"]}]}]}"#;
         let programs = programs_in(Path::new("/w"), serde_json::from_str(text).unwrap());
         let names: Vec<_> = programs
             .iter()
@@ -228,6 +263,7 @@ mod tests {
             .collect();
         assert_eq!(names, ["boot-tests", "guest/nested-bind", "kernel"]);
         assert_eq!(programs[1].package, "nested");
+        assert_eq!(programs[1].features, ["image"]);
     }
 
     #[test]

@@ -28,14 +28,17 @@ impl BootModule {
         self
     }
 
-    /// Writes the archive.
-    pub(crate) fn write(&self, path: &Path) -> Result<PathBuf> {
+    /// Writes the archive; one without a file would be nothing but zeroes, and is none.
+    pub(crate) fn write(&self, path: &Path) -> Result<Option<PathBuf>> {
+        if self.files.is_empty() {
+            return Ok(None);
+        }
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent)?;
         }
         let bytes = self.archive().context("cannot pack the boot module")?;
         std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(path.to_owned())
+        Ok(Some(path.to_owned()))
     }
 
     fn add(&mut self, name: &str, content: Vec<u8>) {

@@ -29,8 +29,11 @@ impl Figure {
     }
 }
 
+/// A figure's name, and how QEMU's trace counts it.
+type Counter = (&'static str, fn(&Trace) -> u64);
+
 /// Counted on both sides: `docs/wire.md`, "Figures".
-const SHARED: &[(&str, fn(&Trace) -> u64)] = &[
+const SHARED: &[Counter] = &[
     ("descriptors", |trace| trace.count("vtd_inv_qi_head")),
     ("doorbells", Trace::doorbells),
     ("waits", |trace| trace.descriptors_of("wait")),
@@ -38,12 +41,12 @@ const SHARED: &[(&str, fn(&Trace) -> u64)] = &[
 ];
 
 /// Counted by QEMU alone.
-const QEMU_ONLY: &[(&str, fn(&Trace) -> u64)] = &[
+const QEMU_ONLY: &[Counter] = &[
     ("qemu.pages-translated", |trace| {
         trace.count("vtd_iotlb_page_update")
     }),
     ("qemu.interrupts-remapped", |trace| {
-        trace.count("vtd_ir_remap_msi")
+        trace.count("vtd_ir_remap")
     }),
     ("qemu.iotlb-invalidations", |trace| {
         trace.descriptors_of("iotlb")

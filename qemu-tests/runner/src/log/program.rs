@@ -12,13 +12,12 @@ pub(crate) struct Program {
     /// `None` for a program that logs nothing.
     pub(super) table: Option<Table>,
     pub(super) locations: Locations,
-    /// Paths of source files are shown relative to this.
-    pub(super) root: PathBuf,
 }
 
 /// Every program that may be in a boot.
-#[derive(Default)]
 pub(crate) struct Programs {
+    /// Paths of source files are shown relative to this.
+    root: PathBuf,
     programs: BTreeMap<String, Program>,
 }
 
@@ -28,19 +27,32 @@ impl Programs {
         root: &Path,
         files: impl IntoIterator<Item = (&'a str, &'a Path)>,
     ) -> Result<Self> {
-        let mut programs = Self::default();
+        let mut programs = Self::new(root);
         for (name, file) in files {
             let elf =
                 std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
             programs
-                .add(root, name, &elf)
+                .add(name, &elf)
                 .with_context(|| format!("cannot read the log table of {}", file.display()))?;
         }
         Ok(programs)
     }
 
+    /// No program, of the workspace at `root`.
+    pub(super) fn new(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            programs: BTreeMap::new(),
+        }
+    }
+
+    /// What paths of source files are shown relative to.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Adds one program by the content of its ELF file.
-    pub(super) fn add(&mut self, root: &Path, name: &str, elf: &[u8]) -> Result<()> {
+    pub(super) fn add(&mut self, name: &str, elf: &[u8]) -> Result<()> {
         let table = Table::parse(elf)?;
         let locations = match &table {
             Some(table) => table.get_locations(elf)?,
@@ -52,7 +64,6 @@ impl Programs {
                 name: name.to_owned(),
                 table,
                 locations,
-                root: root.to_owned(),
             },
         );
         Ok(())

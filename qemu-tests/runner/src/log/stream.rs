@@ -55,7 +55,7 @@ impl<'p> Streams<'p> {
         let mut lines = Vec::new();
         loop {
             match open.decoder.decode() {
-                Ok(frame) => lines.push(Ok(line(open.program, &frame))),
+                Ok(frame) => lines.push(Ok(line(self.programs.root(), open.program, &frame))),
                 Err(DecodeError::UnexpectedEof) => return lines,
                 Err(DecodeError::Malformed) => lines.push(Err(format!(
                     "stream {stream}: a frame that {} cannot have written",
@@ -66,13 +66,13 @@ impl<'p> Streams<'p> {
     }
 }
 
-fn line(program: &Program, frame: &Frame<'_>) -> LogLine {
+fn line(root: &Path, program: &Program, frame: &Frame<'_>) -> LogLine {
     let (module, place) = match program.locations.get(&frame.index()) {
         Some(location) => (
             location.module.clone(),
             format!(
                 "{}:{}",
-                relative(&location.file, &program.root).display(),
+                relative(&location.file, root).display(),
                 location.line
             ),
         ),
@@ -100,20 +100,12 @@ mod tests {
     use crate::log::fixture;
 
     fn programs() -> Programs {
-        let mut programs = Programs::default();
+        let mut programs = Programs::new(Path::new("/"));
         programs
-            .add(
-                Path::new("/"),
-                "kernel",
-                &fixture::elf(&[("info", "units: {=u8}")]),
-            )
+            .add("kernel", &fixture::elf(&[("info", "units: {=u8}")]))
             .unwrap();
         programs
-            .add(
-                Path::new("/"),
-                "guest/g",
-                &fixture::elf(&[("warn", "other {=u8}")]),
-            )
+            .add("guest/g", &fixture::elf(&[("warn", "other {=u8}")]))
             .unwrap();
         programs
     }

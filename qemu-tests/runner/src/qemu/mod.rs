@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 pub(crate) use abilities::Abilities;
 pub(crate) use find::{Choice, find};
-pub(crate) use machine::{Clock, Machine, Mode, Unit, Unsupported, moved_trace};
+pub(crate) use machine::{Clock, Machine, Mode, Unit, moved_trace};
 pub(crate) use process::{Ending, Finished, run};
 pub(crate) use version::Version;
 

@@ -14,13 +14,14 @@ use crate::boot::{self, Evidence, Heard, Terms};
 use crate::build::{self, Artefacts, BootModule, KERNEL};
 use crate::cli::RunArguments;
 use crate::gdb;
-use crate::judge::{self, Demonstration, Expectation, Figure, PROVOKED, Required};
+use crate::judge::{self, Announced, Demonstration, Expectation, Figure, PROVOKED, Required};
 use crate::log::{Programs, Style};
 use crate::qemu::{self, Ending, Machine, Mode, Qemu, Unit};
 use crate::seed;
 use crate::wire::{Line, of_qemu};
 use crate::workspace::Workspace;
 
+pub(crate) use save::save;
 pub(crate) use summary::Summary;
 
 /// Builds, boots, judges and prints.
@@ -56,7 +57,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &RunArguments) -> Result<Exi
         eprintln!("{refusal}");
         return Ok(ExitCode::from(2));
     }
-    save::save(&directory, &qemu, &machine, &evidence)?;
+    save(&directory, &qemu, &machine, &evidence)?;
     let summary = judge(&evidence, &demonstration, &qemu);
     summary.write(&workspace.target().join("summary.json"))?;
     print!("{}", summary.show(Style::of_stdout()));
@@ -96,7 +97,7 @@ impl Setup {
                 .mode
                 .unwrap_or_else(|| Mode::best_of(&qemu.abilities)),
             guest: arguments.guest.map(|guest| guest.name()),
-            seed: arguments.seed.unwrap_or_else(seed::new),
+            seed: arguments.seed.unwrap_or_else(seed::fresh),
             address_width: arguments.aw,
             caching_mode: arguments.caching_mode,
             cpus: arguments.smp,
@@ -124,7 +125,7 @@ impl Setup {
         unit.caching_mode = self.caching_mode;
         let mut machine = Machine::new(Some(unit), artefacts.file(KERNEL)?, self.command_line());
         machine.cpus = self.cpus;
-        machine.module = Some(contents.write(module)?);
+        machine.module = contents.write(module)?;
         machine.extra.clone_from(&self.extra);
         if self.gdb {
             machine.gdb = Some(gdb::socket(module)?);
@@ -149,7 +150,7 @@ fn watch(qemu: &Qemu, machine: &Machine, programs: &Programs, terms: &Terms) -> 
     boot::boot(qemu, machine, programs, terms, &mut |heard| match heard {
         Heard::Log(line) => println!("{}", line.show(style)),
         Heard::Report(Line::Exit { name, text }) => println!("exit {name}: {text}"),
-        Heard::Report(_) | Heard::Stray(_) => {}
+        Heard::Report(_) => {}
     })
 }
 
@@ -162,8 +163,7 @@ fn refusal(evidence: &Evidence) -> Option<&str> {
 /// Judges a demonstration.
 pub(crate) fn judge(evidence: &Evidence, setup: &Setup, qemu: &Qemu) -> Summary {
     let expected = Expectation {
-        complaints: PROVOKED.iter().map(|&part| part.to_owned()).collect(),
-        complaints_must_come: false,
+        complaints: Announced::possible(PROVOKED),
         ..Expectation::quiet_success()
     };
     let figures: Vec<Figure> = judge::figures(evidence);

@@ -30,9 +30,6 @@ pub(crate) struct Summary {
     last_lines: Vec<String>,
 }
 
-/// Lines of the log that are repeated when something failed.
-const LAST_LINES: usize = 10;
-
 impl Summary {
     /// Gathers it.
     pub(super) fn new(
@@ -64,7 +61,7 @@ impl Summary {
             figures,
             required,
             problems,
-            last_lines: evidence.heard.last_lines(LAST_LINES),
+            last_lines: evidence.last_lines(),
         }
     }
 

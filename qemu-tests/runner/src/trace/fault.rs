@@ -1,31 +1,6 @@
-//! Faults in the trace.
+//! Fault records in the trace.
 
 use super::event::number_after;
-
-/// A DMA that the unit refused (`vtd_dmar_fault`), recorded or not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Fault {
-    /// Requester id.
-    pub(crate) source: u16,
-    /// Fault reason, in the unit's numbering.
-    pub(crate) reason: u8,
-    /// The address of the request.
-    pub(crate) address: u64,
-    /// Whether it was a write.
-    pub(crate) write: bool,
-}
-
-impl Fault {
-    /// Reads `sid 0x20 fault 6 addr 0x9000 write 0`.
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        Some(Self {
-            source: number_after(text, "sid")?.try_into().ok()?,
-            reason: number_after(text, "fault")?.try_into().ok()?,
-            address: number_after(text, "addr")?,
-            write: number_after(text, "write")? != 0,
-        })
-    }
-}
 
 /// What the unit wrote into a fault recording register (`vtd_frr_new`; §11.4.14).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,20 +29,6 @@ impl RecordedFault {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_dma_fault_is_read() {
-        assert_eq!(
-            Fault::parse("sid 0x20 fault 113 addr 0x7f0000 write 1"),
-            Some(Fault {
-                source: 0x20,
-                reason: 0x71,
-                address: 0x7f_0000,
-                write: true
-            })
-        );
-        assert_eq!(Fault::parse("sid 0x20 fault 113"), None);
-    }
 
     #[test]
     fn a_recorded_fault_is_taken_apart() {
