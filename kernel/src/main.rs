@@ -24,6 +24,7 @@ mod bare_metal {
         ));
         demonstration::units(&host);
         demonstration::blocked_by_default(&host);
+        demonstration::interrupt_source(&host);
         if let Err(error) = demonstration::guest(&host, &machine, guest, seed) {
             exit(error.status(), format_args!("{error}"));
         }
