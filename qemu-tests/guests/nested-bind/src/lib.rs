@@ -1,7 +1,7 @@
 //! A guest that binds page tables of its own to its device, and tries what it must not.
 //!
 //! Its pages lie in a random order in its memory (and that memory in a random order in the
-//! host's), so an address that skipped a translation leads elsewhere. Each [step](STEPS)
+//! host's), so an address that skipped a translation leads elsewhere. Each step
 //! claims how it went; the trials within are announced, so that the hypervisor judges them
 //! by itself.
 
