@@ -102,6 +102,9 @@ pub struct DeviceCapabilities {
     pub host_bits: u8,
     /// Not-present entries may be cached (CAP.CM).
     pub caching_mode: bool,
+    /// Stores to tables stay in a buffer until an invalidation or a command (CAP.RWBF): who
+    /// keeps tables owes an invalidation for new entries too.
+    pub write_buffer_flush: bool,
     /// Bits of PASID that unit and device both have; 0 if none.
     pub pasid_bits: u8,
     /// Page requests reach the driver.
@@ -132,6 +135,7 @@ impl DeviceCapabilities {
             iova_bits: 0,
             host_bits: 0,
             caching_mode: false,
+            write_buffer_flush: false,
             pasid_bits: 0,
             page_requests: false,
             supervisor: false,

@@ -112,6 +112,11 @@ pub enum Event {
         /// The unit.
         unit: u16,
     },
+    /// The page request queue overflowed; the devices were told to try again.
+    PageRequestsLost {
+        /// The unit.
+        unit: u16,
+    },
     /// The unit refused a descriptor (IQE). It was replaced and the queue goes on.
     DescriptorRefused {
         /// The unit.

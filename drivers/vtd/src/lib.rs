@@ -50,6 +50,7 @@ pub mod hooks;
 mod invalidation;
 mod irq_remap;
 mod mode;
+pub mod page_request;
 pub mod queue;
 mod quirks;
 pub mod registers;
@@ -60,11 +61,12 @@ mod unit;
 
 pub use abilities::Abilities;
 pub use bring_up::{
-    BringUpError, Discovered, DiscoveryError, FirmwareState, InterruptConfig, Quiesced, Ready,
-    UnitConfig, UnitDescription,
+    BringUpError, Discovered, DiscoveryError, FirmwareState, InterruptConfig, PageRequestConfig,
+    Quiesced, Ready, UnitConfig, UnitDescription,
 };
 pub use driver::{
-    Driver, DriverConfig, EnableError, EnableFailure, Preparing, Quarantined, Scopes, Translating,
+    DeviceTlb, DeviceTlbError, Driver, DriverConfig, EnableError, EnableFailure, Preparing,
+    Quarantined, Scopes, Translating,
 };
 pub use event::Event;
 pub use invalidation::{CostRule, Debt};

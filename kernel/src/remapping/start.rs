@@ -76,6 +76,7 @@ pub fn start(
         mode,
         interrupts,
         fault_message: Some(apic::event_message(vector)),
+        ..UnitConfig::default()
     };
     let ready = prepare(discovered, &config)?;
     let mode = ready

@@ -3,12 +3,15 @@
 mod backend;
 mod capabilities;
 mod commit;
+mod device_tlb;
 mod enable;
 mod interrupts;
 mod quarantine;
 mod replace;
 mod scopes;
 
+pub(crate) use device_tlb::Privileges;
+pub use device_tlb::{DeviceTlb, DeviceTlbError};
 pub use enable::{EnableError, EnableFailure};
 pub use quarantine::Quarantined;
 pub use scopes::Scopes;

@@ -8,6 +8,7 @@ use crate::Event;
 use crate::abilities::Abilities;
 use crate::irq_remap::InterruptTable;
 use crate::mode::{Mode, ModeChoice};
+use crate::page_request::PageRequestQueue;
 use crate::queue::{ContextScope, Descriptor, IotlbScope, PasidScope, Queue, QueueError};
 use crate::registers::{Gsts, Registers, Rtaddr};
 use crate::slots::Tables;
@@ -39,6 +40,7 @@ pub(crate) struct Unit<M> {
     pub(crate) queue: Queue,
     pub(crate) tables: Mutex<Tables>,
     pub(crate) interrupts: Option<InterruptTable>,
+    pub(crate) page_requests: Option<PageRequestQueue>,
     pub(crate) counters: Counters,
     /// Whoever gives a command holds this until the command is done.
     pub(crate) commands: Mutex<()>,
@@ -176,6 +178,7 @@ impl<M: Mmio> Unit<M> {
             queue: parts.queue,
             tables: Mutex::new(Rank::Tables, parts.tables),
             interrupts: parts.interrupts,
+            page_requests: parts.page_requests,
             counters: parts.counters,
             commands: Mutex::new(Rank::Registers, ()),
             faults: Mutex::new(Rank::Faults, ()),
@@ -196,6 +199,7 @@ pub(crate) struct Parts<M> {
     pub(crate) queue: Queue,
     pub(crate) tables: Tables,
     pub(crate) interrupts: Option<InterruptTable>,
+    pub(crate) page_requests: Option<PageRequestQueue>,
     pub(crate) counters: Counters,
 }
 

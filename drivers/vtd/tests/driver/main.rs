@@ -1,0 +1,11 @@
+//! The driver through its public face, on a register file that answers at once.
+
+mod attaching;
+mod bring_up;
+mod fake;
+mod faults;
+mod interrupts;
+mod invalidating;
+mod memory;
+mod recovery;
+mod world;
