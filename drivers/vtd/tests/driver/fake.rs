@@ -19,6 +19,7 @@ pub(crate) const IQA: usize = 0x90;
 pub(crate) const IQERCD: usize = 0xb0;
 pub(crate) const IRTA: usize = 0xb8;
 pub(crate) const PMEN: usize = 0x64;
+pub(crate) const PRS: usize = 0xdc;
 
 pub(crate) const TE: u32 = 1 << 31;
 pub(crate) const SRTP: u32 = 1 << 30;
@@ -329,7 +330,7 @@ impl std::fmt::Debug for Registers {
 }
 
 const SIZES_OF_64: &[usize] = &[
-    0x08, 0x10, 0x20, 0x28, 0x70, 0x78, 0x80, 0x88, 0x90, 0xb0, 0xb8,
+    0x08, 0x10, 0x20, 0x28, 0x70, 0x78, 0x80, 0x88, 0x90, 0xb0, 0xb8, 0xc0, 0xc8, 0xd0,
 ];
 
 impl Mmio for Registers {
@@ -357,6 +358,10 @@ impl Mmio for Registers {
                 let cleared = value & (PFO | IQE | ICE | ITE);
                 let status = state.get32(FSTS) & !cleared;
                 state.set32(FSTS, status);
+            }
+            PRS => {
+                let status = state.get32(PRS) & !(value & 3);
+                state.set32(PRS, status);
             }
             PMEN => {
                 let on = value >> 31;

@@ -2,10 +2,12 @@
 
 mod attaching;
 mod bring_up;
+mod device_tlb;
 mod fake;
 mod faults;
 mod interrupts;
 mod invalidating;
 mod memory;
+mod page_requests;
 mod recovery;
 mod world;

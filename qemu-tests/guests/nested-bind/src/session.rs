@@ -4,7 +4,7 @@ use core::fmt::Write;
 use edu::{Direction, Edu, Transfer};
 use guest_machine::pci::Function;
 use guest_machine::{AddressSpace, Calls, Machine, Outcome, Pages, Trouble, Window, iommu};
-use hypervisor_abi::{Announce, Deed, Label};
+use hypervisor_abi::{Announce, Deed, FAULT_VECTOR, Label};
 use iommu_abi::FaultEvent;
 use iommu_core::{Access, AddressRange, FaultReason, Gpa, Gva, Iova, Nanoseconds, PAGE_SIZE};
 
@@ -291,27 +291,24 @@ impl<'m> Session<'m> {
         }
     }
 
-    /// The next fault, which may need a moment.
+    /// The fault that the hypervisor tells of by an interrupt, which may need a moment. The
+    /// queue was empty before.
     pub(crate) fn next_fault(&self) -> Result<FaultEvent, Trouble> {
-        let begin = self.machine().now();
-        loop {
-            if let Some(event) = iommu::read_fault(&self.calls)? {
-                return Ok(event);
-            }
-            if self.machine().now().since(begin) > FAULT_PATIENCE {
-                return Err(Trouble::Unexpected {
-                    what: "faults",
-                    wanted: 1,
-                    found: 0,
-                });
-            }
-            self.machine().relax();
+        let missing = |what| Trouble::Unexpected {
+            what,
+            wanted: 1,
+            found: 0,
+        };
+        if !self.calls.wait_for(FAULT_VECTOR, FAULT_PATIENCE)? {
+            return Err(missing("interrupts that tell of faults"));
         }
+        iommu::read_fault(&self.calls)?.ok_or(missing("faults"))
     }
 
     /// Empties the fault queue.
     pub(crate) fn forget_faults(&self) -> Result<(), Trouble> {
         while iommu::read_fault(&self.calls)?.is_some() {}
+        let _ = self.machine().take_interrupt(FAULT_VECTOR);
         Ok(())
     }
 
