@@ -26,10 +26,12 @@
 #[cfg(test)]
 extern crate std;
 
+#[cfg(feature = "alloc")]
 extern crate alloc;
 
 mod access;
 mod address;
+#[cfg(feature = "alloc")]
 mod backend;
 mod fault;
 mod format;
@@ -38,6 +40,7 @@ mod guest;
 mod id;
 mod irq;
 mod order;
+#[cfg(feature = "alloc")]
 mod owed;
 mod platform;
 mod range;
@@ -45,6 +48,7 @@ pub mod sync;
 
 pub use access::Access;
 pub use address::{Address, Gpa, Gva, Hpa, Iova, PAGE_SHIFT, PAGE_SIZE};
+#[cfg(feature = "alloc")]
 pub use backend::{
     Attachment, Backend, BackendError, DeviceCapabilities, DomainHandle, DomainSpec, MapError,
     NestedSpec, PageRequest, PageResponse, Replaced, ResponseCode, Run, Scope, Slot, WalkStep,
@@ -56,6 +60,7 @@ pub use guest::{Backing, GuestMemory, GuestMemoryError, ResetError, VmEvent, VmH
 pub use id::{DeviceId, Pasid, Segment, SourceId};
 pub use irq::{IrqError, IrqHandle, IrqMessage, IrqRemapper, IrqTarget};
 pub use order::Order;
+#[cfg(feature = "alloc")]
 pub use owed::{Batch, BatchFull, FlushError, Flushed, Owed, Quarantine};
 pub use platform::{Coherence, Mmio, Nanoseconds, Observer, OutOfFrames, Platform};
 pub use range::{AddressRange, RangeError};

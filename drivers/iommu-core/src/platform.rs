@@ -2,6 +2,7 @@
 
 use crate::sync::Rank;
 use crate::{Frame, Hpa, Order};
+#[cfg(feature = "alloc")]
 use alloc::sync::Arc;
 use core::fmt;
 use core::ops::Range;
@@ -194,4 +195,6 @@ macro_rules! platform_by_reference {
         }
     )*};
 }
-platform_by_reference!(&P, Arc<P>);
+platform_by_reference!(&P);
+#[cfg(feature = "alloc")]
+platform_by_reference!(Arc<P>);

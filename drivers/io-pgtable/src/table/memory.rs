@@ -133,12 +133,10 @@ pub(crate) struct Reserve(FrameList);
 
 /// Cells that a list of frames uses for its links.
 const LINK_CELLS: Range<usize> = 0..2;
-/// Entries in a cache line of 64 bytes.
-const CELLS_IN_LINE: usize = 8;
 
 impl Reserve {
-    /// An empty table. Hardware that does not snoop may still see rubbish in the first
-    /// line until [`NewTable::seal`].
+    /// An empty table. Hardware that does not snoop may read the list's links where nothing
+    /// is stored over them; they are not present, like the zeroes that belong there.
     pub(crate) fn take(&mut self) -> Option<NewTable> {
         let mut frame = self.0.pop()?;
         for index in LINK_CELLS {
@@ -163,12 +161,7 @@ impl NewTable {
 
     /// Ends the filling: `entries` were stored. From now on an entry may lead here.
     pub(crate) fn seal<P: Platform>(self, memory: &Memory<'_, P>, entries: Range<usize>) -> Hpa {
-        if entries.start < CELLS_IN_LINE {
-            memory.write_back(&self.0, 0..entries.end);
-        } else {
-            memory.write_back(&self.0, LINK_CELLS);
-            memory.write_back(&self.0, entries);
-        }
+        memory.write_back(&self.0, entries);
         self.0.leak()
     }
 }

@@ -247,6 +247,43 @@ fn a_mapping_is_seen_whole_tables_first() {
     }
 }
 
+#[test]
+fn a_foreign_entry_is_taken_out_and_not_followed() {
+    let mut fixture = Fixture::new(SecondStage4, LARGE);
+    fixture.map(0, &[run(0x5000, 1)], RW).unwrap();
+    let mut links = Vec::new();
+    let iova = iommu_core::Iova::new(0);
+    fixture
+        .table
+        .walk(&fixture.platform, iova, &mut |_, at, entry| {
+            links.push((at, entry))
+        });
+    let (at, link) = links[1];
+    fixture.platform.device_store(at, link | 1 << 62);
+    fixture.platform.forget_adoptions();
+    let range = pages(PAGE, 1);
+    let unmapped = fixture.table.unmap(&fixture.platform, range).unwrap();
+    assert_eq!(fixture.platform.device_load(at), Some(0));
+    assert_eq!(unmapped.changed, Some(range));
+    // The table that held it became empty and goes; nothing below is known to be ours.
+    assert_eq!(unmapped.frames.len(), 1);
+    assert!(!unmapped.leaf_only);
+    fixture.release(unmapped.frames);
+    assert_eq!(fixture.platform.outstanding(), 1 + 2);
+}
+
+#[test]
+fn entries_that_map_nothing_are_zero() {
+    let mut fixture = Fixture::new(SecondStage4, LARGE);
+    fixture.map(MIB2 - PAGE, &[run(0x5000, 2)], RW).unwrap();
+    fixture.unmap(pages(MIB2, 1)).unwrap();
+    fixture.map(GIB1 + 9 * PAGE, &[run(0x5000, 1)], RW).unwrap();
+    for (at, entry) in snapshot(&fixture) {
+        assert!(entry == 0 || entry & 3 != 0, "{entry:#x} at {at:#x}");
+    }
+    finish(fixture);
+}
+
 /// Does `act` with the n-th allocation failing, for every n, and once without failure.
 /// Returns how many allocations the operation needs.
 fn fail_at_every_allocation(
