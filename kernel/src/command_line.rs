@@ -43,6 +43,17 @@ pub enum GuestKind {
     None,
 }
 
+impl GuestKind {
+    /// The word of the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Svm => "svm",
+            Self::Direct => "direct",
+            Self::None => "none",
+        }
+    }
+}
+
 /// What the command line says.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct CommandLine {
@@ -132,12 +143,9 @@ fn mode(value: &str) -> Option<Mode> {
 }
 
 fn guest(value: &str) -> Option<GuestKind> {
-    match value {
-        "svm" => Some(GuestKind::Svm),
-        "direct" => Some(GuestKind::Direct),
-        "none" => Some(GuestKind::None),
-        _ => None,
-    }
+    [GuestKind::Svm, GuestKind::Direct, GuestKind::None]
+        .into_iter()
+        .find(|guest| guest.name() == value)
 }
 
 fn seed(value: &str) -> Option<u64> {

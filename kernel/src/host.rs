@@ -1,6 +1,7 @@
 //! The machine with its devices found and its remapping units at work: what both kernels
 //! do before they differ.
 
+use crate::cpu;
 use crate::exit::{ExitStatus, exit};
 use crate::firmware::{Firmware, FirmwareError};
 use crate::pci::{self, Bus, BusError};
@@ -67,7 +68,7 @@ pub fn start(machine: &Machine) -> Result<Host, HostError> {
     let firmware = Firmware::new(machine.boot.acpi).map_err(HostError::Firmware)?;
     start_clock(&firmware)?;
     let bus = pci::start(&firmware).map_err(HostError::Bus)?;
-    describe_processors(&firmware);
+    quieten_interrupts(&firmware);
     let (dmar, source) = remapping::table(&machine.archive, &firmware)?;
     defmt::info!("using {=str}", source.name());
     let mode = machine
@@ -95,22 +96,29 @@ fn start_clock(firmware: &Firmware) -> Result<(), HostError> {
     time::start_by_pm_timer(timer.port, timer.wide).map_err(|_| HostError::Clock)
 }
 
-fn describe_processors(firmware: &Firmware) {
-    match firmware.interrupt_controllers() {
-        Ok(found) => {
-            defmt::info!(
-                "{=usize} processors, of which one is used",
-                found.processors.len()
-            );
-            for ioapic in &found.ioapics {
-                defmt::debug!(
-                    "I/O APIC {=u8} at {}, lines from {=u32} on",
-                    ioapic.id,
-                    ioapic.registers,
-                    ioapic.first_line
-                );
-            }
+/// Masks the I/O APICs' lines before interrupts are remapped. Without an MADT there is
+/// nothing to be masked.
+fn quieten_interrupts(firmware: &Firmware) {
+    let found = match firmware.interrupt_controllers() {
+        Ok(found) => found,
+        Err(error) => {
+            defmt::warn!("no I/O APIC is known: {}", defmt::Display2Format(&error));
+            return;
         }
-        Err(error) => defmt::warn!("{}", defmt::Display2Format(&error)),
+    };
+    defmt::info!(
+        "{=usize} processors, of which one is used",
+        found.processors.len()
+    );
+    for ioapic in &found.ioapics {
+        match cpu::ioapic::mask_all(ioapic) {
+            Ok(unmasked) => defmt::info!(
+                "I/O APIC {=u8} at {}: masked, {=u32} lines were not",
+                ioapic.id,
+                ioapic.registers,
+                unmasked
+            ),
+            Err(error) => defmt::warn!("I/O APIC {=u8}: {}", ioapic.id, error),
+        }
     }
 }

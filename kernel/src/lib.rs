@@ -32,6 +32,8 @@ pub mod cpu;
 #[cfg(target_os = "none")]
 pub mod demonstration;
 #[cfg(target_os = "none")]
+pub mod guest;
+#[cfg(target_os = "none")]
 pub mod host;
 #[cfg(target_os = "none")]
 mod panic;

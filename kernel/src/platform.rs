@@ -132,18 +132,19 @@ unsafe fn store128(low: &AtomicU64, [new_low, new_high]: [u64; 2]) {
     let address = low.as_ptr();
     // SAFETY: the caller's promise. The exchange succeeds once nobody else stored between
     // its read and its write; hardware that sets accessed bits does so a bounded number of
-    // times. RBX cannot be named as an operand, so it is swapped in and out.
+    // times. RBX cannot be named as an operand, so it is swapped in and out; the others are
+    // named, because the compiler could choose RBX for one that is not.
     unsafe {
         asm!(
-            "xchg {low}, rbx",
-            "mov rax, [{address}]",
-            "mov rdx, [{address} + 8]",
+            "xchg rsi, rbx",
+            "mov rax, [rdi]",
+            "mov rdx, [rdi + 8]",
             "2:",
-            "lock cmpxchg16b [{address}]",
+            "lock cmpxchg16b [rdi]",
             "jnz 2b",
-            "mov rbx, {low}",
-            address = in(reg) address,
-            low = inout(reg) new_low => _,
+            "mov rbx, rsi",
+            in("rdi") address,
+            inout("rsi") new_low => _,
             in("rcx") new_high,
             out("rax") _,
             out("rdx") _,

@@ -76,7 +76,10 @@ fn archive(boot: &BootInfo) -> Archive<'static> {
     };
     match Archive::new(bytes) {
         Ok(archive) => archive,
-        Err(error) => panic!("{error}"),
+        Err(error) => exit(
+            ExitStatus::NoGuest,
+            format_args!("{error}; make one with `tar --format=ustar`"),
+        ),
     }
 }
 

@@ -309,7 +309,7 @@ impl fmt::Display for Oddity {
                 f.write_str("the object name has no NUL: it ends with the structure")
             }
             Self::NameEmpty => f.write_str("the object name is empty"),
-            Self::NameNotAscii => f.write_str("the object name is not ASCII"),
+            Self::NameNotAscii => f.write_str("the object name is not printable ASCII"),
             Self::DeclaredTwice { number, first } => write!(
                 f,
                 "ACPI device number {number} was declared before, at offset {first:#x}"

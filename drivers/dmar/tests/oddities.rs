@@ -551,7 +551,7 @@ fn namespace_devices_are_declared_and_named() {
     );
     odd(&[(1, b"\0")], ANDD, Oddity::NameEmpty, Action::Ignored);
     odd(
-        &[(1, b"\\_SB.\xff\0")],
+        &[(1, b"\\_SB.\x1b\0")],
         ANDD,
         Oddity::NameNotAscii,
         Action::Ignored,

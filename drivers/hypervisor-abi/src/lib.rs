@@ -45,6 +45,10 @@ pub use trial::{Announce, Conclude, Deed, TargetEntry, TargetKind, Targets};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+/// The virtual interrupt that tells a guest that its fault queue, which was empty, is not any
+/// more.
+pub const FAULT_VECTOR: u8 = 0x21;
+
 /// What a hypercall shall do.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]

@@ -4,6 +4,7 @@ pub mod apic;
 mod exceptions;
 mod features;
 pub mod interrupts;
+pub(crate) mod ioapic;
 mod per_cpu;
 mod segments;
 mod trap;

@@ -23,10 +23,10 @@ pub struct MapIncomplete;
 pub fn usable_memory(map: &[MemoryRegion]) -> Result<Ranges, MapIncomplete> {
     let mut usable = Ranges::new();
     for region in map {
-        if region.kind == MemoryKind::Usable {
-            if let Some(pages) = whole_pages(&region.range) {
-                add(&mut usable, pages)?;
-            }
+        if region.kind == MemoryKind::Usable
+            && let Some(pages) = whole_pages(&region.range)
+        {
+            add(&mut usable, pages)?;
         }
     }
     for region in map {

@@ -95,6 +95,11 @@ mod start {
         Some(unsafe { &*pointer.cast::<AtomicU64>() })
     }
 
+    /// Whether a byte of `range` is usable memory.
+    pub fn is_usable(range: &AddressRange<Hpa>) -> bool {
+        map::touches_usable_memory(&crate::start::boot_info().memory, range)
+    }
+
     /// A boot module's bytes.
     pub fn module(range: &AddressRange<Hpa>) -> Option<&'static [u8]> {
         let bytes = usize::try_from(range.bytes()?).ok()?;
@@ -108,4 +113,4 @@ mod start {
 #[cfg(target_os = "none")]
 pub(crate) use start::cell;
 #[cfg(target_os = "none")]
-pub use start::module;
+pub use start::{is_usable, module};

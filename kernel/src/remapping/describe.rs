@@ -9,12 +9,15 @@ pub(super) fn scopes(bus: &Bus, unit: &Unit<'_>) {
     let segment = unit.drhd.segment;
     for scope in unit.drhd.scopes.clone() {
         match scope.source(segment, bus) {
+            Some(source) if scope.kind.is_pci() => {
+                defmt::info!("unit {=usize}: {} {}", unit.index, scope.kind, source)
+            }
             Some(source) => defmt::info!(
-                "unit {=usize}: {} {}, id {=u8}",
+                "unit {=usize}: {} {=u8}, whose requests come from {}",
                 unit.index,
                 scope.kind,
-                source,
-                scope.enumeration_id
+                scope.enumeration_id,
+                source
             ),
             None => defmt::warn!(
                 "unit {=usize}: {} from bus {=u8:#x} on, behind a bridge that is not there",

@@ -5,15 +5,15 @@ use super::error::{RemappingError, ReservedError};
 use super::faults;
 use crate::command_line;
 use crate::cpu::{self, apic, vectors};
-use crate::memory::RegisterWindow;
+use crate::memory::{self, RegisterWindow};
 use crate::pci::Bus;
 use crate::platform::KernelPlatform;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use dmar::{Dmar, DmarFlags, Unit};
 use iommu_core::{
-    Access, AddressRange, Attachment, Backend, Batch, DeviceId, DomainSpec, Hpa, Iova, Platform,
-    Run, Slot,
+    Access, AddressRange, Attachment, Backend, BackendError, Batch, DeviceId, DomainSpec, Hpa,
+    Iova, Order, OutOfFrames, Owed, Platform, Run, Slot, TableFormat,
 };
 use spin::Once;
 use vtd::{
@@ -26,6 +26,8 @@ const INTERRUPT_ENTRIES_LOG2: u8 = 8;
 
 /// The driver at work.
 pub type Driver = vtd::Driver<KernelPlatform, RegisterWindow, Translating>;
+
+type PreparingDriver = vtd::Driver<KernelPlatform, RegisterWindow, Preparing>;
 
 /// Remapping at work.
 pub struct Remapping {
@@ -74,6 +76,7 @@ pub fn start(
         mode,
         interrupts,
         fault_message: Some(apic::event_message(vector)),
+        ..UnitConfig::default()
     };
     let ready = prepare(discovered, &config)?;
     let mode = ready
@@ -194,7 +197,7 @@ fn prepare(
 fn map_reserved_regions(
     bus: &Bus,
     dmar: &Dmar<'_>,
-    driver: &vtd::Driver<KernelPlatform, RegisterWindow, Preparing>,
+    driver: &PreparingDriver,
 ) -> Result<(), RemappingError> {
     for function in bus.topology.functions() {
         let device = function.id;
@@ -209,21 +212,35 @@ fn map_reserved_regions(
 fn keep_reaching(
     bus: &Bus,
     dmar: &Dmar<'_>,
-    driver: &vtd::Driver<KernelPlatform, RegisterWindow, Preparing>,
+    driver: &PreparingDriver,
     device: DeviceId,
 ) -> Result<(), ReservedError> {
-    let formats = driver.capabilities(device)?;
-    let format = iommu_core::TableFormat::ALL
+    /// Those of 48 bits first.
+    const FORMATS: [TableFormat; 4] = [
+        TableFormat::FirstStage4,
+        TableFormat::SecondStage4,
+        TableFormat::SecondStage3,
+        TableFormat::SecondStage5,
+    ];
+    let capabilities = driver.capabilities(device)?;
+    let format = FORMATS
         .into_iter()
-        .find(|&format| formats.supports(format))
-        .ok_or(iommu_core::BackendError::Unsupported(device))?;
+        .find(|&format| capabilities.supports(format))
+        .ok_or(BackendError::Unsupported(device))?;
     let domain = driver.create(device, &DomainSpec::Paging(format))?;
-    let mut batch = Batch::with_capacity(1).ok_or(iommu_core::BackendError::OutOfFrames(
-        iommu_core::OutOfFrames {
-            order: iommu_core::Order::PAGE,
-        },
-    ))?;
+    let no_memory = OutOfFrames { order: Order::PAGE };
+    let mut batch = Batch::with_capacity(1).ok_or(BackendError::OutOfFrames(no_memory))?;
     for region in dmar.regions_of(device, bus) {
+        if memory::is_usable(&region.range) {
+            // Others own that memory, or will: the device must not reach it (§8.4 has the
+            // firmware list such regions as reserved).
+            defmt::warn!(
+                "{}: its reserved region at {} is usable memory; it stays blocked there",
+                device,
+                region.range.first()
+            );
+            continue;
+        }
         defmt::info!(
             "{}: keeps reaching {} to {}",
             device,
@@ -251,19 +268,14 @@ fn keep_reaching(
     settle(driver, &mut batch, replaced.owed)
 }
 
-fn settle<'q, S: Send + Sync>(
-    driver: &'q vtd::Driver<KernelPlatform, RegisterWindow, S>,
-    batch: &mut Batch<'q, <vtd::Driver<KernelPlatform, RegisterWindow, S> as Backend>::Debt>,
-    owed: iommu_core::Owed<'q, <vtd::Driver<KernelPlatform, RegisterWindow, S> as Backend>::Debt>,
-) -> Result<(), ReservedError>
-where
-    vtd::Driver<KernelPlatform, RegisterWindow, S>: Backend,
-{
+fn settle<'q, B: Backend>(
+    driver: &'q B,
+    batch: &mut Batch<'q, B::Debt>,
+    owed: Owed<'q, B::Debt>,
+) -> Result<(), ReservedError> {
     // There is room: the batch is empty between any two of these.
     let _ = batch.add(owed);
-    let mut flushed = driver
-        .commit(batch)
-        .map_err(iommu_core::BackendError::Flush)?;
+    let mut flushed = driver.commit(batch).map_err(BackendError::Flush)?;
     while let Some(frame) = flushed.frames.pop() {
         KernelPlatform.release(frame);
     }
@@ -274,8 +286,8 @@ fn identity(range: &AddressRange<Hpa>) -> Iova {
     Iova::new(range.first().as_u64())
 }
 
-impl From<iommu_core::BackendError> for ReservedError {
-    fn from(error: iommu_core::BackendError) -> Self {
+impl From<BackendError> for ReservedError {
+    fn from(error: BackendError) -> Self {
         Self::Backend(error)
     }
 }

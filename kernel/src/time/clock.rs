@@ -6,6 +6,7 @@ use core::fmt;
 use iommu_core::Nanoseconds;
 use raw_cpuid::CpuId;
 use spin::Once;
+use x86_64::instructions::random::RdRand;
 
 /// Where the rate of the time-stamp counter is known from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,6 +67,21 @@ pub fn now() -> Nanoseconds {
         }
         None => counts,
     })
+}
+
+/// A number that differs from run to run: where random choices start if nobody says where.
+///
+/// The CPU's random numbers, if it has them, and the time-stamp counter, which an emulator
+/// that counts instructions repeats. Not for secrets.
+pub fn seed() -> u64 {
+    let random = RdRand::new()
+        .and_then(|random| random.get_u64())
+        .unwrap_or(0);
+    // One step of splitmix64, so that counts close to each other give numbers that are not.
+    let mixed = (counter() ^ random).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }
 
 /// What the clock goes by, and the counter's rate in Hz.

@@ -4,9 +4,9 @@ use bitfield_struct::bitfield;
 use iommu_core::SourceId;
 
 /// The address port.
-pub const ADDRESS: u16 = 0xcf8;
+pub(super) const ADDRESS: u16 = 0xcf8;
 /// The first of the four data ports.
-pub const DATA: u16 = 0xcfc;
+pub(super) const DATA: u16 = 0xcfc;
 
 #[bitfield(u32)]
 #[derive(PartialEq, Eq)]

@@ -15,7 +15,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hypervisor_abi::Start;
 use iommu_abi::Errno;
 use iommu_core::sync::{Mutex, Rank};
-use iommu_core::{Address, FaultRecord, Gpa, Hpa, OutOfFrames, PAGE_SIZE, Platform, SourceId};
+use iommu_core::{FaultRecord, Gpa, Hpa, OutOfFrames, PAGE_SIZE, Platform, SourceId};
 
 /// Devices that a guest can have.
 const DEVICES: usize = 4;
@@ -85,7 +85,7 @@ impl From<NestedError> for SetupError {
 /// A guest: memory, devices, interrupts. What runs it is a [`Vcpu`](crate::vcpu::Vcpu).
 pub struct Vm {
     platform: &'static dyn Platform,
-    ram: GuestRam,
+    ram: Arc<GuestRam>,
     nested: NestedTables,
     interrupts: Arc<VirtualInterrupts>,
     devices: ArrayVec<PassthroughDevice, DEVICES>,
@@ -101,6 +101,9 @@ pub struct Vm {
 }
 
 impl Vm {
+    /// Where memory begins, in the guest: so high that addresses of a small host are not
+    /// addresses of the guest by chance.
+    pub const MEMORY: Gpa = Gpa::new(0x4000_0000);
     /// Where BARs are placed from on, in the guest.
     pub const FIRST_BAR: u64 = 0xc000_0000;
 
@@ -108,18 +111,23 @@ impl Vm {
     pub fn new(setup: &Setup) -> Result<Self, SetupError> {
         let mut random = fastrand::Rng::with_seed(setup.seed);
         let platform = setup.platform;
-        let ram = GuestRam::new(platform, setup.pages, &mut random)?;
+        let ram = Arc::new(GuestRam::new(
+            platform,
+            Self::MEMORY,
+            setup.pages,
+            &mut random,
+        )?);
         let mut nested = NestedTables::new(platform)?;
         for (gpa, frame) in ram.pages() {
             nested.map(platform, gpa, frame.hpa(), Kind::Memory)?;
         }
         let wanted = Start {
             magic: 0,
+            memory_base: 0,
             memory_bytes: 0,
             free_from: 0,
             seed: random.u64(..),
             tsc_per_ms: setup.tsc_per_ms,
-            reserved: 0,
         };
         let (entry, start) = match setup.program {
             Some(file) => {
@@ -162,7 +170,7 @@ impl Vm {
     }
 
     /// The guest's memory.
-    pub fn ram(&self) -> &GuestRam {
+    pub fn ram(&self) -> &Arc<GuestRam> {
         &self.ram
     }
 
@@ -236,7 +244,9 @@ impl Vm {
             nested: &self.nested,
             registers: surroundings.unit_registers(),
             host_bits: surroundings.host_bits(),
-            interrupts: self.interrupts.delivered(),
+            interrupts: self.interrupts_of_devices(),
+            foreign_interrupts: surroundings.foreign_interrupts(),
+            image_whole: surroundings.is_image_whole(),
         };
         let result = act(&mut self.watch.lock(self.platform), &scene);
         // Dirty bits were cleared, so the CPU must not remember them as set.
@@ -244,15 +254,23 @@ impl Vm {
         Ok(result?)
     }
 
+    fn interrupts_of_devices(&self) -> u64 {
+        let devices = self.devices.iter();
+        devices.map(|device| device.line().passed_on()).sum()
+    }
+
     /// Whether the CPU's translations of the guest must be flushed before it runs again.
     pub fn take_flush(&self) -> bool {
         self.flush.swap(false, Ordering::Relaxed)
     }
 
-    /// Gives the guest's memory back. Its devices are blocked and its CPUs have stopped.
+    /// Gives the guest's memory back. Its devices are blocked, its CPUs have stopped, and
+    /// nobody else holds its memory any more; if somebody does, it is leaked.
     pub fn release(self) {
         self.nested.release(self.platform);
-        self.ram.release(self.platform);
+        if let Some(ram) = Arc::into_inner(self.ram) {
+            ram.release(self.platform);
+        }
     }
 }
 
@@ -318,8 +336,8 @@ pub(super) mod tests {
     struct Echo;
 
     impl IommuCalls for Echo {
-        fn call(&self, _: &GuestRam, operation: u64, argument: u64) -> i64 {
-            operation.wrapping_add(argument).cast_signed()
+        fn call(&self, operation: u64, argument: Gpa) -> i64 {
+            operation.wrapping_add(argument.as_u64()).cast_signed()
         }
     }
 
@@ -341,6 +359,12 @@ pub(super) mod tests {
         }
         fn host_bits(&self) -> u32 {
             40
+        }
+        fn foreign_interrupts(&self) -> u64 {
+            0
+        }
+        fn is_image_whole(&self) -> bool {
+            true
         }
     }
 
@@ -365,6 +389,6 @@ pub(super) mod tests {
         for (gpa, frame) in vm.ram().pages() {
             assert_eq!(vm.nested().translate(gpa), Some(frame.hpa()));
         }
-        assert_eq!(vm.nested().translate(Gpa::new(vm.ram().bytes())), None);
+        assert_eq!(vm.nested().translate(Gpa::new(vm.ram().end())), None);
     }
 }

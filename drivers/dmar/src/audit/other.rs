@@ -66,7 +66,7 @@ pub(super) fn check_andd(dmar: &Dmar<'_>, andd: &Andd<'_>, report: Report<'_>) {
     if andd.object_name().is_empty() {
         odd(Oddity::NameEmpty);
     }
-    if !andd.object_name().is_ascii() {
+    if !andd.object_name().iter().all(u8::is_ascii_graphic) {
         odd(Oddity::NameNotAscii);
     }
     let number = andd.acpi_device_number;

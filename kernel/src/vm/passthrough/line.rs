@@ -13,6 +13,7 @@ pub struct InterruptLine {
     guest: Arc<VirtualInterrupts>,
     vector: AtomicU8,
     received: AtomicU64,
+    passed_on: AtomicU64,
 }
 
 impl InterruptLine {
@@ -22,6 +23,7 @@ impl InterruptLine {
             guest,
             vector: AtomicU8::new(OFF),
             received: AtomicU64::new(0),
+            passed_on: AtomicU64::new(0),
         }
     }
 
@@ -35,8 +37,16 @@ impl InterruptLine {
         self.received.fetch_add(1, Ordering::Relaxed);
         match self.vector.load(Ordering::Acquire) {
             OFF => {}
-            vector => self.guest.raise(vector),
+            vector => {
+                self.passed_on.fetch_add(1, Ordering::Relaxed);
+                self.guest.raise(vector);
+            }
         }
+    }
+
+    /// How often that was passed on to the guest.
+    pub fn passed_on(&self) -> u64 {
+        self.passed_on.load(Ordering::Relaxed)
     }
 
     /// How often the device has interrupted.
@@ -69,5 +79,6 @@ mod tests {
         line.set_vector(None);
         line.receive();
         assert_eq!((guest.next(), line.received()), (None, 3));
+        assert_eq!(line.passed_on(), 1);
     }
 }

@@ -4,7 +4,7 @@
 mod config;
 mod line;
 
-pub use config::{BarWindow, ConfigSpace, Function, FunctionError};
+pub use config::{Access, BarWindow, ConfigSpace, Function, FunctionError};
 pub use line::InterruptLine;
 
 use iommu_core::{DeviceId, IrqMessage, SourceId};

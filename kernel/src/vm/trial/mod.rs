@@ -17,8 +17,8 @@ mod walk;
 mod watch;
 mod witness;
 
-pub use predict::{Expected, Prediction};
 pub use walk::Refusal;
 pub(super) use watch::Scene;
-pub use watch::{Surroundings, TrialError, Watch};
+pub(super) use watch::TrialError;
+pub use watch::{Surroundings, Watch};
 pub use witness::Witness;

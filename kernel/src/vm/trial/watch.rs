@@ -21,10 +21,14 @@ pub trait Surroundings: Sync {
     fn unit_registers(&self) -> u64;
     /// Where a unit's registers lie.
     fn unit_base(&self) -> Option<iommu_core::Hpa>;
-    /// Where the hypervisor's image lies.
+    /// A page of the hypervisor's image that holds a known pattern.
     fn image(&self) -> Option<iommu_core::Hpa>;
     /// An interrupt message of somebody else.
     fn foreign_message(&self) -> Option<IrqMessage>;
+    /// How often the interrupt of [`foreign_message`](Self::foreign_message) came.
+    fn foreign_interrupts(&self) -> u64;
+    /// Whether the page at [`image`](Self::image) holds what it should.
+    fn is_image_whole(&self) -> bool;
     /// Bits of host-physical address.
     fn host_bits(&self) -> u32;
 }
@@ -58,6 +62,7 @@ struct Trial {
     device: DeviceId,
     prediction: Prediction,
     interrupts_before: u64,
+    foreign_before: u64,
     registers_before: u64,
 }
 
@@ -78,8 +83,12 @@ pub(in crate::vm) struct Scene<'v> {
     pub(in crate::vm) registers: u64,
     /// Bits of host-physical address.
     pub(in crate::vm) host_bits: u32,
-    /// Interrupts that reached the guest so far.
+    /// Interrupts of the guest's devices that were passed on to it so far.
     pub(in crate::vm) interrupts: u64,
+    /// Interrupts so far that were raised by the message of somebody else.
+    pub(in crate::vm) foreign_interrupts: u64,
+    /// Nobody has written to the hypervisor's image.
+    pub(in crate::vm) image_whole: bool,
 }
 
 impl Watch {
@@ -117,6 +126,7 @@ impl Watch {
             device,
             prediction,
             interrupts_before: scene.interrupts,
+            foreign_before: scene.foreign_interrupts,
             registers_before: scene.registers,
         });
         Ok(())
@@ -150,7 +160,7 @@ impl Watch {
             id: trial.id,
             device: trial.device,
             written,
-            to_be_written: destination.map_or(0, |places| pages(places)),
+            to_be_written: destination.map_or(0, pages),
             strays,
             bytes_match: source
                 .zip(destination)
@@ -159,7 +169,10 @@ impl Watch {
             faults: self.fault_count,
             faults_fit,
             interrupts: scene.interrupts.saturating_sub(trial.interrupts_before),
-            canaries_whole: scene.ram.canaries().iter().all(Canary::is_whole),
+            foreign_interrupts: scene
+                .foreign_interrupts
+                .saturating_sub(trial.foreign_before),
+            canaries_whole: scene.image_whole && scene.ram.canaries().iter().all(Canary::is_whole),
             registers_same: scene.registers == trial.registers_before,
             prediction: trial.prediction,
         })

@@ -4,7 +4,7 @@ use super::predict::{Expected, Prediction};
 use super::walk::Refusal;
 use core::fmt;
 use hypervisor_abi::Label;
-use iommu_core::{DeviceId, FaultKind, FaultReason, FaultRecord};
+use iommu_core::{DeviceId, FaultKind, FaultReason, FaultRecord, SourceId};
 
 /// What the hypervisor saw of one trial.
 #[derive(Clone, Debug)]
@@ -31,7 +31,9 @@ pub struct Witness {
     pub faults_fit: bool,
     /// Interrupts of the device that reached the guest.
     pub interrupts: u64,
-    /// Whether the hypervisor's pages between the guest's are whole.
+    /// Interrupts that somebody else's message raised.
+    pub foreign_interrupts: u64,
+    /// Whether the hypervisor's pages between the guest's and in its image are whole.
     pub canaries_whole: bool,
     /// Whether the unit's registers are the same.
     pub registers_same: bool,
@@ -52,7 +54,11 @@ impl Witness {
 
     /// Whether all is as it had to be.
     pub fn holds(&self) -> bool {
-        self.strays == 0 && self.canaries_whole && self.registers_same && self.outcome_fits()
+        self.strays == 0
+            && self.foreign_interrupts == 0
+            && self.canaries_whole
+            && self.registers_same
+            && self.outcome_fits()
     }
 
     fn outcome_fits(&self) -> bool {
@@ -66,6 +72,9 @@ impl Witness {
     }
 }
 
+/// What an emulated unit records where a request carries no source id.
+const NO_SOURCE: SourceId = SourceId::from_bits(u16::MAX);
+
 /// Whether a fault record is one that the predicted refusal gives.
 pub(super) fn fits(record: &FaultRecord, device: DeviceId, expected: &Expected) -> bool {
     let Expected::Refused {
@@ -76,17 +85,23 @@ pub(super) fn fits(record: &FaultRecord, device: DeviceId, expected: &Expected) 
     else {
         return false;
     };
-    if record.device != device {
-        return false;
-    }
+    let is_its = record.device == device;
     match record.kind {
         FaultKind::Interrupt { .. } => {
-            refusal == Refusal::ForeignInterrupt && record.reason.is_interrupt()
+            let is_nobodys = record.device.source == NO_SOURCE;
+            refusal == Refusal::ForeignInterrupt
+                && (is_its || is_nobodys)
+                && record.reason.is_interrupt()
         }
         FaultKind::Dma {
             address,
             access: wanted,
-        } => address.as_u64() == page && wanted == access && reason_fits(record.reason, refusal),
+        } => {
+            is_its
+                && address.as_u64() == page
+                && wanted == access
+                && reason_fits(record.reason, refusal)
+        }
         FaultKind::PageRequest { .. } => false,
     }
 }
@@ -112,6 +127,8 @@ fn reason_fits(reason: FaultReason, refusal: Refusal) -> bool {
             Reason::SCALABLE_CONTEXT_NOT_PRESENT,
             Reason::PASID_DIRECTORY_NOT_PRESENT,
             Reason::PASID_NOT_PRESENT,
+            // What QEMU gives for a PASID entry that is all zero.
+            Reason::PASID_INVALID,
         ]
         .contains(&reason),
         Refusal::WriteDenied => {
@@ -176,13 +193,14 @@ impl fmt::Display for Witness {
         };
         write!(
             f,
-            " faults={} written={}/{} bytes={} strays={} interrupts={} canaries={whole} registers={registers}",
+            " faults={} written={}/{} bytes={} strays={} interrupts={} foreign-interrupts={} canaries={whole} registers={registers}",
             self.faults,
             self.written,
             self.to_be_written,
             if self.bytes_match { "match" } else { "differ" },
             self.strays,
             self.interrupts,
+            self.foreign_interrupts,
         )
     }
 }

@@ -50,7 +50,7 @@ pub struct UserTable {
     pub id: u32,
     /// What holds for it.
     pub capabilities: Capabilities,
-    /// The lowest range of addresses that it translates.
+    /// The largest range of addresses that it translates.
     pub range: AddressRange<Gva>,
 }
 
@@ -68,18 +68,18 @@ pub fn user_table(calls: &Calls, device: u32, root: Gpa) -> Result<UserTable, Tr
     };
     call(calls, &mut argument)?;
     calls.read_array(&mut ranges)?;
-    let first = ranges
+    let largest = ranges
         .iter()
         .take(argument.range_count as usize)
         .filter_map(|range| {
             AddressRange::inclusive(Gva::new(range.first), Gva::new(range.last)).ok()
         })
-        .min_by_key(|range| range.first())
+        .max_by_key(|range| range.pages())
         .ok_or(Trouble::Unsuitable("a range of addresses"))?;
     Ok(UserTable {
         id: argument.ioas_id,
         capabilities: Capabilities::from_bits_retain(argument.capabilities),
-        range: first,
+        range: largest,
     })
 }
 
