@@ -6,7 +6,9 @@ use guest_machine::pci::Function;
 use guest_machine::{AddressSpace, Calls, Machine, Outcome, Pages, Trouble, Window, iommu};
 use hypervisor_abi::{Announce, Deed, FAULT_VECTOR, Label};
 use iommu_abi::FaultEvent;
-use iommu_core::{Access, AddressRange, FaultReason, Gpa, Gva, Iova, Nanoseconds, PAGE_SIZE};
+use iommu_core::{
+    Access, Address, AddressRange, FaultReason, Gpa, Gva, Iova, Nanoseconds, PAGE_SHIFT, PAGE_SIZE,
+};
 
 /// How long a fault may take from the device's access to the guest's queue.
 const FAULT_PATIENCE: Nanoseconds = Nanoseconds::from_millis(500);
@@ -314,15 +316,32 @@ impl<'m> Session<'m> {
 
     /// Whether two stretches of memory hold the same bytes.
     pub(crate) fn same_bytes(&self, one: Gva, other: Gva, bytes: u16) -> Result<(), Trouble> {
-        for offset in 0..u64::from(bytes) {
-            let byte = |at: Gva| -> Result<u8, Trouble> {
-                let at = self.page_of(Gva::new(at.as_u64().saturating_add(offset)))?;
-                let mut byte = [0];
-                self.machine().read(at, &mut byte)?;
-                Ok(byte.into_iter().fold(0, |_, byte| byte))
-            };
-            let (wanted, found) = (byte(one)?, byte(other)?);
-            Trouble::unless_equal("a copied byte", wanted.into(), found.into())?;
+        // Short enough that few chunks cross a page, which are compared byte by byte.
+        const CHUNK: usize = 64;
+        let end = u64::from(bytes);
+        for offset in (0..end).step_by(CHUNK) {
+            let at = |start: Gva| Gva::new(start.as_u64().saturating_add(offset));
+            let length = end.saturating_sub(offset).min(CHUNK as u64) as usize;
+            let (mut wanted, mut found) = ([0; CHUNK], [0; CHUNK]);
+            self.read_virtual(at(one), wanted.get_mut(..length).unwrap_or_default())?;
+            self.read_virtual(at(other), found.get_mut(..length).unwrap_or_default())?;
+            for (wanted, found) in wanted.into_iter().zip(found) {
+                Trouble::unless_equal("a copied byte", wanted.into(), found.into())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads at a guest-virtual address.
+    fn read_virtual(&self, at: Gva, bytes: &mut [u8]) -> Result<(), Trouble> {
+        let length = bytes.len() as u64;
+        let within = at.offset_in(PAGE_SHIFT).saturating_add(length) <= PAGE_SIZE;
+        if within {
+            return Ok(self.machine().read(self.page_of(at)?, bytes)?);
+        }
+        for (offset, byte) in (0..).zip(bytes) {
+            let at = self.page_of(Gva::new(at.as_u64().saturating_add(offset)))?;
+            self.machine().read(at, core::slice::from_mut(byte))?;
         }
         Ok(())
     }
