@@ -42,7 +42,6 @@ struct State {
     /// Allocations until one fails; 0 for never.
     until_failure: u64,
     allocations: u64,
-    adoptions: HashMap<Hpa, u64>,
 }
 
 impl TestPlatform {
@@ -89,12 +88,12 @@ impl TestPlatform {
     /// How often each frame was adopted since the last call of
     /// [`forget_adoptions`](Self::forget_adoptions).
     pub fn adoptions(&self) -> HashMap<Hpa, u64> {
-        self.state().adoptions.clone()
+        self.arena.adoptions().collect()
     }
 
     /// Starts counting adoptions anew.
     pub fn forget_adoptions(&self) {
-        self.state().adoptions.clear();
+        self.arena.forget_adoptions();
     }
 
     /// What hardware reads at `hpa`, a multiple of 8; `None` outside of the arena.
@@ -161,8 +160,7 @@ impl Platform for TestPlatform {
     }
 
     unsafe fn adopt(&self, hpa: Hpa, order: Order) -> Frame {
-        let block = self.arena.find(hpa, order);
-        *self.state().adoptions.entry(hpa).or_default() += 1;
+        let block = self.arena.adopt(hpa, order);
         // SAFETY: the caller's promise; that the block is allocated was checked.
         unsafe { Frame::from_raw(block.hpa, block.cells, order) }
     }
