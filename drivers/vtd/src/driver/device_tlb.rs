@@ -103,7 +103,8 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
         turn_off().map_err(DeviceTlbError::Device)?;
         // Drains translated requests that are still under way (§4.1.3). Whoever does not
         // answer loses its entry all the same.
-        let drained = unit.invalidate(&self.platform, &everything_of(unit, target));
+        let with_pasids = unit.mode().is_scalable() && unit.abilities.ecap.pasid();
+        let drained = unit.invalidate(&self.platform, &target.everything(with_pasids));
         self.domains
             .lock(&self.platform)
             .device_tlbs
@@ -165,23 +166,6 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
         unit.invalidate(&self.platform, &descriptors)
             .map_err(|error| backend_error(unit, device, error))
     }
-}
-
-/// All that a device may have cached: of requests without PASID, and with any.
-fn everything_of<M: Mmio>(
-    unit: &Unit<M>,
-    target: DeviceTlbTarget,
-) -> arrayvec::ArrayVec<Descriptor, 2> {
-    let mut all = arrayvec::ArrayVec::new();
-    all.push(Descriptor::DeviceTlb {
-        target,
-        pasid: None,
-        block: None,
-    });
-    if unit.mode().is_scalable() && unit.abilities.ecap.pasid() {
-        all.push(Descriptor::DeviceTlbAllPasids { target });
-    }
-    all
 }
 
 pub(super) fn backend_error<M: Mmio>(

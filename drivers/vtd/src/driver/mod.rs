@@ -107,7 +107,10 @@ impl<P, M: Mmio> Driver<P, M, Preparing> {
             tells_of_mappings,
             domains: Mutex::new(Rank::Domains, domains),
             paging: PagingTables::new(config.domains)?,
-            parked: Mutex::new(Rank::Quarantine, Parked::default()),
+            parked: Mutex::new(
+                Rank::Quarantine,
+                Parked::new(usize::from(config.attachments))?,
+            ),
             state: PhantomData,
         })
     }

@@ -9,6 +9,7 @@ mod interrupts;
 mod invalidating;
 mod memory;
 mod page_requests;
+mod quarantine;
 mod recovery;
 mod shut_down;
 mod units;
