@@ -5,6 +5,7 @@ mod bring_up;
 mod device_tlb;
 mod fake;
 mod faults;
+mod inspecting;
 mod interrupts;
 mod invalidating;
 mod memory;
