@@ -6,14 +6,14 @@ use crate::tables::{first_stage, second_stage};
 use rustc_hash::FxHashMap;
 
 /// A table that a second-stage walk may begin at, with the rights of the entries above it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub(crate) struct SecondNode {
     pub(crate) table: u64,
     pub(crate) rights: second_stage::Rights,
 }
 
 /// A table that a first-stage walk may begin at.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub(crate) struct FirstNode {
     /// Where it lies; after the second stage, if nested.
     pub(crate) table: u64,

@@ -69,7 +69,7 @@ impl Attachment {
 }
 
 /// What a frame serves as.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 enum Use {
     /// Root, context or PASID structure on the way of a source.
     Source(u16),
@@ -144,7 +144,7 @@ impl Prefetch {
             let end = last.min(frame << 12 | 0xfff);
             // A fixed order keeps runs of one seed alike.
             let mut uses: Vec<Use> = uses.iter().copied().collect();
-            uses.sort_unstable_by_key(|usage| format!("{usage:?}"));
+            uses.sort_unstable();
             for usage in uses {
                 let mut sweep = Sweep::new(self, unit, world, devices, EVERYWHERE);
                 sweep.reuse(usage, start, end);

@@ -151,18 +151,13 @@ impl Walker<'_> {
     pub(crate) fn hit(&mut self, request: &Request) -> Option<Result<Found, Condition>> {
         let caches = self.caches;
         let pasid = request.pasid.unwrap_or(NO_PASID);
-        let count = caches
-            .iotlb
-            .find(request.source, pasid, request.address)
-            .count();
-        if count == 0 {
-            return None;
-        }
-        let taken = self.cached(count)?;
-        let entry = caches
-            .iotlb
-            .find(request.source, pasid, request.address)
-            .nth(taken)?;
+        let beyond = request.address & self.config.above_host() != 0;
+        let hits = || {
+            let found = caches.iotlb.find(request.source, pasid, request.address);
+            found.filter(move |entry| !(beyond && entry.mapping.is_unity()))
+        };
+        let taken = self.cached(hits().count())?;
+        let entry = hits().nth(taken)?;
         self.use_entry(request, entry)
     }
 
