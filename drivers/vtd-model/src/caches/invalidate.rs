@@ -157,6 +157,7 @@ mod tests {
             domain,
             pasid,
             born: 0,
+            accessed: true,
         }
     }
 
@@ -180,6 +181,7 @@ mod tests {
                     table: 0,
                     rights: first_stage::Rights::ALL,
                     writable: true,
+                    accessed: true,
                 };
                 caches.first.add(Pages { domain, pasid }, 1, 0x1000, node);
                 caches
@@ -189,6 +191,7 @@ mod tests {
             let node = SecondNode {
                 table: 0,
                 rights: second_stage::Rights::ALL,
+                accessed: true,
             };
             caches.second.add(Pages::second(domain), 1, 0x1000, node);
             caches.second.add(Pages::second(domain), 1, 0x20_0000, node);

@@ -69,9 +69,13 @@ impl Iotlb {
         let entries = space.sizes[size]
             .entry(page(address, entry.mapping.shift))
             .or_default();
-        let new = Caches::add(entries, entry);
-        self.entries += usize::from(new);
-        new
+        if let Some(held) = entries.iter_mut().find(|held| **held == entry) {
+            held.accessed |= entry.accessed;
+            return false;
+        }
+        entries.push(entry);
+        self.entries += 1;
+        true
     }
 
     fn space(&mut self, source: u16, pasid: u32) -> &mut Space {

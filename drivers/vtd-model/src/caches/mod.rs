@@ -13,7 +13,7 @@ mod paging;
 pub(crate) use entry::{CachedContext, CachedPasid, Mapping, Translation};
 pub(crate) use invalidate::Range;
 pub(crate) use iotlb::{Iotlb, NO_PASID};
-pub(crate) use paging::{FirstNode, Pages, PagingCache, SecondNode};
+pub(crate) use paging::{FirstNode, Node, Pages, PagingCache, SecondNode};
 
 use crate::tables::interrupt::Irte;
 use rustc_hash::FxHashMap;

@@ -167,6 +167,7 @@ impl Machine {
             domain: 0,
             pasid: key,
             born: self.world.step,
+            accessed: true,
         };
         if let Some(device) = self.devices.get_mut(&source).filter(|device| device.ats) {
             device.tlb.add(source, key, address, entry);

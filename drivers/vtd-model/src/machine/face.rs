@@ -50,6 +50,9 @@ impl Machine {
             };
         }
         let outcome = self.units[unit].request(&mut self.world, request);
+        for hpa in std::mem::take(&mut self.units[unit].updated) {
+            self.after_store(hpa, 8);
+        }
         self.guard(unit, outcome)
     }
 

@@ -80,12 +80,7 @@ impl Machine {
         if !self.world.pessimist || removal == Removal::Nothing {
             return;
         }
-        let new = self.prefetch[unit].removed(
-            &mut self.units[unit],
-            &self.world,
-            &mut self.devices,
-            removal,
-        );
+        let new = self.prefetch[unit].removed(surroundings!(self, unit), removal);
         self.judge(unit, &new);
     }
 
@@ -99,8 +94,7 @@ impl Machine {
 
     pub(crate) fn rebuild_unit(&mut self, unit: usize) {
         if self.world.pessimist {
-            let new =
-                self.prefetch[unit].rebuild(&mut self.units[unit], &self.world, &mut self.devices);
+            let new = self.prefetch[unit].rebuild(surroundings!(self, unit));
             self.judge(unit, &new);
         }
     }

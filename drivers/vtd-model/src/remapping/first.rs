@@ -3,7 +3,7 @@
 use super::effects::Update;
 use super::second::{SecondFault, SecondLeaf, entry_address};
 use super::{Fill, SecondStage, Walker};
-use crate::caches::{FirstNode, Mapping, Pages};
+use crate::caches::{FirstNode, Mapping, Node, Pages};
 use crate::faults::Condition;
 use crate::tables::first_stage::{ACCESSED, DIRTY, EXTENDED_ACCESSED, Entry, Rights, decode};
 use crate::tables::{pasid, second_stage};
@@ -100,6 +100,7 @@ impl Walker<'_> {
                 table,
                 rights,
                 writable,
+                accessed: true,
             };
             if !self.choose.explores() {
                 self.effects
@@ -176,7 +177,9 @@ impl Walker<'_> {
                 let nodes = self.caches.first.find(stage.pages, level, address);
                 if self.choose.explores() {
                     starts.extend(nodes.iter().map(|node| (level, *node)));
-                } else if let Some(taken) = self.cached(nodes.len()) {
+                } else if let Some(taken) = self.cached(nodes.len())
+                    && nodes[taken].accessed
+                {
                     return Ok((level, nodes[taken]));
                 }
             }
@@ -195,6 +198,7 @@ impl Walker<'_> {
                 table,
                 rights: Rights::ALL,
                 writable,
+                accessed: true,
             },
         ))
     }
@@ -232,9 +236,10 @@ impl Walker<'_> {
                     table,
                     rights,
                     writable,
+                    accessed: true,
                 },
             );
-            starts.retain(|start| *start != live);
+            starts.retain(|(at, node)| *at != live.0 || !node.same(&live.1));
         }
     }
 

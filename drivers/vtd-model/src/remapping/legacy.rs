@@ -92,6 +92,7 @@ impl Walker<'_> {
             domain,
             pasid,
             born: self.now,
+            accessed: true,
         };
         let key = request.pasid.unwrap_or(NO_PASID);
         self.effects.fills.push(Fill::Translation(

@@ -2,7 +2,7 @@
 
 use super::effects::Update;
 use super::{Fill, Walker};
-use crate::caches::{Mapping, Pages, SecondNode};
+use crate::caches::{Mapping, Node, Pages, SecondNode};
 use crate::tables::second_stage::{ACCESSED, DIRTY, Entry, Rights, decode};
 use crate::tables::{first_stage, pasid};
 
@@ -79,6 +79,7 @@ impl Walker<'_> {
         let root = SecondNode {
             table: stage.table,
             rights: Rights::ALL,
+            accessed: true,
         };
         let (mut level, mut node) = self.second_start(stage, address, root);
         loop {
@@ -95,6 +96,7 @@ impl Walker<'_> {
                     node = SecondNode {
                         table,
                         rights: node.rights.and(rights),
+                        accessed: true,
                     };
                     if !self.choose.explores() {
                         self.effects.fills.push(Fill::Second(
@@ -153,8 +155,9 @@ impl Walker<'_> {
         if !self.choose.explores() {
             for level in 1..stage.levels {
                 let nodes = self.caches.second.find(pages, level, address);
-                if let Some(taken) = self.cached(nodes.len()) {
-                    return (level, nodes[taken]);
+                let taken = self.cached(nodes.len()).map(|taken| nodes[taken]);
+                if let Some(node) = taken.filter(|node| node.accessed) {
+                    return (level, node);
                 }
             }
             return (stage.levels, root);
@@ -167,7 +170,7 @@ impl Walker<'_> {
             starts.extend(
                 nodes
                     .iter()
-                    .filter(|node| Some(**node) != chain)
+                    .filter(|node| !chain.is_some_and(|live| live.same(node)))
                     .map(|node| (level, *node)),
             );
         }
@@ -187,6 +190,7 @@ impl Walker<'_> {
             } => Some(SecondNode {
                 table,
                 rights: node.rights.and(rights),
+                accessed: true,
             }),
             _ => None,
         }

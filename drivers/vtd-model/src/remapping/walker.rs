@@ -174,6 +174,10 @@ impl Walker<'_> {
             mapping: entry.mapping,
             privileged,
         };
+        // What was only assumed to be prefetched sets its flags by a walk, if one is made.
+        if !entry.accessed && !self.choose.explores() {
+            return None;
+        }
         // A write through an entry whose D is not set walks again to set it (§6.2.4).
         if !entry.mapping.dirty && wants_write(request, self.config) {
             return None;
