@@ -55,6 +55,7 @@ impl Caches {
     /// IOTLB invalidation, global.
     pub(crate) fn drop_translations(&mut self) {
         self.iotlb.clear();
+        self.absent.clear();
         self.first.clear();
         self.second.clear();
     }
@@ -62,6 +63,7 @@ impl Caches {
     /// IOTLB invalidation, domain-selective.
     pub(crate) fn drop_domain(&mut self, domain: u16) {
         self.iotlb.remove(|entry| entry.domain == domain);
+        self.absent.remove_domain(domain);
         self.first.remove(|pages| pages.domain == domain);
         self.second.remove(|pages| pages.domain == domain);
     }
@@ -75,6 +77,7 @@ impl Caches {
         self.iotlb
             .remove(|entry| entry.domain == domain && entry.mapping.has_first);
         self.first.remove(|pages| pages.domain == domain);
+        self.absent.remove(domain, range, leaf_only);
         if !leaf_only {
             self.second
                 .remove_range(Pages::second(domain), range.first, range.last);

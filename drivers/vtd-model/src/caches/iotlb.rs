@@ -14,6 +14,7 @@ fn page(address: u64, shift: u8) -> u64 {
 }
 
 /// The translations that requests of one kind may hit.
+#[derive(Clone)]
 pub(crate) struct Space {
     pub(crate) source: u16,
     /// [`NO_PASID`] for requests without one.
@@ -22,7 +23,7 @@ pub(crate) struct Space {
 }
 
 /// All of it.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Iotlb {
     index: FxHashMap<(u16, u32), usize>,
     spaces: Vec<Space>,

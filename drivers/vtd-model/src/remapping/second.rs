@@ -76,6 +76,12 @@ impl Walker<'_> {
         stage: &SecondStage,
         address: u64,
     ) -> Result<SecondLeaf, SecondFault> {
+        if self.choose.explores()
+            && self.caches.absent.contains(stage.domain, address)
+            && self.choose.pick(2) == 1
+        {
+            return Err(SecondFault::NotPresent);
+        }
         let root = SecondNode {
             table: stage.table,
             rights: Rights::ALL,

@@ -120,6 +120,13 @@ impl Prefetch {
         sweep.new
     }
 
+    /// Whether a device may have translations of its own.
+    pub(crate) fn lets_device_keep(&self, source: u16) -> bool {
+        self.attachments
+            .iter()
+            .any(|attachment| attachment.source == source && attachment.device_tlb)
+    }
+
     /// Whether a frame may be read as a table, and by which source.
     pub(crate) fn serves(&self, unit: &Unit, frame: u64) -> Option<u16> {
         self.uses

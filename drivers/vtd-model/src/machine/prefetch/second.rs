@@ -119,6 +119,13 @@ impl Sweep<'_> {
                     };
                     self.second_leaf(at, start, &leaf, accessed);
                 }
+                Entry::NotPresent | Entry::Reserved if self.unit.config.caching_mode => {
+                    let last = start | ((1 << (12 + 9 * (level - 1))) - 1);
+                    self.unit
+                        .caches
+                        .absent
+                        .insert(stage.domain, level, start, last);
+                }
                 Entry::NotPresent | Entry::Reserved => {}
             }
         }
