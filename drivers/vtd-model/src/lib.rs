@@ -45,7 +45,7 @@ mod violation;
 pub use config::{Config, ConfigError, Depths};
 pub use faults::page_request::{PageRequest, PageResponse};
 pub use faults::{Condition, Status};
-pub use interrupts::InterruptOutcome;
+pub use interrupts::{InterruptOutcome, PossibleInterrupt};
 pub use machine::{Builder, Freedom, Machine, Message, Origin, Promptness};
 pub use memory::{HostMemory, Ram};
 pub use oracle::{Mark, Owner};

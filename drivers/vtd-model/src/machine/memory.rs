@@ -74,6 +74,11 @@ impl Machine {
         for unit in 0..self.units.len() {
             let new = self.prefetch[unit].stored(surroundings!(self, unit), hpa, len);
             self.judge(unit, &new);
+            self.units[unit].prefetch_interrupts(
+                &self.world,
+                hpa,
+                hpa.saturating_add(len.saturating_sub(1)),
+            );
         }
         self.expectations_near(hpa, len);
     }

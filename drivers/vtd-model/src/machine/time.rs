@@ -83,6 +83,9 @@ impl Machine {
         if !self.world.pessimist || removal == Removal::Nothing {
             return;
         }
+        if removal == Removal::Interrupts {
+            self.units[unit].prefetch_interrupts(&self.world, 0, u64::MAX);
+        }
         let new = self.prefetch[unit].removed(surroundings!(self, unit), removal);
         self.judge(unit, &new);
     }
@@ -99,6 +102,7 @@ impl Machine {
         if self.world.pessimist {
             let new = self.prefetch[unit].rebuild(surroundings!(self, unit));
             self.judge(unit, &new);
+            self.units[unit].prefetch_interrupts(&self.world, 0, u64::MAX);
         }
     }
 }
