@@ -31,6 +31,7 @@
 mod caches;
 mod choice;
 mod config;
+mod dump;
 mod faults;
 mod interrupts;
 mod machine;

@@ -1,6 +1,6 @@
 //! The first-stage walk (§3.6), alone and nested over a second stage (§3.8).
 
-use super::effects::Update;
+use super::effects::{Structure, Update};
 use super::second::{SecondFault, SecondLeaf, entry_address};
 use super::{Fill, SecondStage, Walker};
 use crate::caches::{FirstNode, Mapping, Node, Pages};
@@ -159,7 +159,7 @@ impl Walker<'_> {
         address: u64,
     ) -> Result<(u64, u64), Condition> {
         let at = entry_address(table, level, address);
-        match self.read::<1>(at, stage.snooped) {
+        match self.read::<1>(Structure::FirstStage(level), at, stage.snooped) {
             Some([entry]) => Ok((at, entry)),
             None if level == stage.levels => Err(Condition::Sfs4),
             None => Err(Condition::Sfs1),

@@ -1,5 +1,6 @@
 //! Legacy mode (§3.4.2): root, context, second stage.
 
+use super::effects::Structure;
 use super::second::SecondFault;
 use super::walker::Found;
 use super::{AddressType, Fill, Request, SecondStage, Walker};
@@ -153,7 +154,7 @@ impl Walker<'_> {
         let coherent = self.config.coherent;
         let bus = u64::from(source >> 8);
         let words = self
-            .read::<2>(self.latched.table() + bus * 16, coherent)
+            .read::<2>(Structure::Root, self.latched.table() + bus * 16, coherent)
             .ok_or(Condition::Lrt1)?;
         let table = match root::legacy(words, self.config) {
             root::Root::NotPresent => return Err(Condition::Lrt2),
@@ -161,7 +162,11 @@ impl Walker<'_> {
             root::Root::Table(table) => table,
         };
         let words = self
-            .read::<2>(table + u64::from(source & 0xff) * 16, coherent)
+            .read::<2>(
+                Structure::Context,
+                table + u64::from(source & 0xff) * 16,
+                coherent,
+            )
             .ok_or(Condition::Lct1)?;
         Ok(legacy_context(words, self.config))
     }

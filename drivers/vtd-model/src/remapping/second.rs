@@ -1,6 +1,6 @@
 //! The second-stage walk (§3.7), alone and below a first stage.
 
-use super::effects::Update;
+use super::effects::{Read, Structure, Update};
 use super::{Fill, Walker};
 use crate::caches::{Mapping, Node, Pages, SecondNode};
 use crate::tables::second_stage::{ACCESSED, DIRTY, Entry, Rights, decode};
@@ -140,7 +140,7 @@ impl Walker<'_> {
         address: u64,
     ) -> Result<(u64, u64), SecondFault> {
         let at = entry_address(table, level, address);
-        match self.read::<1>(at, stage.snooped) {
+        match self.read::<1>(Structure::SecondStage(level), at, stage.snooped) {
             Some([entry]) => Ok((at, entry)),
             None if level == stage.levels => Err(SecondFault::RootRead),
             None => Err(SecondFault::LowerRead),
@@ -244,11 +244,25 @@ impl Walker<'_> {
     }
 
     /// Reads `N` words of a table; `None` is the error that no memory answers there.
-    pub(crate) fn read<const N: usize>(&mut self, hpa: u64, snooped: bool) -> Option<[u64; N]> {
-        if hpa & self.config.above_host() != 0 {
-            return None;
+    pub(crate) fn read<const N: usize>(
+        &mut self,
+        structure: Structure,
+        hpa: u64,
+        snooped: bool,
+    ) -> Option<[u64; N]> {
+        let words = if hpa & self.config.above_host() != 0 {
+            None
+        } else {
+            self.image
+                .read::<N>(self.memory, hpa, snooped, &mut self.choose)
+        };
+        if let Some(trace) = &mut self.effects.trace {
+            trace.push(Read {
+                structure,
+                hpa,
+                words: words.map(|words| words.to_vec()),
+            });
         }
-        self.image
-            .read::<N>(self.memory, hpa, snooped, &mut self.choose)
+        words
     }
 }
