@@ -134,10 +134,11 @@ impl Walker<'_> {
         if execute && self.config.major >= 8 {
             return Err(Condition::Rta5);
         }
-        if request.kind == AddressType::Untranslated && !execute {
-            if let Some(hit) = self.hit(request) {
-                return hit;
-            }
+        if request.kind == AddressType::Untranslated
+            && !execute
+            && let Some(hit) = self.hit(request)
+        {
+            return hit;
         }
         if legacy {
             self.legacy(request)

@@ -100,7 +100,7 @@ impl Sweep<'_> {
         let flags = ACCESSED | if stage.extended { EXTENDED_ACCESSED } else { 0 };
         for [raw] in self.states::<1>(entry_at(node.table, level, start), stage.snooped) {
             let accessed = raw & flags == flags;
-            if !accessed && !(node.writable && stage.snooped) {
+            if !(accessed || node.writable && stage.snooped) {
                 // The update would fault: nothing is cached.
                 continue;
             }
