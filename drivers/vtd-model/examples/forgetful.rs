@@ -24,7 +24,12 @@ const DOMAIN: u64 = 1;
 
 impl Driver {
     fn start(machine: &mut Machine, careful: bool) -> Self {
-        let mut driver = Self { careful, next_frame: 0x10_0000, queue_tail: 0, waits: 0 };
+        let mut driver = Self {
+            careful,
+            next_frame: 0x10_0000,
+            queue_tail: 0,
+            waits: 0,
+        };
         // 00:02.0: context entry 10h of bus 0, second stage of 4 levels.
         machine.write_u64(ROOT, CONTEXT | 1);
         machine.write_u64(CONTEXT + 0x10 * 16 + 8, DOMAIN << 8 | 2);
@@ -130,5 +135,8 @@ fn only_the_forgetful_driver_is_caught_and_told_what_it_forgot() {
     let violations = session(false);
     assert_eq!(violations.len(), 1);
     let message = violations[0].to_string();
-    assert!(message.contains("IOTLB invalidation (type 2) of domain 0x1, address 0x7000"), "{message}");
+    assert!(
+        message.contains("IOTLB invalidation (type 2) of domain 0x1, address 0x7000"),
+        "{message}"
+    );
 }

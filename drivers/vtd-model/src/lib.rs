@@ -33,6 +33,8 @@ mod choice;
 mod config;
 mod dump;
 mod faults;
+#[cfg(test)]
+mod golden;
 mod interrupts;
 mod machine;
 mod memory;

@@ -97,7 +97,7 @@ fn a_table_page_freed_while_a_walk_may_use_it_is_told() {
 fn what_was_promised_must_not_fail_at_any_step() {
     let mut bench = bench();
     let slot = bench.second(0x5000, 1, PAGE | 3);
-    bench.second(0x6000, 1, PAGE + 0x1000 | 3);
+    bench.second(0x6000, 1, (PAGE + 0x1000) | 3);
     bench
         .machine
         .expect(DEVICE, None, 0x5000, 0x2000, PAGE, true);
@@ -137,7 +137,7 @@ fn a_sweep_finds_a_promise_that_broke_out_of_sight() {
 fn what_lies_outside_an_invalidation_stays_cached() {
     let mut bench = bench();
     for page in 0..4 {
-        bench.second(0x5000 + (page << 12), 1, PAGE + (page << 12) | 3);
+        bench.second(0x5000 + (page << 12), 1, (PAGE + (page << 12)) | 3);
     }
     let mark = bench.machine.mark();
     bench.submit(&[(0x7_0032, 0x6040)]);
@@ -222,7 +222,9 @@ fn runs_of_one_seed_are_alike() {
         let slot = bench.second(0x5000, 1, PAGE | 3);
         let mut seen = Vec::new();
         for turn in 0..200_u64 {
-            bench.machine.write_u64(slot, PAGE + (turn % 7 << 12) | 3);
+            bench
+                .machine
+                .write_u64(slot, (PAGE + ((turn % 7) << 12)) | 3);
             if turn % 5 == 0 {
                 bench.put(0x7_0032, 0x5040);
                 bench.doorbell();

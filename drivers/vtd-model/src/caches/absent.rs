@@ -2,7 +2,7 @@
 //!
 //! Only second-stage tables: what a first stage lacks is never cached.
 
-use super::Range;
+use super::{Caches, Range, Several};
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 
@@ -57,6 +57,9 @@ impl Intervals {
 pub(crate) struct Absent {
     pages: FxHashMap<u16, Intervals>,
     tables: FxHashMap<u16, Intervals>,
+    /// Requests (source, PASID or `NO_PASID`) that may have met them, and under which
+    /// domains: the IOTLB answers without a look at the context.
+    seen_by: FxHashMap<(u16, u32), Several<u16>>,
 }
 
 impl Absent {
@@ -76,6 +79,17 @@ impl Absent {
             .any(|map| map.get(&domain).is_some_and(|held| held.contains(address)))
     }
 
+    /// Requests of this kind are served by tables of this domain.
+    pub(crate) fn meets(&mut self, source: u16, key: u32, domain: u16) {
+        Caches::add(self.seen_by.entry((source, key)).or_default(), domain);
+    }
+
+    /// Whether the IOTLB may hold the absence of this page for such requests.
+    pub(crate) fn hits(&self, source: u16, key: u32, address: u64) -> bool {
+        let domains = self.seen_by.get(&(source, key));
+        domains.is_some_and(|domains| domains.iter().any(|domain| self.contains(*domain, address)))
+    }
+
     /// Invalidation of pages; with IH = 1 what is known of tables stays.
     pub(crate) fn remove(&mut self, domain: u16, range: Range, leaf_only: bool) {
         if let Some(held) = self.pages.get_mut(&domain) {
@@ -88,11 +102,15 @@ impl Absent {
 
     pub(crate) fn remove_domain(&mut self, domain: u16) {
         self.pages.remove(&domain);
+        self.seen_by
+            .values_mut()
+            .for_each(|domains| domains.retain(|held| *held != domain));
         self.tables.remove(&domain);
     }
 
     pub(crate) fn clear(&mut self) {
         self.pages.clear();
+        self.seen_by.clear();
         self.tables.clear();
     }
 }

@@ -79,6 +79,16 @@ impl Mapping {
         }
     }
 
+    /// A page of legacy mode whose entry gives no right: which fault that is depends on
+    /// the request that meets it.
+    pub(crate) fn absent() -> Self {
+        Self {
+            shift: 12,
+            second: second_stage::Rights::default(),
+            ..Self::unity(true, false)
+        }
+    }
+
     pub(crate) fn is_unity(&self) -> bool {
         self.shift == 64
     }

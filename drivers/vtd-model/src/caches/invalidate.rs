@@ -214,6 +214,10 @@ mod tests {
     }
 
     type Act = fn(&mut Caches);
+    /// Second-stage and other translations, first- and second-stage tables.
+    type Left = (usize, usize, usize, usize);
+    /// Source and ignored bits, domain, who is left.
+    type Case<'a> = (Option<(u16, u16)>, Option<u16>, &'a [u16]);
 
     /// Tables 23 and 24: 8 second-stage, 8 first-stage translations, 8 and 4 structures.
     #[test]
@@ -226,7 +230,7 @@ mod tests {
                 last: 0x1fff
             }
         );
-        let cases: &[(&str, Act, (usize, usize, usize, usize))] = &[
+        let cases: &[(&str, Act, Left)] = &[
             ("nothing", |_| (), (8, 8, 8, 4)),
             ("global", |c| c.drop_translations(), (0, 0, 0, 0)),
             ("domain", |c| c.drop_domain(1), (4, 4, 4, 2)),
@@ -304,7 +308,7 @@ mod tests {
                 fpd: false,
             })
         };
-        let cases: &[(Option<(u16, u16)>, Option<u16>, &[u16])] = &[
+        let cases: &[Case<'_>] = &[
             (None, None, &[]),
             (None, Some(1), &[0x14]),
             (Some((0x10, 0)), Some(1), &[0x11, 0x12, 0x14]),

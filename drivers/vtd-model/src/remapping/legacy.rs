@@ -76,15 +76,12 @@ impl Walker<'_> {
         if self.choose.explores() {
             return;
         }
+        let keeps = self.config.caching_mode;
+        let absent = Mapping::absent();
         let (mapping, fault) = match result {
             Ok(mapping) => (*mapping, None),
-            Err(condition) if self.config.caching_mode && caching_mode_keeps(*condition) => (
-                Mapping {
-                    shift: 12,
-                    ..Mapping::unity(false, false)
-                },
-                Some(*condition),
-            ),
+            Err(Condition::Lgn2 | Condition::Lgn3) if keeps => (absent, None),
+            Err(condition) if keeps && caching_mode_keeps(*condition) => (absent, Some(*condition)),
             Err(_) => return,
         };
         let entry = Translation {
@@ -191,8 +188,10 @@ pub(crate) fn legacy_context(words: [u64; 2], config: &Config) -> CachedContext 
 /// Conditions that CM = 1 allows to be cached in the IOTLB: those that a second-stage entry
 /// causes.
 fn caching_mode_keeps(condition: Condition) -> bool {
-    use Condition::{Lgn2, Lgn3, Lss2, Sss2, Sss3};
-    matches!(condition, Lgn2 | Lgn3 | Lss2 | Sss2 | Sss3)
+    matches!(
+        condition,
+        Condition::Lss2 | Condition::Sss2 | Condition::Sss3
+    )
 }
 
 fn legacy_fault(fault: SecondFault, request: &Request) -> Condition {

@@ -157,9 +157,26 @@ impl Walker<'_> {
             let found = caches.iotlb.find(request.source, pasid, request.address);
             found.filter(move |entry| !(beyond && entry.mapping.is_unity()))
         };
+        if self.choose.explores()
+            && caches.absent.hits(request.source, pasid, request.address)
+            && self.choose.pick(2) == 1
+        {
+            return Some(self.absent());
+        }
         let taken = self.cached(hits().count())?;
         let entry = hits().nth(taken)?;
         self.use_entry(request, entry)
+    }
+
+    /// A cached absence (§6.1): no right at all.
+    fn absent(&self) -> Result<Found, Condition> {
+        if self.latched.mode() == Mode::Scalable {
+            return Err(Condition::Sss2);
+        }
+        Ok(Found {
+            mapping: Mapping::absent(),
+            privileged: false,
+        })
     }
 
     fn use_entry(

@@ -10,6 +10,13 @@ use crate::tables::second_stage::{self, ACCESSED, DIRTY, Entry, Rights};
 
 impl Sweep<'_> {
     pub(super) fn explore_second(&mut self, at: usize, stage: &SecondStage) {
+        if self.unit.config.caching_mode {
+            let attachment = self.prefetch.attachments[at];
+            self.unit
+                .caches
+                .absent
+                .meets(attachment.source, attachment.key, stage.domain);
+        }
         self.second(at, stage, stage.levels, 0, root(stage));
         let held = self
             .unit
