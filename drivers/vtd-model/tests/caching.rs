@@ -493,3 +493,28 @@ fn the_random_mode_never_invents_an_answer() {
         }
     }
 }
+
+#[test]
+fn the_random_mode_caches_what_nobody_asked_for() {
+    // The page is never requested while it is mapped; a prefetch may have cached it.
+    let stale = (0..200).filter(|seed| {
+        let mut bench = Bench::legacy(Config::legacy(), Freedom::Random(*seed));
+        let slot = bench.second(0x5000, 1, OLD | 3);
+        bench.machine.settle(20);
+        bench.poke(slot, 0);
+        bench.machine.request(&read()).address() == Some(OLD)
+    });
+    let stale = stale.count();
+    assert!((60..=199).contains(&stale), "{stale} of 200");
+}
+
+#[test]
+fn a_prefetch_sets_no_accessed_flag() {
+    for seed in 0..50 {
+        let mut bench = Bench::scalable(Config::scalable(), Freedom::Random(seed));
+        bench.pasid(0, FIRST_ENTRY);
+        let slot = bench.first(0x5000, 1, OLD | 7);
+        bench.machine.settle(100);
+        assert_eq!(bench.machine.read_u64(slot), OLD | 7);
+    }
+}

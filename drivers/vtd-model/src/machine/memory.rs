@@ -69,6 +69,7 @@ impl Machine {
     pub(crate) fn after_store(&mut self, hpa: u64, len: u64) {
         self.world.step += 1;
         if !self.world.pessimist {
+            self.maybe_prefetch();
             return;
         }
         for unit in 0..self.units.len() {

@@ -12,6 +12,16 @@ impl Machine {
             self.units[unit].age_invalidations(&mut self.world, self.patience);
         }
         self.devices_answer();
+        self.maybe_prefetch();
+    }
+
+    /// Random mode: now and then something is cached that nobody asked for.
+    pub(crate) fn maybe_prefetch(&mut self) {
+        if self.units.is_empty() || self.world.pessimist || self.world.random.u8(..8) != 0 {
+            return;
+        }
+        let unit = self.world.random.usize(..self.units.len());
+        self.prefetch_at_random(unit);
     }
 
     /// Lets time pass until nothing is left to do, at most `ticks` ticks.

@@ -243,7 +243,8 @@ impl Walker<'_> {
         }
     }
 
-    fn newest_host(&self, second: &SecondStage, address: u64) -> Option<(u64, bool)> {
+    /// Where a guest address comes out as memory stands, and whether it may be written.
+    pub(crate) fn newest_host(&self, second: &SecondStage, address: u64) -> Option<(u64, bool)> {
         let mut table = second.table;
         let mut rights = second_stage::Rights::ALL;
         for level in (1..=second.levels).rev() {

@@ -8,6 +8,7 @@
 mod attachment;
 mod contexts;
 mod first;
+mod random;
 mod second;
 mod sweep;
 
