@@ -90,6 +90,16 @@ pub trait Platform: Send + Sync {
     /// by plain stores and that a non-snooping unit will read.
     fn write_back(&self, frame: &Frame, cells: Range<usize>);
 
+    /// For diagnosis: the 64-bit value at an aligned host address, if ordinary memory lies
+    /// there that may be read without effect. What is read may change at any time.
+    ///
+    /// Drivers follow pointers in tables with it, to say why hardware refused a request;
+    /// a platform that does not offer it costs its users that explanation and no more.
+    fn peek(&self, at: Hpa) -> Option<u64> {
+        let _ = at;
+        None
+    }
+
     /// Makes every earlier store visible before every later one, also to devices.
     fn fence(&self);
 
@@ -157,6 +167,9 @@ macro_rules! platform_by_reference {
             }
             fn write_back(&self, frame: &Frame, cells: Range<usize>) {
                 (**self).write_back(frame, cells)
+            }
+            fn peek(&self, at: Hpa) -> Option<u64> {
+                (**self).peek(at)
             }
             fn fence(&self) {
                 (**self).fence()

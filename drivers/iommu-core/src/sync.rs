@@ -103,6 +103,34 @@ impl<T> Mutex<T> {
     }
 }
 
+/// A lock for long work: interrupts stay on, and hardware may be waited for under it.
+///
+/// It has no rank, because it comes before all of them: it is never taken while a
+/// [`Mutex`] is held, never in an interrupt handler, and a CPU holds one at a time.
+#[derive(Debug)]
+pub struct Turn<T> {
+    inner: SpinMutex<T>,
+}
+
+impl<T> Turn<T> {
+    /// A lock around `value`.
+    pub const fn new(value: T) -> Self {
+        Self {
+            inner: SpinMutex::new(value),
+        }
+    }
+
+    /// Waits for its turn.
+    pub fn take<P: Platform + ?Sized>(&self, platform: &P) -> SpinMutexGuard<'_, T> {
+        loop {
+            match self.inner.try_lock() {
+                Some(guard) => return guard,
+                None => platform.relax(),
+            }
+        }
+    }
+}
+
 /// Holds a lock; gives it back when dropped, and then restores the interrupt flag.
 pub struct Guard<'a, T, P: Platform + ?Sized> {
     // Fields drop in this order: the lock is free before interrupts come back.

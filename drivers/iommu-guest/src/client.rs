@@ -1,0 +1,314 @@
+//! The operations.
+
+use crate::call::call;
+use crate::{
+    ArgumentMemory, Device, DeviceAbilities, DeviceId, Error, Fault, FaultsRead, FlushList,
+    GuestPasid, Hypercall, InterfaceInfo, UserTable,
+};
+use arrayvec::ArrayVec;
+use iommu_abi::*;
+use x86_64::structures::paging::PhysFrame;
+
+/// The hypervisor's IOMMU, as this guest may use it.
+#[derive(Debug)]
+pub struct Iommu<'m, H> {
+    hypercall: H,
+    memory: ArgumentMemory<'m>,
+}
+
+impl<'m, H: Hypercall> Iommu<'m, H> {
+    /// Calls by `hypercall`, with arguments in `memory`.
+    pub fn new(hypercall: H, memory: ArgumentMemory<'m>) -> Self {
+        Self { hypercall, memory }
+    }
+
+    /// The argument memory back.
+    pub fn into_memory(self) -> ArgumentMemory<'m> {
+        self.memory
+    }
+
+    fn call<A: Argument>(&mut self, argument: &A) -> Result<A, Error> {
+        call(&self.hypercall, &mut self.memory, argument)?.accepted()
+    }
+
+    /// Limits and version of the interface.
+    pub fn info(&mut self) -> Result<InterfaceInfo, Error> {
+        self.call(&Info::new()).map(InterfaceInfo::from)
+    }
+
+    /// Whether the hypervisor has an operation, and which flags of it.
+    pub fn probe_operation(&mut self, operation: Op) -> Result<Option<u32>, Error> {
+        let answer = self.call(&Probe {
+            subject: Subject::Operation.as_u32(),
+            number: operation.as_u32().into(),
+            ..Probe::new()
+        })?;
+        Ok((answer.supported != 0).then_some(answer.known_flags))
+    }
+
+    /// What `device` lacks for `purpose`: empty if it can be used so.
+    pub fn missing_for(&mut self, purpose: Use, device: DeviceId) -> Result<Capabilities, Error> {
+        let answer = self.call(&Probe {
+            subject: Subject::Use.as_u32(),
+            number: purpose.as_u32().into(),
+            device_id: device.0,
+            ..Probe::new()
+        })?;
+        Ok(Capabilities::from_bits_retain(answer.missing))
+    }
+
+    /// Tells all devices of the guest, as far as the argument memory has room, and returns
+    /// how many there are.
+    pub fn devices(&mut self, mut each: impl FnMut(Device)) -> Result<u32, Error> {
+        let capacity = self.memory.room_for::<DeviceEntry>();
+        let argument = DeviceList {
+            buffer: self.memory.array_address(),
+            entry_size: DeviceEntry::SIZE as u32,
+            capacity: capacity as u32,
+            ..DeviceList::new()
+        };
+        let answer = call(&self.hypercall, &mut self.memory, &argument)?;
+        let count = match answer.result {
+            Ok(_) | Err(Errno::EMSGSIZE) => answer.argument.count,
+            Err(_) => answer.accepted()?.count,
+        };
+        for index in 0..capacity.min(count as usize) {
+            let entry: Option<DeviceEntry> = self.memory.read_element(index);
+            each(entry.ok_or(Error::Nonsense(Op::DeviceList))?.into());
+        }
+        Ok(count)
+    }
+
+    /// What a device can do.
+    pub fn device(&mut self, device: DeviceId) -> Result<DeviceAbilities, Error> {
+        self.call(&DeviceInfo {
+            device_id: device.0,
+            ..DeviceInfo::new()
+        })
+        .map(DeviceAbilities::from)
+    }
+
+    /// Makes a page table of the guest's known, for `device` and its like.
+    pub fn allocate_user_table(
+        &mut self,
+        device: DeviceId,
+        format: Format,
+        root: PhysFrame,
+    ) -> Result<UserTable, Error> {
+        let answer = self.call(&IoasAllocate {
+            flags: IoasAllocate::USER_TABLE,
+            format: format.as_u32(),
+            user_page_directory: root.start_address().as_u64(),
+            device_id: device.0,
+            ..IoasAllocate::new()
+        })?;
+        Ok(UserTable::new(
+            answer.ioas_id,
+            Capabilities::from_bits_retain(answer.capabilities),
+        ))
+    }
+
+    /// Tells the ranges of addresses that the table can translate for a device.
+    pub fn ranges(
+        &mut self,
+        table: &UserTable,
+        mut each: impl FnMut(IovaRange),
+    ) -> Result<u32, Error> {
+        let capacity = self.memory.room_for::<IovaRange>();
+        let answer = self.call(&IoasRanges {
+            ioas_id: table.id(),
+            capacity: capacity as u32,
+            buffer: self.memory.array_address(),
+            ..IoasRanges::new()
+        })?;
+        for index in 0..capacity.min(answer.count as usize) {
+            let range: Option<IovaRange> = self.memory.read_element(index);
+            each(range.ok_or(Error::Nonsense(Op::IoasRanges))?);
+        }
+        Ok(answer.count)
+    }
+
+    /// Makes the device's requests without PASID use the table.
+    pub fn bind(&mut self, device: DeviceId, table: &UserTable) -> Result<(), Error> {
+        self.bind_slot(device, None, table, 0).map(drop)
+    }
+
+    /// Makes the device's requests with this PASID use the table.
+    pub fn bind_pasid(
+        &mut self,
+        device: DeviceId,
+        pasid: GuestPasid,
+        table: &UserTable,
+    ) -> Result<(), Error> {
+        self.bind_slot(device, Some(pasid), table, 0).map(drop)
+    }
+
+    /// Makes the device, or its PASID, use another table than the one it is bound to. Says
+    /// whether there was no instant without either.
+    pub fn replace(
+        &mut self,
+        device: DeviceId,
+        pasid: Option<GuestPasid>,
+        table: &UserTable,
+    ) -> Result<bool, Error> {
+        self.bind_slot(device, pasid, table, Bind::REPLACE)
+            .map(|answer| answer.hitless != 0)
+    }
+
+    fn bind_slot(
+        &mut self,
+        device: DeviceId,
+        pasid: Option<GuestPasid>,
+        table: &UserTable,
+        flags: u32,
+    ) -> Result<Bind, Error> {
+        self.call(&Bind {
+            flags: flags | pasid.map_or(0, |_| Bind::PASID),
+            device_id: device.0,
+            ioas_id: table.id(),
+            pasid: pasid.map_or(0, |pasid| pasid.0),
+            ..Bind::new()
+        })
+    }
+
+    /// Blocks the device's requests without PASID.
+    pub fn unbind(&mut self, device: DeviceId) -> Result<(), Error> {
+        self.call(&Unbind {
+            device_id: device.0,
+            ..Unbind::new()
+        })
+        .map(drop)
+    }
+
+    /// Blocks the device's requests with this PASID.
+    pub fn unbind_pasid(&mut self, device: DeviceId, pasid: GuestPasid) -> Result<(), Error> {
+        self.call(&Unbind {
+            flags: Unbind::PASID,
+            device_id: device.0,
+            pasid: pasid.0,
+            ..Unbind::new()
+        })
+        .map(drop)
+    }
+
+    /// Gives a table up that no device is bound to. On error it comes back.
+    pub fn destroy_table(&mut self, table: UserTable) -> Result<(), (Error, UserTable)> {
+        let argument = Destroy {
+            id: table.id(),
+            ..Destroy::new()
+        };
+        match self.call(&argument) {
+            Ok(_) => Ok(()),
+            Err(error) => Err((error, table)),
+        }
+    }
+
+    /// Settles all debts on the list, with one call if they fit the argument memory and the
+    /// hypervisor does them in one. What was held comes back and may be reused.
+    ///
+    /// On error the list is as it was; flushing it again is harmless.
+    pub fn flush<T, const N: usize>(
+        &mut self,
+        list: &mut FlushList<'_, T, N>,
+    ) -> Result<ArrayVec<T, N>, Error> {
+        let table = list.table();
+        if table.take_lost() {
+            self.flush_everything(table)?;
+            return Ok(list.settle());
+        }
+        let changes = list.changes();
+        let mut done = 0usize;
+        while let Some(rest) = changes.get(done..).filter(|rest| !rest.is_empty()) {
+            let mut count = 0usize;
+            for change in rest.iter().take(self.memory.room_for::<InvalidateRange>()) {
+                let place = self.memory.write_element(count, &change.to_range());
+                place.ok_or(Error::MemoryTooSmall(Op::Invalidate))?;
+                count = count.saturating_add(1);
+            }
+            done = done.saturating_add(self.invalidate_array(table, count, done)?);
+        }
+        Ok(list.settle())
+    }
+
+    /// Does the first `count` ranges of the array, or fewer, but at least one.
+    fn invalidate_array(
+        &mut self,
+        table: &UserTable,
+        count: usize,
+        before: usize,
+    ) -> Result<usize, Error> {
+        let argument = Invalidate {
+            ioas_id: table.id(),
+            granularity: Granularity::Ranges.as_u32(),
+            entries: self.memory.array_address(),
+            entry_size: InvalidateRange::SIZE as u32,
+            entry_count: count as u32,
+            model: InvalidateModel::Range.as_u32(),
+            ..Invalidate::new()
+        };
+        let answer = call(&self.hypercall, &mut self.memory, &argument)?;
+        let completed = answer.argument.completed as usize;
+        match answer.result {
+            // A call that does nothing and calls it success would be made for ever.
+            Ok(_) if completed == 0 || completed > count => Err(Error::Nonsense(Op::Invalidate)),
+            Ok(_) => Ok(completed),
+            Err(errno) => Err(Error::RangeRefused {
+                index: before.saturating_add(completed),
+                errno,
+            }),
+        }
+    }
+
+    /// Makes hardware forget the whole table.
+    pub fn flush_everything(&mut self, table: &UserTable) -> Result<(), Error> {
+        let flushed = self.call(&Invalidate {
+            ioas_id: table.id(),
+            granularity: Granularity::Everything.as_u32(),
+            ..Invalidate::new()
+        });
+        if flushed.is_err() {
+            // It is owed still.
+            table.lose();
+        }
+        flushed.map(drop)
+    }
+
+    /// Tells the faults that wait, as many as the argument memory has room for.
+    pub fn read_faults(&mut self, mut each: impl FnMut(Fault)) -> Result<FaultsRead, Error> {
+        let capacity = self.memory.room_for::<FaultEvent>();
+        let answer = self.call(&FaultRead {
+            buffer: self.memory.array_address(),
+            entry_size: FaultEvent::SIZE as u32,
+            capacity: capacity as u32,
+            ..FaultRead::new()
+        })?;
+        for index in 0..capacity.min(answer.count as usize) {
+            let event: Option<FaultEvent> = self.memory.read_element(index);
+            each(event.ok_or(Error::Nonsense(Op::FaultRead))?.into());
+        }
+        Ok(FaultsRead {
+            read: answer.count,
+            lost: answer.lost,
+            remaining: answer.remaining,
+        })
+    }
+
+    /// Takes the lowest free PASID from `minimum` to `maximum`.
+    pub fn allocate_pasid(&mut self, minimum: u32, maximum: u32) -> Result<GuestPasid, Error> {
+        self.call(&PasidAllocate {
+            minimum,
+            maximum,
+            ..PasidAllocate::new()
+        })
+        .map(|answer| GuestPasid(answer.pasid))
+    }
+
+    /// Gives a PASID back that nothing is bound to.
+    pub fn free_pasid(&mut self, pasid: GuestPasid) -> Result<(), Error> {
+        self.call(&PasidFree {
+            pasid: pasid.0,
+            ..PasidFree::new()
+        })
+        .map(drop)
+    }
+}

@@ -1,0 +1,82 @@
+//! Requests of the guest's devices that were refused.
+
+use crate::{DeviceId, GuestPasid};
+use iommu_abi::{FaultEvent, FaultEventKind};
+
+/// A refused request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Fault {
+    /// What was refused; `None` for a kind that this library does not know.
+    pub kind: Option<FaultEventKind>,
+    /// Who asked.
+    pub device: DeviceId,
+    /// The PASID in the request.
+    pub pasid: Option<GuestPasid>,
+    /// The page that was asked for.
+    pub address: Option<u64>,
+    /// It wanted to read.
+    pub read: bool,
+    /// It wanted to write.
+    pub write: bool,
+    /// It asked with supervisor rights.
+    pub privileged: bool,
+    /// VT-d's number of the reason (§7.1.3).
+    pub reason: u8,
+    /// The entry of the guest's table that ended the walk.
+    pub entry: Option<FaultEntry>,
+    /// Handle of the address space that was bound, if any was.
+    pub ioas_id: Option<u32>,
+    /// Counts faults, lost ones included.
+    pub sequence: u64,
+    /// Faults were lost just before this one.
+    pub lost_before: bool,
+}
+
+/// Where the walk through the guest's table ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct FaultEntry {
+    /// 1 for a 4 KiB leaf.
+    pub level: u8,
+    /// Guest-physical address of the entry.
+    pub address: u64,
+    /// What it held.
+    pub value: u64,
+}
+
+/// What reading faults gave, beside the faults.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct FaultsRead {
+    /// Faults that were read.
+    pub read: u32,
+    /// Faults that the queue had no room for.
+    pub lost: u32,
+    /// Faults that wait still.
+    pub remaining: u32,
+}
+
+impl From<FaultEvent> for Fault {
+    fn from(event: FaultEvent) -> Self {
+        let has = |flag| event.flags & flag != 0;
+        Self {
+            kind: FaultEventKind::from_u32(event.kind),
+            device: DeviceId(event.device_id),
+            pasid: has(FaultEvent::PASID).then_some(GuestPasid(event.pasid)),
+            address: has(FaultEvent::ADDRESS).then_some(event.address),
+            read: event.access & FaultEvent::READ != 0,
+            write: event.access & FaultEvent::WRITE != 0,
+            privileged: has(FaultEvent::PRIVILEGED),
+            reason: event.reason as u8,
+            entry: has(FaultEvent::ENTRY).then_some(FaultEntry {
+                level: event.level as u8,
+                address: event.entry_address,
+                value: event.entry,
+            }),
+            ioas_id: has(FaultEvent::IOAS).then_some(event.ioas_id),
+            sequence: event.sequence,
+            lost_before: has(FaultEvent::LOST_BEFORE),
+        }
+    }
+}

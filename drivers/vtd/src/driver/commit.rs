@@ -1,0 +1,268 @@
+//! Settling debts: one doorbell and one wait for each unit, as long as what is owed fits
+//! its queue.
+
+use super::Driver;
+use crate::Event;
+use crate::domain::Domains;
+use crate::invalidation::{Debt, EntryChange, Expansion, Kind, Scene};
+use crate::queue::{ContextScope, Descriptor, QueueError, Ticket};
+use crate::unit::Unit;
+use iommu_core::{
+    Batch, DeviceId, FlushError, Flushed, FrameList, Mmio, Nanoseconds, Observer, Platform,
+    SourceId,
+};
+
+/// So often a round is submitted again because a device was silent. Every time one device
+/// less is asked, unless the unit does not say which it was.
+const ATTEMPTS: u32 = 8;
+
+impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
+    pub(super) fn settle(&self, batch: &mut Batch<'_, Debt>) -> Result<Flushed, FlushError> {
+        let debts = batch.debts_mut();
+        let kept = self.costs.apply(debts);
+        debts.truncate(kept);
+        let mut flushed = Flushed::default();
+        let mut failure = None;
+        for (position, unit) in self.units.iter().enumerate() {
+            if let Err(error) = self.flush(position, unit, batch.debts(), &mut flushed) {
+                failure.get_or_insert(error);
+            }
+        }
+        if let Some(error) = failure {
+            let count = batch.debts().len();
+            self.park_all(count, batch.settle());
+            return Err(error);
+        }
+        let retired = self.close(batch.debts());
+        flushed.frames = batch.settle();
+        flushed.frames.append(retired);
+        Ok(flushed)
+    }
+
+    /// Tells one unit what concerns it.
+    fn flush(
+        &self,
+        position: usize,
+        unit: &Unit<M>,
+        debts: &[Debt],
+        flushed: &mut Flushed,
+    ) -> Result<(), FlushError> {
+        let mut expansion = Expansion::new(debts, self.scene(position, unit));
+        let begun = self.platform.now();
+        let mut silent = None;
+        let mut rounds = 0u32;
+        let mut attempts = 0u32;
+        loop {
+            let retry = expansion.clone();
+            match self.submit(unit, &mut expansion) {
+                Submitted::Nothing => break,
+                Submitted::NoRoom => {
+                    expansion = retry;
+                    self.await_room(unit, begun)?;
+                }
+                Submitted::Round(ticket) => {
+                    rounds = rounds.saturating_add(1);
+                    count(flushed, ticket);
+                    match self.await_round(unit, ticket) {
+                        Ok(()) => {}
+                        Err(QueueError::Aborted(source)) => {
+                            attempts = attempts.saturating_add(1);
+                            silent = self.isolate(unit, source).or(silent);
+                            if attempts > ATTEMPTS {
+                                return Err(self.gave_up(unit, begun));
+                            }
+                            expansion = retry;
+                        }
+                        Err(error) => return Err(flush_error(unit, error)),
+                    }
+                }
+            }
+        }
+        unit.counters
+            .refills
+            .add(u64::from(rounds.saturating_sub(1)));
+        if rounds == 0 && concerns(debts, position) {
+            // No invalidation has flushed it along.
+            unit.flush_write_buffer(&self.platform)
+                .map_err(|error| FlushError::UnitTimedOut {
+                    unit: error.unit,
+                    waited: error.waited,
+                })?;
+        }
+        match silent {
+            Some(device) => Err(FlushError::DeviceTimedOut(device)),
+            None => Ok(()),
+        }
+    }
+
+    fn scene(&self, position: usize, unit: &Unit<M>) -> Scene {
+        Scene {
+            unit: position,
+            abilities: unit.abilities,
+            scalable: unit.mode().is_scalable(),
+            devices: unit.is_translating(),
+            fence: unit.queue.fence_descriptor(),
+        }
+    }
+
+    /// One round, as much as fits. Attachments are looked up under the lock of the domains,
+    /// which is not held while hardware works.
+    fn submit(&self, unit: &Unit<M>, expansion: &mut Expansion<'_>) -> Submitted {
+        let domains = self.domains.lock(&self.platform);
+        if expansion.is_done(&domains) {
+            return Submitted::Nothing;
+        }
+        let ticket = unit.queue.submit(
+            &self.platform,
+            &unit.registers,
+            &unit.counters,
+            false,
+            &mut || expansion.next(&domains),
+        );
+        ticket.map_or(Submitted::NoRoom, Submitted::Round)
+    }
+
+    fn await_round(&self, unit: &Unit<M>, ticket: Ticket) -> Result<(), QueueError> {
+        unit.queue.wait(
+            &self.platform,
+            &unit.registers,
+            &unit.counters,
+            ticket,
+            unit.limits.flush,
+        )
+    }
+
+    /// Others have filled the queue: they wait for it too, and handle its errors.
+    fn await_room(&self, unit: &Unit<M>, begun: Nanoseconds) -> Result<(), FlushError> {
+        if self.platform.now().since(begun) > unit.limits.flush {
+            return Err(self.gave_up(unit, begun));
+        }
+        self.platform.relax();
+        Ok(())
+    }
+
+    fn gave_up(&self, unit: &Unit<M>, begun: Nanoseconds) -> FlushError {
+        unit.counters.timeouts.increment();
+        FlushError::UnitTimedOut {
+            unit: unit.index(),
+            waited: self.platform.now().since(begun),
+        }
+    }
+
+    /// A device does not answer invalidations of its own TLB, so what it has cached cannot
+    /// be taken from it: its context entry goes, by which its translated requests are
+    /// refused too, and it is not asked again.
+    fn isolate(&self, unit: &Unit<M>, source: Option<SourceId>) -> Option<DeviceId> {
+        let device = DeviceId::new(unit.segment, source?);
+        let mut domains = self.domains.lock(&self.platform);
+        domains.device_tlbs.retain(|(known, _)| *known != device);
+        let present = unit
+            .tables
+            .lock(&self.platform)
+            .isolate(&self.platform, device.source);
+        drop(domains);
+        if present {
+            self.platform.observe(&Event::Isolated { device });
+            // A failure of this is found by the round that is submitted again.
+            let _ = unit.invalidate(
+                &self.platform,
+                &[Descriptor::ContextCache(ContextScope::Global)],
+            );
+        }
+        Some(device)
+    }
+
+    /// Hardware has confirmed: what was kept for it is free.
+    fn close(&self, debts: &[Debt]) -> FrameList {
+        let mut retired = FrameList::new();
+        let mut domains = self.domains.lock(&self.platform);
+        for debt in debts {
+            match debt.0 {
+                Kind::Entry(change) => self.close_entry(&mut domains, &change, &mut retired),
+                Kind::Destroyed(handle) => domains.settle_destruction(handle.into()),
+                _ => {}
+            }
+        }
+        retired
+    }
+
+    fn close_entry(&self, domains: &mut Domains, change: &EntryChange, retired: &mut FrameList) {
+        for reference in [change.left, change.entered].into_iter().flatten() {
+            if domains.attachments.resolve(reference).is_none() {
+                continue;
+            }
+            let Some(attachment) = domains.attachments.get_mut(reference.index) else {
+                continue;
+            };
+            attachment.debts = attachment.debts.saturating_sub(1);
+            let table = if Some(reference) == change.entered {
+                attachment.retired.take()
+            } else {
+                None
+            };
+            if let Some(table) = table {
+                // Retired tables and directories are single pages.
+                let _ = retired
+                    .push(table)
+                    .map_err(|table| self.platform.release(table));
+            }
+            if attachment.leaving && attachment.debts == 0 {
+                self.release(domains, reference.index);
+            }
+        }
+    }
+
+    fn release(&self, domains: &mut Domains, index: u16) {
+        let Some(gone) = domains.release(index) else {
+            return;
+        };
+        if domains.attachments.of_slot(gone.slot).is_none()
+            && let Some(unit) = self.units.get(gone.unit)
+        {
+            unit.tables.lock(&self.platform).finish_removal(
+                &self.platform,
+                gone.slot.device.source,
+                gone.slot.pasid,
+            );
+        }
+    }
+}
+
+enum Submitted {
+    Nothing,
+    NoRoom,
+    Round(Ticket),
+}
+
+fn count(flushed: &mut Flushed, ticket: Ticket) {
+    flushed.descriptors = flushed.descriptors.saturating_add(ticket.descriptors);
+    flushed.doorbells = flushed.doorbells.saturating_add(1);
+    flushed.waits = flushed.waits.saturating_add(1);
+}
+
+/// Whether a unit may have to be told of table memory that was written.
+fn concerns(debts: &[Debt], position: usize) -> bool {
+    debts.iter().any(|debt| match debt.0 {
+        Kind::Nothing | Kind::Destroyed(_) => false,
+        Kind::Entry(change) => change.unit == position,
+        Kind::Mapped { .. } | Kind::Changed { .. } | Kind::ChangedAll(_) => true,
+    })
+}
+
+fn flush_error<M: Mmio>(unit: &Unit<M>, error: QueueError) -> FlushError {
+    let unit_index = unit.index();
+    match error {
+        QueueError::Refused(code) => FlushError::DescriptorRefused {
+            unit: unit_index,
+            code,
+        },
+        QueueError::TimedOut(waited) => FlushError::UnitTimedOut {
+            unit: unit_index,
+            waited,
+        },
+        QueueError::Aborted(_) => FlushError::UnitTimedOut {
+            unit: unit_index,
+            waited: unit.limits.flush,
+        },
+    }
+}
