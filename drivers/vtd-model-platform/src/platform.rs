@@ -5,7 +5,7 @@ use iommu_core::sync::Rank;
 use iommu_core::{Coherence, Frame, Hpa, Nanoseconds, Observer, Order, OutOfFrames, Platform};
 use std::fmt;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use test_platform::TestPlatform;
 use vtd_model::{Builder, ConfigError, Machine, Owner, Violation};
@@ -23,6 +23,7 @@ pub struct ModelPlatform<E> {
     events: Mutex<Vec<E>>,
     /// Looks at the clock: a driver that polls without waiting sees time pass too.
     looks: AtomicU64,
+    write_backs_lost: AtomicBool,
 }
 
 impl<E> ModelPlatform<E> {
@@ -42,6 +43,7 @@ impl<E> ModelPlatform<E> {
             machine: Mutex::new(machine),
             events: Mutex::default(),
             looks: AtomicU64::new(0),
+            write_backs_lost: AtomicBool::new(false),
         }))
     }
 
@@ -69,6 +71,18 @@ impl<E> ModelPlatform<E> {
         let page = self.allocate(Order::PAGE)?;
         self.with_machine(|machine| machine.own(page.hpa().as_u64(), page.order().bytes(), owner));
         Ok(page)
+    }
+
+    /// Leaves every write-back out from now on, as a driver would that forgot them; or no
+    /// longer.
+    pub fn lose_write_backs(&self, lose: bool) {
+        self.write_backs_lost.store(lose, Ordering::Relaxed);
+    }
+
+    fn written_back(&self, machine: &mut Machine, hpa: u64, bytes: u64) {
+        if !self.write_backs_lost.load(Ordering::Relaxed) {
+            machine.written_back(hpa, bytes);
+        }
     }
 
     /// What was observed since the last call.
@@ -103,7 +117,7 @@ impl<E> ModelPlatform<E> {
                 _ => machine.write_u64(hpa, values[0]),
             }
             if coherence == Coherence::WriteBack {
-                machine.written_back(hpa, 8 * values.len() as u64);
+                self.written_back(machine, hpa, 8 * values.len() as u64);
             }
         });
     }
@@ -150,7 +164,7 @@ impl<E: Send> Platform for ModelPlatform<E> {
         assert!(cells.end <= frame.cells().len(), "cells of the frame");
         let hpa = frame.hpa().as_u64() + 8 * cells.start as u64;
         let bytes = 8 * cells.len() as u64;
-        self.with_machine(|machine| machine.written_back(hpa, bytes));
+        self.with_machine(|machine| self.written_back(machine, hpa, bytes));
     }
 
     fn peek(&self, at: Hpa) -> Option<u64> {

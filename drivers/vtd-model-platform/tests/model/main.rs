@@ -1,5 +1,8 @@
 //! The driver on the hardware model.
 
 mod bring_up;
+mod coherence;
+mod firmware;
+mod mapping;
 mod rig;
 mod units;
