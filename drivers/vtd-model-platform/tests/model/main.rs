@@ -4,5 +4,7 @@ mod bring_up;
 mod coherence;
 mod firmware;
 mod mapping;
+mod pasids;
+mod replacing;
 mod rig;
 mod units;
