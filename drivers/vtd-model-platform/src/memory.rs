@@ -73,7 +73,8 @@ impl Memory {
             .device_store(Hpa::new(store.hpa), store.before);
     }
 
-    fn note(&self, hpa: u64, value: u64) {
+    /// The model has seen this value.
+    pub(crate) fn note(&self, hpa: u64, value: u64) {
         if let Some(cells) = self.seen().get_mut(&(hpa & !0xfff)) {
             cells[(hpa as usize & 0xfff) / 8] = value;
         }

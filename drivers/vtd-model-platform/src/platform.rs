@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use test_platform::TestPlatform;
-use vtd_model::{Builder, ConfigError, Machine, Owner, Violation};
+use vtd_model::{Builder, ConfigError, Machine, Owner, Violation, Width};
 
 /// What one tick of the model's clock is worth.
 const TICK: Nanoseconds = Nanoseconds::from_micros(1);
@@ -24,7 +24,13 @@ pub struct ModelPlatform<E> {
     /// Looks at the clock: a driver that polls without waiting sees time pass too.
     looks: AtomicU64,
     write_backs_lost: AtomicBool,
+    /// A unit reads behind a write buffer (CAP.RWBF): the model must see a store itself.
+    buffered: bool,
+    before_write: Mutex<Option<BeforeWrite>>,
 }
+
+/// Called with the machine before a register is written: unit, offset, value.
+type BeforeWrite = Box<dyn FnMut(&mut Machine, usize, usize, u64) + Send>;
 
 impl<E> ModelPlatform<E> {
     /// A machine over an arena of `pages` pages. Its memory is already set in the builder
@@ -37,13 +43,16 @@ impl<E> ModelPlatform<E> {
         build: impl FnOnce(Builder) -> Builder,
     ) -> Result<Arc<Self>, ConfigError> {
         let memory = Arc::new(Memory::new(pages));
-        let machine = build(Machine::builder().memory(memory.clone())).build()?;
+        let mut machine = build(Machine::builder().memory(memory.clone())).build()?;
+        let buffered = has_write_buffer(&mut machine);
         Ok(Arc::new(Self {
             memory,
             machine: Mutex::new(machine),
             events: Mutex::default(),
             looks: AtomicU64::new(0),
             write_backs_lost: AtomicBool::new(false),
+            buffered,
+            before_write: Mutex::default(),
         }))
     }
 
@@ -79,6 +88,16 @@ impl<E> ModelPlatform<E> {
         self.write_backs_lost.store(lose, Ordering::Relaxed);
     }
 
+    /// Calls `before` whenever the driver writes a register, before the unit gets it: with
+    /// the machine, the unit, the offset and the value. For whoever wants something to
+    /// happen at just that moment.
+    pub fn before_writes(
+        &self,
+        before: impl FnMut(&mut Machine, usize, usize, u64) + Send + 'static,
+    ) {
+        *lock(&self.before_write) = Some(Box::new(before));
+    }
+
     fn written_back(&self, machine: &mut Machine, hpa: u64, bytes: u64) {
         if !self.write_backs_lost.load(Ordering::Relaxed) {
             machine.written_back(hpa, bytes);
@@ -102,9 +121,23 @@ impl<E> ModelPlatform<E> {
 
     fn tell_plain_stores(&self, machine: &mut Machine) {
         for store in self.memory.plain_stores() {
-            self.memory.take_back(&store);
-            machine.write_u64(store.hpa, store.now);
+            if self.buffered {
+                self.memory.take_back(&store);
+                machine.write_u64(store.hpa, store.now);
+            } else {
+                self.memory.note(store.hpa, store.now);
+                machine.stored(store.hpa, 8);
+            }
         }
+    }
+
+    pub(crate) fn write_register(&self, unit: usize, offset: usize, width: Width, value: u64) {
+        self.with_machine(|machine| {
+            if let Some(before) = &mut *lock(&self.before_write) {
+                before(machine, unit, offset, value);
+            }
+            machine.write(unit, offset, width, value);
+        });
     }
 
     /// One store, after every store before.
@@ -204,6 +237,20 @@ impl<E> fmt::Debug for ModelPlatform<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.memory.platform, f)
     }
+}
+
+/// Whether any unit has CAP.RWBF.
+fn has_write_buffer(machine: &mut Machine) -> bool {
+    const CAP: usize = 0x08;
+    const RWBF: u64 = 1 << 4;
+    let mut unit = 0;
+    while machine.register_bytes(unit) != 0 {
+        if machine.read(unit, CAP, Width::Qword) & RWBF != 0 {
+            return true;
+        }
+        unit += 1;
+    }
+    false
 }
 
 /// A failed assertion in one test thread must not hide behind a poisoned lock in another.

@@ -27,7 +27,7 @@ impl<E> ModelMmio<E> {
 
     fn write(&self, offset: usize, width: Width, value: u64) {
         self.platform
-            .with_machine(|machine| machine.write(self.unit, offset, width, value));
+            .write_register(self.unit, offset, width, value);
     }
 }
 

@@ -3,8 +3,10 @@
 mod bring_up;
 mod coherence;
 mod firmware;
+mod interrupts;
 mod mapping;
 mod pasids;
+mod queue_errors;
 mod replacing;
 mod rig;
 mod units;
