@@ -3,8 +3,10 @@
 mod bring_up;
 mod coherence;
 mod firmware;
+mod guest;
 mod interrupts;
 mod mapping;
+mod nesting;
 mod pasids;
 mod queue_errors;
 mod replacing;
