@@ -4,6 +4,7 @@ mod bring_up;
 mod coherence;
 mod firmware;
 mod guest;
+mod guests;
 mod interrupts;
 mod mapping;
 mod nesting;

@@ -1,9 +1,9 @@
 //! A guest's own tables, used by hardware above the host's second stage.
 
 use crate::guest::{ALL, Guest, LARGE, PRESENT, USER};
-use crate::rig::{FREEDOMS, ONE, OTHER, Plan, Rig, device, range, read, write};
+use crate::rig::{FREEDOMS, ONE, OTHER, Plan, Rig, device, range, read, slot, write};
 use iommu_core::{
-    Access, Backend, BackendError, DomainHandle, DomainSpec, FaultReason, Gpa, NestedSpec,
+    Access, Attachment, Backend, BackendError, DomainHandle, DomainSpec, FaultReason, Gpa, NestedSpec,
     Platform, Scope, TableFormat,
 };
 use std::sync::Arc;
@@ -232,6 +232,37 @@ fn a_large_page_of_the_guest_reaches_each_page_behind_it() {
         // The guest names one page of it.
         nest.invalidate(0x4000_0000, 512, true);
         rig.assert_blocked(&at(pasid, read(ONE, 0x4000_7000)));
+        nest.end(pasid);
+    });
+}
+
+#[test]
+fn a_host_table_and_a_guest_table_take_turns_and_neither_is_taken_for_the_other() {
+    each(|rig, pasid| {
+        let nest = Nest::new(rig, pasid);
+        if !rig.driver.capabilities(device(ONE)).expect("a unit").coherent {
+            nest.end(pasid);
+            return;
+        }
+        let guest = &nest.guest;
+        let data = guest.data(3);
+        guest.map(nest.root, 0x5000, data, ALL);
+        let host = rig.domain(ONE, TableFormat::FirstStage4);
+        rig.map(host, 0x5000, guest.hpa(data), Access::READ_WRITE);
+        let at = guest.hpa(data).as_u64();
+        rig.with(|machine| machine.expect(ONE, pasid, 0x5000, 0x1000, at, true));
+        for domain in [host, nest.nested, host, nest.nested] {
+            let replaced = rig
+                .driver
+                .replace(slot(ONE, pasid), Attachment::Domain(domain))
+                .expect("it leads there");
+            assert!(replaced.hitless);
+            rig.settle(replaced.owed);
+            rig.with(|machine| machine.sweep());
+            rig.assert_clean();
+        }
+        rig.with(|machine| machine.release(ONE, pasid, 0x5000, 0x1000));
+        rig.destroy(host);
         nest.end(pasid);
     });
 }

@@ -283,58 +283,26 @@ impl Rig {
         self.settle(self.driver.destroy(domain).expect("nothing is attached"));
     }
 
-    /// Whatever hardware does with the request, it reaches this address.
+    /// See [`assert_reaches`].
     #[track_caller]
     pub(crate) fn assert_reaches(&self, request: &Request, hpa: Hpa) {
-        let expected = Outcome::Memory {
-            address: hpa.as_u64() | request.address & 0xfff,
-        };
-        let possible = self.with(|machine| machine.possible(request));
-        assert_eq!(possible, [expected], "{request:x?}");
-        let outcome = self.with(|machine| machine.request(request));
-        assert_eq!(outcome, expected, "{request:x?}");
+        assert_reaches(&self.platform, request, hpa);
     }
 
-    /// Whatever hardware does with the request, it is refused for this reason, and the
-    /// driver says so.
+    /// See [`assert_faults`].
     #[track_caller]
     pub(crate) fn assert_faults(&self, request: &Request, reason: FaultReason) {
-        for outcome in self.with(|machine| machine.possible(request)) {
-            assert_eq!(reason_of(&outcome), Some(reason), "{request:x?}: {outcome:?}");
-        }
-        assert_eq!(self.faults(), [], "older faults");
-        self.with(|machine| machine.request(request));
-        let records = self.faults();
-        let [record] = records[..] else {
-            panic!("{request:x?}: one fault, not {records:?}");
-        };
-        assert_eq!(record.reason, reason, "{request:x?}");
-        assert_eq!(record.device, device(request.source));
-        assert_eq!(record.pasid.map(Pasid::as_u32), request.pasid);
-        let FaultKind::Dma { address, access } = record.kind else {
-            panic!("{record:?} is of a DMA request");
-        };
-        assert_eq!(address, Iova::new(request.address & !0xfff));
-        let wanted = match request.access {
-            vtd_model::Access::Write => Access::WRITE,
-            vtd_model::Access::Atomic => Access::READ_WRITE,
-            _ => Access::READ,
-        };
-        assert_eq!(access, wanted);
+        assert_faults(&self.platform, &self.driver, request, reason);
     }
 
-    /// Nothing that hardware could do with the request reaches memory.
+    /// See [`assert_blocked`].
     #[track_caller]
     pub(crate) fn assert_blocked(&self, request: &Request) {
-        for outcome in self.with(|machine| machine.possible(request)) {
-            assert_eq!(outcome.address(), None, "{request:x?}: {outcome:?}");
-        }
+        assert_blocked(&self.platform, request);
     }
 
     pub(crate) fn faults(&self) -> Vec<FaultRecord> {
-        let mut records = Vec::new();
-        self.driver.drain_faults(&mut |record| records.push(*record));
-        records
+        faults(&self.driver)
     }
 
     /// Pages that the driver has taken since it was up.
@@ -347,6 +315,72 @@ impl Rig {
         assert_clean(&self.platform);
         assert_eq!(self.driver.quarantined(), vtd::Quarantined::default());
     }
+}
+
+/// Whatever hardware does with the request, it reaches this address.
+#[track_caller]
+pub(crate) fn assert_reaches(platform: &Platform, request: &Request, hpa: Hpa) {
+    let expected = Outcome::Memory {
+        address: hpa.as_u64() | request.address & 0xfff,
+    };
+    let possible = platform.with_machine(|machine| machine.possible(request));
+    assert_eq!(possible, [expected], "{request:x?}");
+    let outcome = platform.with_machine(|machine| machine.request(request));
+    assert_eq!(outcome, expected, "{request:x?}");
+}
+
+/// Nothing that hardware could do with the request reaches memory.
+#[track_caller]
+pub(crate) fn assert_blocked(platform: &Platform, request: &Request) {
+    for outcome in platform.with_machine(|machine| machine.possible(request)) {
+        assert_eq!(outcome.address(), None, "{request:x?}: {outcome:?}");
+    }
+}
+
+/// Whatever hardware does with the request, it is refused for this reason, and the driver
+/// says so.
+#[track_caller]
+pub(crate) fn assert_faults(
+    platform: &Platform,
+    driver: &Driver,
+    request: &Request,
+    reason: FaultReason,
+) {
+    for outcome in platform.with_machine(|machine| machine.possible(request)) {
+        assert_eq!(reason_of(&outcome), Some(reason), "{request:x?}: {outcome:?}");
+    }
+    let record = refused(platform, driver, request);
+    assert_eq!(record.reason, reason, "{request:x?}");
+}
+
+/// Carries out a request that will be refused, and returns the one record of it.
+#[track_caller]
+pub(crate) fn refused(platform: &Platform, driver: &Driver, request: &Request) -> FaultRecord {
+    assert_eq!(faults(driver), [], "older faults");
+    platform.with_machine(|machine| machine.request(request));
+    let records = faults(driver);
+    let [record] = records[..] else {
+        panic!("{request:x?}: one fault, not {records:?}");
+    };
+    assert_eq!(record.device, device(request.source));
+    assert_eq!(record.pasid.map(Pasid::as_u32), request.pasid);
+    let FaultKind::Dma { address, access } = record.kind else {
+        panic!("{record:?} is of a DMA request");
+    };
+    assert_eq!(address, Iova::new(request.address & !0xfff));
+    let wanted = match request.access {
+        vtd_model::Access::Write => Access::WRITE,
+        vtd_model::Access::Atomic => Access::READ_WRITE,
+        _ => Access::READ,
+    };
+    assert_eq!(access, wanted);
+    record
+}
+
+pub(crate) fn faults(driver: &Driver) -> Vec<FaultRecord> {
+    let mut records = Vec::new();
+    driver.drain_faults(&mut |record| records.push(*record));
+    records
 }
 
 /// The reason that a refused request has.
