@@ -10,6 +10,7 @@ mod mapping;
 mod nesting;
 mod pasids;
 mod queue_errors;
+mod random;
 mod replacing;
 mod rig;
 mod units;
