@@ -31,7 +31,10 @@
 mod caches;
 mod choice;
 mod config;
+mod dump;
 mod faults;
+#[cfg(test)]
+mod golden;
 mod interrupts;
 mod machine;
 mod memory;
@@ -45,7 +48,7 @@ mod violation;
 pub use config::{Config, ConfigError, Depths};
 pub use faults::page_request::{PageRequest, PageResponse};
 pub use faults::{Condition, Status};
-pub use interrupts::InterruptOutcome;
+pub use interrupts::{InterruptOutcome, PossibleInterrupt};
 pub use machine::{Builder, Freedom, Machine, Message, Origin, Promptness};
 pub use memory::{HostMemory, Ram};
 pub use oracle::{Mark, Owner};

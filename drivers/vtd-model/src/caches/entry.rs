@@ -79,6 +79,16 @@ impl Mapping {
         }
     }
 
+    /// A page of legacy mode whose entry gives no right: which fault that is depends on
+    /// the request that meets it.
+    pub(crate) fn absent() -> Self {
+        Self {
+            shift: 12,
+            second: second_stage::Rights::default(),
+            ..Self::unity(true, false)
+        }
+    }
+
     pub(crate) fn is_unity(&self) -> bool {
         self.shift == 64
     }
@@ -155,10 +165,13 @@ pub(crate) struct Translation {
     pub(crate) pasid: u32,
     /// When it entered the cache, in steps of the model.
     pub(crate) born: u64,
+    /// The accessed flags on the way are set, as they must be before it is cached; not so
+    /// for what the pessimist only assumes to have been prefetched.
+    pub(crate) accessed: bool,
 }
 
 impl PartialEq for Translation {
-    /// Age is no part of what an entry says.
+    /// Age and flags are no part of what an entry says.
     fn eq(&self, other: &Self) -> bool {
         self.mapping == other.mapping
             && self.fault == other.fault

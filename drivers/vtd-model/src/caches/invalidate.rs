@@ -55,6 +55,7 @@ impl Caches {
     /// IOTLB invalidation, global.
     pub(crate) fn drop_translations(&mut self) {
         self.iotlb.clear();
+        self.absent.clear();
         self.first.clear();
         self.second.clear();
     }
@@ -62,6 +63,7 @@ impl Caches {
     /// IOTLB invalidation, domain-selective.
     pub(crate) fn drop_domain(&mut self, domain: u16) {
         self.iotlb.remove(|entry| entry.domain == domain);
+        self.absent.remove_domain(domain);
         self.first.remove(|pages| pages.domain == domain);
         self.second.remove(|pages| pages.domain == domain);
     }
@@ -75,6 +77,7 @@ impl Caches {
         self.iotlb
             .remove(|entry| entry.domain == domain && entry.mapping.has_first);
         self.first.remove(|pages| pages.domain == domain);
+        self.absent.remove(domain, range, leaf_only);
         if !leaf_only {
             self.second
                 .remove_range(Pages::second(domain), range.first, range.last);
@@ -157,6 +160,7 @@ mod tests {
             domain,
             pasid,
             born: 0,
+            accessed: true,
         }
     }
 
@@ -180,6 +184,7 @@ mod tests {
                     table: 0,
                     rights: first_stage::Rights::ALL,
                     writable: true,
+                    accessed: true,
                 };
                 caches.first.add(Pages { domain, pasid }, 1, 0x1000, node);
                 caches
@@ -189,6 +194,7 @@ mod tests {
             let node = SecondNode {
                 table: 0,
                 rights: second_stage::Rights::ALL,
+                accessed: true,
             };
             caches.second.add(Pages::second(domain), 1, 0x1000, node);
             caches.second.add(Pages::second(domain), 1, 0x20_0000, node);
@@ -208,6 +214,10 @@ mod tests {
     }
 
     type Act = fn(&mut Caches);
+    /// Second-stage and other translations, first- and second-stage tables.
+    type Left = (usize, usize, usize, usize);
+    /// Source and ignored bits, domain, who is left.
+    type Case<'a> = (Option<(u16, u16)>, Option<u16>, &'a [u16]);
 
     /// Tables 23 and 24: 8 second-stage, 8 first-stage translations, 8 and 4 structures.
     #[test]
@@ -220,7 +230,7 @@ mod tests {
                 last: 0x1fff
             }
         );
-        let cases: &[(&str, Act, (usize, usize, usize, usize))] = &[
+        let cases: &[(&str, Act, Left)] = &[
             ("nothing", |_| (), (8, 8, 8, 4)),
             ("global", |c| c.drop_translations(), (0, 0, 0, 0)),
             ("domain", |c| c.drop_domain(1), (4, 4, 4, 2)),
@@ -298,7 +308,7 @@ mod tests {
                 fpd: false,
             })
         };
-        let cases: &[(Option<(u16, u16)>, Option<u16>, &[u16])] = &[
+        let cases: &[Case<'_>] = &[
             (None, None, &[]),
             (None, Some(1), &[0x14]),
             (Some((0x10, 0)), Some(1), &[0x11, 0x12, 0x14]),

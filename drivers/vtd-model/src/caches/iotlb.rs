@@ -14,6 +14,7 @@ fn page(address: u64, shift: u8) -> u64 {
 }
 
 /// The translations that requests of one kind may hit.
+#[derive(Clone)]
 pub(crate) struct Space {
     pub(crate) source: u16,
     /// [`NO_PASID`] for requests without one.
@@ -22,7 +23,7 @@ pub(crate) struct Space {
 }
 
 /// All of it.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Iotlb {
     index: FxHashMap<(u16, u32), usize>,
     spaces: Vec<Space>,
@@ -69,9 +70,13 @@ impl Iotlb {
         let entries = space.sizes[size]
             .entry(page(address, entry.mapping.shift))
             .or_default();
-        let new = Caches::add(entries, entry);
-        self.entries += usize::from(new);
-        new
+        if let Some(held) = entries.iter_mut().find(|held| **held == entry) {
+            held.accessed |= entry.accessed;
+            return false;
+        }
+        entries.push(entry);
+        self.entries += 1;
+        true
     }
 
     fn space(&mut self, source: u16, pasid: u32) -> &mut Space {

@@ -5,15 +5,17 @@
 //! the one that hardware holds. Tags are those of table 17; what an invalidation removes is
 //! decided in [`invalidate`] by tables 23 and 24.
 
+mod absent;
 mod entry;
 mod invalidate;
 mod iotlb;
 mod paging;
 
+pub(crate) use absent::Absent;
 pub(crate) use entry::{CachedContext, CachedPasid, Mapping, Translation};
 pub(crate) use invalidate::Range;
 pub(crate) use iotlb::{Iotlb, NO_PASID};
-pub(crate) use paging::{FirstNode, Pages, PagingCache, SecondNode};
+pub(crate) use paging::{FirstNode, Node, Pages, PagingCache, SecondNode};
 
 use crate::tables::interrupt::Irte;
 use rustc_hash::FxHashMap;
@@ -34,6 +36,8 @@ pub(crate) struct Caches {
     /// First-stage and combined paging structures.
     pub(crate) first: PagingCache<FirstNode>,
     pub(crate) iotlb: Iotlb,
+    /// Caching mode, pessimist: absences that may be cached.
+    pub(crate) absent: Absent,
     /// By interrupt index.
     pub(crate) interrupts: FxHashMap<u32, Several<Irte>>,
 }

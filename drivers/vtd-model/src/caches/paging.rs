@@ -1,25 +1,57 @@
 //! Paging-structure caches (§6.2.5), for second-stage tables by domain, for first-stage and
 //! combined ones by domain and PASID.
 
-use super::{Caches, Several};
+use super::Several;
 use crate::tables::{first_stage, second_stage};
 use rustc_hash::FxHashMap;
 
 /// A table that a second-stage walk may begin at, with the rights of the entries above it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub(crate) struct SecondNode {
     pub(crate) table: u64,
     pub(crate) rights: second_stage::Rights,
+    /// The accessed flags on the way are set, as they must be before it is cached; not so
+    /// for what the pessimist only assumes to have been prefetched.
+    pub(crate) accessed: bool,
 }
 
 /// A table that a first-stage walk may begin at.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub(crate) struct FirstNode {
     /// Where it lies; after the second stage, if nested.
     pub(crate) table: u64,
     pub(crate) rights: first_stage::Rights,
     /// Its flags may be updated as far as the second stage is concerned.
     pub(crate) writable: bool,
+    /// As in [`SecondNode`].
+    pub(crate) accessed: bool,
+}
+
+/// What both kinds of table have.
+pub(crate) trait Node: Copy {
+    /// The same table with the same rights.
+    fn same(&self, other: &Self) -> bool;
+    fn accessed(&mut self) -> &mut bool;
+}
+
+impl Node for SecondNode {
+    fn same(&self, other: &Self) -> bool {
+        (self.table, self.rights) == (other.table, other.rights)
+    }
+
+    fn accessed(&mut self) -> &mut bool {
+        &mut self.accessed
+    }
+}
+
+impl Node for FirstNode {
+    fn same(&self, other: &Self) -> bool {
+        (self.table, self.rights, self.writable) == (other.table, other.rights, other.writable)
+    }
+
+    fn accessed(&mut self) -> &mut bool {
+        &mut self.accessed
+    }
 }
 
 /// Whose tables: domain, and PASID for the first stage (0 for the second).
@@ -53,7 +85,7 @@ pub(crate) fn table_shift(level: u8) -> u32 {
     12 + 9 * u32::from(level)
 }
 
-impl<N: PartialEq + Copy> PagingCache<N> {
+impl<N: Node> PagingCache<N> {
     /// The tables of `level` that may be used for `address`.
     pub(crate) fn find(&self, pages: Pages, level: u8, address: u64) -> &[N] {
         self.nodes
@@ -64,7 +96,14 @@ impl<N: PartialEq + Copy> PagingCache<N> {
     /// Adds a table; says whether it was new.
     pub(crate) fn add(&mut self, pages: Pages, level: u8, address: u64, node: N) -> bool {
         let key = (pages, level, address >> table_shift(level));
-        Caches::add(self.nodes.entry(key).or_default(), node)
+        let nodes = self.nodes.entry(key).or_default();
+        let mut node = node;
+        if let Some(held) = nodes.iter_mut().find(|held| held.same(&node)) {
+            *held.accessed() |= *node.accessed();
+            return false;
+        }
+        nodes.push(node);
+        true
     }
 
     pub(crate) fn is_empty(&self) -> bool {

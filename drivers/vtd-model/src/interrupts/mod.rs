@@ -1,6 +1,9 @@
 //! Interrupt remapping and posting (chapter 5).
 
 mod posting;
+mod prefetch;
+
+pub use prefetch::PossibleInterrupt;
 
 use crate::caches::Caches;
 use crate::choice::Chooser;
@@ -31,7 +34,7 @@ pub enum InterruptOutcome {
 }
 
 /// The index that a remappable request names (§5.1.3), or what is wrong with it.
-fn index(address: u64, data: u32) -> Result<u32, Condition> {
+pub(crate) fn index(address: u64, data: u32) -> Result<u32, Condition> {
     let handle = (bits(address, 19, 5) | bits(address, 2, 2) << 15) as u32;
     let subhandle_valid = bit(address, 3);
     if subhandle_valid && data >> 16 != 0 {
@@ -101,41 +104,19 @@ impl Unit {
         data: u32,
         found: &mut Option<u32>,
     ) -> (Result<InterruptOutcome, Condition>, bool) {
-        let straight = || {
-            Ok(InterruptOutcome::Delivered(Message {
-                address,
-                data,
-                origin: Origin::Device(source),
-            }))
-        };
-        let x2apic = bit(self.interrupt_table, 11);
-        if !self.is_set(IRE) {
-            let blocked = self.config.remapping_required;
-            return (
-                if blocked {
-                    Err(Condition::Irq2b)
-                } else {
-                    straight()
-                },
-                false,
-            );
-        }
-        if self.config.x2apic_required && !x2apic {
-            return (Err(Condition::Irq2a), false);
-        }
-        if !bit(address, 4) {
-            let passes = !x2apic && self.compatibility_format();
-            return (
-                if passes {
-                    straight()
-                } else {
-                    Err(Condition::Irq25)
-                },
-                false,
-            );
-        }
-        let index = match index(address, data) {
-            Ok(index) => index,
+        let index = match self.gate(address, data) {
+            Ok(Some(index)) => index,
+            Ok(None) => {
+                let origin = Origin::Device(source);
+                return (
+                    Ok(InterruptOutcome::Delivered(Message {
+                        address,
+                        data,
+                        origin,
+                    })),
+                    false,
+                );
+            }
             Err(condition) => return (Err(condition), false),
         };
         *found = Some(index);
@@ -145,13 +126,43 @@ impl Unit {
         }
     }
 
+    /// What is decided before the table: the index to look at, or that the request passes as
+    /// it is (§5.1.4).
+    pub(crate) fn gate(&self, address: u64, data: u32) -> Result<Option<u32>, Condition> {
+        let x2apic = bit(self.interrupt_table, 11);
+        if !self.is_set(IRE) {
+            return if self.config.remapping_required {
+                Err(Condition::Irq2b)
+            } else {
+                Ok(None)
+            };
+        }
+        if self.config.x2apic_required && !x2apic {
+            return Err(Condition::Irq2a);
+        }
+        if !bit(address, 4) {
+            let passes = !x2apic && self.compatibility_format();
+            return if passes {
+                Ok(None)
+            } else {
+                Err(Condition::Irq25)
+            };
+        }
+        index(address, data).map(Some)
+    }
+
+    /// Whether the table has this entry, below the host address width.
+    pub(crate) fn interrupt_index_fits(&self, index: u32) -> bool {
+        let at = page(self.interrupt_table) + 16 * u64::from(index);
+        index < 2 << bits(self.interrupt_table, 3, 0) && at & self.config.above_host() == 0
+    }
+
     /// The entry, cached or read in one piece (§5.1.4).
     fn interrupt_entry(&mut self, world: &mut World, index: u32) -> Result<Irte, Condition> {
-        let entries = 2 << bits(self.interrupt_table, 3, 0);
-        let at = page(self.interrupt_table) + 16 * u64::from(index);
-        if index >= entries || at & self.config.above_host() != 0 {
+        if !self.interrupt_index_fits(index) {
             return Err(Condition::Irq21);
         }
+        let at = page(self.interrupt_table) + 16 * u64::from(index);
         let cached = self
             .caches
             .interrupts

@@ -26,8 +26,9 @@ pub(crate) struct Device {
     pub(crate) promptness: Promptness,
     /// The device-TLB.
     pub(crate) tlb: Iotlb,
-    /// Invalidation requests that were received and not answered.
-    inbox: Vec<DeviceInvalidation>,
+    /// Invalidation requests that were received and not answered, with what the device may
+    /// go on using until it answers.
+    inbox: Vec<(DeviceInvalidation, Iotlb)>,
 }
 
 impl Device {
@@ -47,6 +48,19 @@ impl Device {
             promptness,
             ..Self::new(unit)
         }
+    }
+
+    /// Everything that the device may use: its device-TLB, and what it has not answered for.
+    pub(crate) fn held(&self) -> impl Iterator<Item = &Iotlb> {
+        std::iter::once(&self.tlb).chain(self.inbox.iter().map(|(_, kept)| kept))
+    }
+
+    /// An invalidation request arrives: the entries go, but until the answer the device may
+    /// still use them, and meanwhile it may ask for the same pages again.
+    fn receive(&mut self, source: u16, invalidation: DeviceInvalidation) {
+        let kept = self.tlb.clone();
+        self.invalidate(source, &invalidation.range);
+        self.inbox.push((invalidation, kept));
     }
 
     /// Drops what an invalidation request names (§6.5.2.5, §6.5.2.6).
@@ -167,6 +181,7 @@ impl Machine {
             domain: 0,
             pasid: key,
             born: self.world.step,
+            accessed: true,
         };
         if let Some(device) = self.devices.get_mut(&source).filter(|device| device.ats) {
             device.tlb.add(source, key, address, entry);
@@ -195,8 +210,10 @@ impl Machine {
             match message {
                 Outgoing::Respond(response) => self.responses.push(response),
                 Outgoing::Invalidate(invalidation) => {
-                    if let Some(device) = self.devices.get_mut(&invalidation.range.source) {
-                        device.inbox.push(invalidation);
+                    let source = invalidation.range.source;
+                    if let Some(device) = self.devices.get_mut(&source) {
+                        device.receive(source, invalidation);
+                        self.refill_device(source);
                     }
                 }
             }
@@ -210,7 +227,7 @@ impl Machine {
             let Some(device) = self.devices.get_mut(&source) else {
                 continue;
             };
-            for invalidation in &mut device.inbox {
+            for (invalidation, _) in &mut device.inbox {
                 invalidation.age += 1;
             }
             let wait = match device.promptness {
@@ -218,28 +235,33 @@ impl Machine {
                 Promptness::Late(ticks) => ticks,
                 Promptness::Never => continue,
             };
-            let due: Vec<DeviceInvalidation> = device
+            let due = device
                 .inbox
-                .extract_if(.., |message| message.age > wait)
-                .collect();
+                .extract_if(.., |(message, _)| message.age > wait);
+            let due: Vec<u64> = due.map(|(message, _)| message.tag).collect();
             let unit = device.unit;
-            for invalidation in &due {
-                device.invalidate(source, &invalidation.range);
-                self.units[unit].device_answers(&mut self.world, source, invalidation.tag);
-            }
-            if !due.is_empty() {
-                self.refill_device(source);
+            for tag in due {
+                self.units[unit].device_answers(&mut self.world, source, tag);
             }
         }
     }
 
-    /// The device may ask again for everything that the unit would answer.
+    /// The device may ask again for everything that the unit would answer: what its IOTLB
+    /// may hold.
     fn refill_device(&mut self, source: u16) {
-        if !self.world.pessimist {
+        let Some(unit) = self.unit_of(source).filter(|_| self.world.pessimist) else {
+            return;
+        };
+        if !self.prefetch_of(unit).lets_device_keep(source) {
             return;
         }
-        if let Some(device) = self.devices.get(&source) {
-            self.rebuild_unit(device.unit);
+        let Some(device) = self.devices.get_mut(&source) else {
+            return;
+        };
+        for (owner, key, address, entry) in self.units[unit].caches.iotlb.iter() {
+            if owner == source {
+                device.tlb.add(source, key, address, *entry);
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use super::Machine;
 use super::world::Message;
 use crate::choice::{Chooser, Explorer};
 use crate::faults::{Condition, Status};
-use crate::interrupts::InterruptOutcome;
+use crate::interrupts::{InterruptOutcome, PossibleInterrupt};
 use crate::memory::{read_bytes, write_bytes};
 use crate::registers::Width;
 use crate::remapping::{Access, AddressType, Effects, Outcome, Request};
@@ -50,6 +50,9 @@ impl Machine {
             };
         }
         let outcome = self.units[unit].request(&mut self.world, request);
+        for hpa in std::mem::take(&mut self.units[unit].updated) {
+            self.after_store(hpa, 8);
+        }
         self.guard(unit, outcome)
     }
 
@@ -169,6 +172,27 @@ impl Machine {
             _ => {}
         }
         outcome
+    }
+
+    /// Every fate that an interrupt message may have now, without effects; in the pessimist
+    /// mode with every entry that may be cached.
+    pub fn possible_interrupts(
+        &self,
+        source: u16,
+        address: u64,
+        data: u32,
+    ) -> Vec<PossibleInterrupt> {
+        let Some(unit) = self.units.get(self.unit_of(source).unwrap_or(0)) else {
+            return vec![PossibleInterrupt::Unchanged];
+        };
+        match unit.gate(address, data) {
+            Ok(None) => vec![PossibleInterrupt::Unchanged],
+            Ok(Some(index)) if unit.interrupt_index_fits(index) => {
+                unit.possible_interrupts(&self.world, source, index)
+            }
+            Ok(Some(_)) => vec![PossibleInterrupt::Blocked(Condition::Irq21)],
+            Err(condition) => vec![PossibleInterrupt::Blocked(condition)],
+        }
     }
 
     /// Interrupt messages that reached the processors since the last call.

@@ -66,20 +66,19 @@ impl Machine {
         self.after_store(hpa, len);
     }
 
-    fn after_store(&mut self, hpa: u64, len: u64) {
+    pub(crate) fn after_store(&mut self, hpa: u64, len: u64) {
         self.world.step += 1;
         if !self.world.pessimist {
             return;
         }
         for unit in 0..self.units.len() {
-            let new = self.prefetch[unit].stored(
-                &mut self.units[unit],
-                &self.world,
-                &mut self.devices,
-                hpa,
-                len,
-            );
+            let new = self.prefetch[unit].stored(surroundings!(self, unit), hpa, len);
             self.judge(unit, &new);
+            self.units[unit].prefetch_interrupts(
+                &self.world,
+                hpa,
+                hpa.saturating_add(len.saturating_sub(1)),
+            );
         }
         self.expectations_near(hpa, len);
     }

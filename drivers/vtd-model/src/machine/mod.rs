@@ -1,5 +1,16 @@
 //! A machine: memory, units, devices, an oracle, and the public face of the model.
 
+/// The parts of a machine that an exploration of one unit borrows.
+macro_rules! surroundings {
+    ($machine:ident, $unit:ident) => {
+        crate::machine::prefetch::Surroundings {
+            unit: &mut $machine.units[$unit],
+            world: &$machine.world,
+            devices: &mut $machine.devices,
+        }
+    };
+}
+
 mod build;
 mod device;
 mod face;

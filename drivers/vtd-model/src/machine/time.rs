@@ -55,17 +55,20 @@ impl Machine {
         self.after_disturbance(unit);
     }
 
-    /// Runs descriptors. The pessimist takes the last one that may run, again and again: the
-    /// order farthest from that of the queue.
+    /// Runs descriptors. The pessimist takes the worst order that is allowed: what lies
+    /// downstream first, so that it may be filled again from what is still stale upstream.
     fn run_queue(&mut self, unit: usize, all: bool) {
         loop {
             let ready = self.units[unit].ready();
-            let Some(last) = ready.last() else { return };
-            let taken = if all {
-                *last
-            } else {
-                ready[self.world.random.usize(..ready.len())]
-            };
+            if ready.is_empty() {
+                return;
+            }
+            let worst = ready
+                .iter()
+                .max_by_key(|at| self.units[unit].downstream(**at))
+                .copied();
+            let any = ready[self.world.random.usize(..ready.len())];
+            let taken = worst.filter(|_| self.world.pessimist).unwrap_or(any);
             let mut outgoing = Vec::new();
             let removal = self.units[unit].execute(&mut self.world, taken, &mut outgoing);
             self.deliver(outgoing);
@@ -80,12 +83,10 @@ impl Machine {
         if !self.world.pessimist || removal == Removal::Nothing {
             return;
         }
-        let new = self.prefetch[unit].removed(
-            &mut self.units[unit],
-            &self.world,
-            &mut self.devices,
-            removal,
-        );
+        if removal == Removal::Interrupts {
+            self.units[unit].prefetch_interrupts(&self.world, 0, u64::MAX);
+        }
+        let new = self.prefetch[unit].removed(surroundings!(self, unit), removal);
         self.judge(unit, &new);
     }
 
@@ -99,9 +100,9 @@ impl Machine {
 
     pub(crate) fn rebuild_unit(&mut self, unit: usize) {
         if self.world.pessimist {
-            let new =
-                self.prefetch[unit].rebuild(&mut self.units[unit], &self.world, &mut self.devices);
+            let new = self.prefetch[unit].rebuild(surroundings!(self, unit));
             self.judge(unit, &new);
+            self.units[unit].prefetch_interrupts(&self.world, 0, u64::MAX);
         }
     }
 }

@@ -25,6 +25,8 @@ pub(crate) struct Unit {
     /// Counts everything that made entries disappear or memory change, for the pessimist's
     /// bookkeeping.
     pub(crate) disturbed: bool,
+    /// Paging entries whose flags were set since the machine last looked.
+    pub(crate) updated: Vec<u64>,
 }
 
 /// IOTLB entries that the random mode keeps; beyond it forgets them all now and then, as
@@ -47,6 +49,7 @@ impl Unit {
             queue: Queue::default(),
             faults,
             disturbed: true,
+            updated: Vec::new(),
             config,
         }
     }
@@ -106,6 +109,7 @@ impl Unit {
     /// Sets flags and fills caches; false if an entry changed under the walk.
     fn apply(&mut self, world: &mut World, random: &mut fastrand::Rng, effects: &Effects) -> bool {
         for update in &effects.updates {
+            self.updated.push(update.hpa);
             match world
                 .memory
                 .compare_exchange(update.hpa, update.seen, update.seen | update.set)

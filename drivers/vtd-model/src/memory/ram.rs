@@ -2,6 +2,7 @@
 
 use super::HostMemory;
 use std::sync::atomic::{AtomicU64, Ordering};
+use zerocopy::FromZeros;
 
 /// One stretch of zeroed memory.
 pub struct Ram {
@@ -10,9 +11,10 @@ pub struct Ram {
 }
 
 impl Ram {
-    /// `bytes` of memory from `base` on; both are rounded down to whole cells.
+    /// `bytes` of memory from `base` on; both are rounded down to whole cells. Empty if the
+    /// host has not as much.
     pub fn new(base: u64, bytes: usize) -> Self {
-        let cells = (0..bytes / 8).map(|_| AtomicU64::new(0)).collect();
+        let cells = <[AtomicU64]>::new_box_zeroed_with_elems(bytes / 8).unwrap_or_default();
         Self {
             base: base & !7,
             cells,

@@ -49,7 +49,11 @@ impl Machine {
         for source in sources {
             let device = &self.devices[&source];
             let unit = device.unit;
-            for (source, key, address, entry) in leading_into(device.tlb.iter(), first, last) {
+            for (source, key, address, entry) in leading_into(
+                device.held().flat_map(crate::caches::Iotlb::iter),
+                first,
+                last,
+            ) {
                 self.contained(unit, source, key, address, &entry, "is in the device-TLB");
             }
         }

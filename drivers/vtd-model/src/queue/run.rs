@@ -128,6 +128,18 @@ impl Unit {
         })
     }
 
+    /// How far down the chain of caches a descriptor works: context, PASID, IOTLB, device.
+    /// Waits come before everything.
+    pub(crate) fn downstream(&self, at: usize) -> u8 {
+        match self.queue.pending[at].command {
+            Command::Contexts { .. } => 0,
+            Command::Pasids { .. } => 1,
+            Command::Iotlb { .. } | Command::PasidIotlb { .. } | Command::Interrupts(_) => 2,
+            Command::DeviceTlb(_) | Command::PageResponse { .. } => 3,
+            Command::Wait(_) => 4,
+        }
+    }
+
     /// Runs one descriptor; says what it removed from the caches.
     pub(crate) fn execute(
         &mut self,

@@ -40,7 +40,7 @@ impl PageQueue {
     /// Full, counting what is accepted and not delivered.
     pub(crate) fn is_full(&self) -> bool {
         let bytes = self.bytes();
-        let used = (self.tail + bytes - self.head) % bytes + SLOT * self.accepted.len() as u64;
+        let used = self.tail.wrapping_sub(self.head) % bytes + SLOT * self.accepted.len() as u64;
         used + SLOT >= bytes
     }
 }
@@ -84,8 +84,8 @@ impl Unit {
             );
             return;
         }
-        let waiting = (queue.tail + bytes - queue.head) % bytes;
-        let taken = (head + bytes - queue.head) % bytes;
+        let waiting = queue.tail.wrapping_sub(queue.head) % bytes;
+        let taken = head.wrapping_sub(queue.head) % bytes;
         if taken > waiting {
             let message = format!(
                 "PQH moved from {:#x} to {head:#x}, past PQT {:#x}",

@@ -54,7 +54,7 @@ impl Unit {
         if tail >= bytes || self.queue.tail >= bytes || self.queue.error.is_some() {
             return;
         }
-        let ahead = |offset: u64| (offset + bytes - self.queue.head) % bytes;
+        let ahead = |offset: u64| offset.wrapping_sub(self.queue.head) % bytes;
         if ahead(tail) < ahead(self.queue.tail) {
             let message = format!(
                 "IQT moved from {:#x} to {tail:#x}, over descriptors that were not fetched (IQH {:#x})",

@@ -27,4 +27,26 @@ pub(crate) enum Fill {
 pub(crate) struct Effects {
     pub(crate) updates: Vec<Update>,
     pub(crate) fills: Vec<Fill>,
+    /// Every entry that was read, if somebody wants to know.
+    pub(crate) trace: Option<Vec<Read>>,
+}
+
+/// Which structure an entry was read from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Structure {
+    Root,
+    Context,
+    PasidDirectory,
+    PasidTable,
+    /// With the level of the entry.
+    FirstStage(u8),
+    SecondStage(u8),
+}
+
+/// One entry that was read, with its words; none if no memory answered.
+#[derive(Clone, Debug)]
+pub(crate) struct Read {
+    pub(crate) structure: Structure,
+    pub(crate) hpa: u64,
+    pub(crate) words: Option<Vec<u64>>,
 }

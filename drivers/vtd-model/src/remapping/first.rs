@@ -1,9 +1,9 @@
 //! The first-stage walk (§3.6), alone and nested over a second stage (§3.8).
 
-use super::effects::Update;
+use super::effects::{Structure, Update};
 use super::second::{SecondFault, SecondLeaf, entry_address};
 use super::{Fill, SecondStage, Walker};
-use crate::caches::{FirstNode, Mapping, Pages};
+use crate::caches::{FirstNode, Mapping, Node, Pages};
 use crate::faults::Condition;
 use crate::tables::first_stage::{ACCESSED, DIRTY, EXTENDED_ACCESSED, Entry, Rights, decode};
 use crate::tables::{pasid, second_stage};
@@ -100,6 +100,7 @@ impl Walker<'_> {
                 table,
                 rights,
                 writable,
+                accessed: true,
             };
             if !self.choose.explores() {
                 self.effects
@@ -158,7 +159,7 @@ impl Walker<'_> {
         address: u64,
     ) -> Result<(u64, u64), Condition> {
         let at = entry_address(table, level, address);
-        match self.read::<1>(at, stage.snooped) {
+        match self.read::<1>(Structure::FirstStage(level), at, stage.snooped) {
             Some([entry]) => Ok((at, entry)),
             None if level == stage.levels => Err(Condition::Sfs4),
             None => Err(Condition::Sfs1),
@@ -176,7 +177,9 @@ impl Walker<'_> {
                 let nodes = self.caches.first.find(stage.pages, level, address);
                 if self.choose.explores() {
                     starts.extend(nodes.iter().map(|node| (level, *node)));
-                } else if let Some(taken) = self.cached(nodes.len()) {
+                } else if let Some(taken) = self.cached(nodes.len())
+                    && nodes[taken].accessed
+                {
                     return Ok((level, nodes[taken]));
                 }
             }
@@ -195,6 +198,7 @@ impl Walker<'_> {
                 table,
                 rights: Rights::ALL,
                 writable,
+                accessed: true,
             },
         ))
     }
@@ -232,9 +236,10 @@ impl Walker<'_> {
                     table,
                     rights,
                     writable,
+                    accessed: true,
                 },
             );
-            starts.retain(|start| *start != live);
+            starts.retain(|(at, node)| *at != live.0 || !node.same(&live.1));
         }
     }
 

@@ -1,5 +1,6 @@
 //! Legacy mode (§3.4.2): root, context, second stage.
 
+use super::effects::Structure;
 use super::second::SecondFault;
 use super::walker::Found;
 use super::{AddressType, Fill, Request, SecondStage, Walker};
@@ -75,15 +76,12 @@ impl Walker<'_> {
         if self.choose.explores() {
             return;
         }
+        let keeps = self.config.caching_mode;
+        let absent = Mapping::absent();
         let (mapping, fault) = match result {
             Ok(mapping) => (*mapping, None),
-            Err(condition) if self.config.caching_mode && caching_mode_keeps(*condition) => (
-                Mapping {
-                    shift: 12,
-                    ..Mapping::unity(false, false)
-                },
-                Some(*condition),
-            ),
+            Err(Condition::Lgn2 | Condition::Lgn3) if keeps => (absent, None),
+            Err(condition) if keeps && caching_mode_keeps(*condition) => (absent, Some(*condition)),
             Err(_) => return,
         };
         let entry = Translation {
@@ -92,6 +90,7 @@ impl Walker<'_> {
             domain,
             pasid,
             born: self.now,
+            accessed: true,
         };
         let key = request.pasid.unwrap_or(NO_PASID);
         self.effects.fills.push(Fill::Translation(
@@ -152,7 +151,7 @@ impl Walker<'_> {
         let coherent = self.config.coherent;
         let bus = u64::from(source >> 8);
         let words = self
-            .read::<2>(self.latched.table() + bus * 16, coherent)
+            .read::<2>(Structure::Root, self.latched.table() + bus * 16, coherent)
             .ok_or(Condition::Lrt1)?;
         let table = match root::legacy(words, self.config) {
             root::Root::NotPresent => return Err(Condition::Lrt2),
@@ -160,7 +159,11 @@ impl Walker<'_> {
             root::Root::Table(table) => table,
         };
         let words = self
-            .read::<2>(table + u64::from(source & 0xff) * 16, coherent)
+            .read::<2>(
+                Structure::Context,
+                table + u64::from(source & 0xff) * 16,
+                coherent,
+            )
             .ok_or(Condition::Lct1)?;
         Ok(legacy_context(words, self.config))
     }
@@ -185,8 +188,10 @@ pub(crate) fn legacy_context(words: [u64; 2], config: &Config) -> CachedContext 
 /// Conditions that CM = 1 allows to be cached in the IOTLB: those that a second-stage entry
 /// causes.
 fn caching_mode_keeps(condition: Condition) -> bool {
-    use Condition::{Lgn2, Lgn3, Lss2, Sss2, Sss3};
-    matches!(condition, Lgn2 | Lgn3 | Lss2 | Sss2 | Sss3)
+    matches!(
+        condition,
+        Condition::Lss2 | Condition::Sss2 | Condition::Sss3
+    )
 }
 
 fn legacy_fault(fault: SecondFault, request: &Request) -> Condition {

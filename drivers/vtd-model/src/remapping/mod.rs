@@ -13,7 +13,7 @@ mod scalable;
 mod second;
 mod walker;
 
-pub(crate) use effects::{Effects, Fill};
+pub(crate) use effects::{Effects, Fill, Read, Structure};
 pub(crate) use first::{FirstStage, first_only, first_stage_of, nest};
 pub(crate) use legacy::legacy_context;
 pub use request::{Access, AddressType, Completion, Outcome, Request};

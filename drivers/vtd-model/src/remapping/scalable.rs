@@ -1,5 +1,6 @@
 //! Scalable mode (§3.4.3): root, context, PASID directory and table, then by PGTT.
 
+use super::effects::Structure;
 use super::first::scalable_fault;
 use super::walker::{Found, wants_write};
 use super::{AddressType, Fill, Request, SecondStage, Walker, first_stage_of, in_interrupt_range};
@@ -152,14 +153,18 @@ impl Walker<'_> {
         let coherent = self.config.coherent;
         let devfn = source as u8;
         let at = self.latched.table() + u64::from(source >> 8) * 16;
-        let words = self.read::<2>(at, coherent).ok_or(Condition::Srt1)?;
+        let words = self
+            .read::<2>(Structure::Root, at, coherent)
+            .ok_or(Condition::Srt1)?;
         let table = match root::scalable(words, devfn, self.config) {
             root::Root::NotPresent => return Err(Condition::Srt2),
             root::Root::Reserved => return Err(Condition::Srt3),
             root::Root::Table(table) => table,
         };
         let at = table + u64::from(devfn & 0x7f) * 32;
-        let words = self.read::<4>(at, coherent).ok_or(Condition::Sct1)?;
+        let words = self
+            .read::<4>(Structure::Context, at, coherent)
+            .ok_or(Condition::Sct1)?;
         Ok(scalable_context(words, self.config))
     }
 
@@ -198,7 +203,9 @@ impl Walker<'_> {
     ) -> Result<CachedPasid, Condition> {
         let coherent = self.config.coherent;
         let at = context.directory + u64::from(tag >> 6) * 8;
-        let [word] = self.read::<1>(at, coherent).ok_or(Condition::Spd1)?;
+        let [word] = self
+            .read::<1>(Structure::PasidDirectory, at, coherent)
+            .ok_or(Condition::Spd1)?;
         let fpd = bit(word, 1);
         let fault = |condition| {
             Ok(CachedPasid {
@@ -212,7 +219,11 @@ impl Walker<'_> {
             pasid::Directory::Table(table) => table,
         };
         let words = self
-            .read::<8>(table + u64::from(tag & 0x3f) * 64, coherent)
+            .read::<8>(
+                Structure::PasidTable,
+                table + u64::from(tag & 0x3f) * 64,
+                coherent,
+            )
             .ok_or(Condition::Spt1)?;
         Ok(pasid_value(words, fpd, self.config))
     }

@@ -1,8 +1,8 @@
 //! The second-stage walk (§3.7), alone and below a first stage.
 
-use super::effects::Update;
+use super::effects::{Read, Structure, Update};
 use super::{Fill, Walker};
-use crate::caches::{Mapping, Pages, SecondNode};
+use crate::caches::{Mapping, Node, Pages, SecondNode};
 use crate::tables::second_stage::{ACCESSED, DIRTY, Entry, Rights, decode};
 use crate::tables::{first_stage, pasid};
 
@@ -76,9 +76,16 @@ impl Walker<'_> {
         stage: &SecondStage,
         address: u64,
     ) -> Result<SecondLeaf, SecondFault> {
+        if self.choose.explores()
+            && self.caches.absent.contains(stage.domain, address)
+            && self.choose.pick(2) == 1
+        {
+            return Err(SecondFault::NotPresent);
+        }
         let root = SecondNode {
             table: stage.table,
             rights: Rights::ALL,
+            accessed: true,
         };
         let (mut level, mut node) = self.second_start(stage, address, root);
         loop {
@@ -95,6 +102,7 @@ impl Walker<'_> {
                     node = SecondNode {
                         table,
                         rights: node.rights.and(rights),
+                        accessed: true,
                     };
                     if !self.choose.explores() {
                         self.effects.fills.push(Fill::Second(
@@ -132,7 +140,7 @@ impl Walker<'_> {
         address: u64,
     ) -> Result<(u64, u64), SecondFault> {
         let at = entry_address(table, level, address);
-        match self.read::<1>(at, stage.snooped) {
+        match self.read::<1>(Structure::SecondStage(level), at, stage.snooped) {
             Some([entry]) => Ok((at, entry)),
             None if level == stage.levels => Err(SecondFault::RootRead),
             None => Err(SecondFault::LowerRead),
@@ -153,8 +161,9 @@ impl Walker<'_> {
         if !self.choose.explores() {
             for level in 1..stage.levels {
                 let nodes = self.caches.second.find(pages, level, address);
-                if let Some(taken) = self.cached(nodes.len()) {
-                    return (level, nodes[taken]);
+                let taken = self.cached(nodes.len()).map(|taken| nodes[taken]);
+                if let Some(node) = taken.filter(|node| node.accessed) {
+                    return (level, node);
                 }
             }
             return (stage.levels, root);
@@ -167,7 +176,7 @@ impl Walker<'_> {
             starts.extend(
                 nodes
                     .iter()
-                    .filter(|node| Some(**node) != chain)
+                    .filter(|node| !chain.is_some_and(|live| live.same(node)))
                     .map(|node| (level, *node)),
             );
         }
@@ -187,6 +196,7 @@ impl Walker<'_> {
             } => Some(SecondNode {
                 table,
                 rights: node.rights.and(rights),
+                accessed: true,
             }),
             _ => None,
         }
@@ -234,11 +244,25 @@ impl Walker<'_> {
     }
 
     /// Reads `N` words of a table; `None` is the error that no memory answers there.
-    pub(crate) fn read<const N: usize>(&mut self, hpa: u64, snooped: bool) -> Option<[u64; N]> {
-        if hpa & self.config.above_host() != 0 {
-            return None;
+    pub(crate) fn read<const N: usize>(
+        &mut self,
+        structure: Structure,
+        hpa: u64,
+        snooped: bool,
+    ) -> Option<[u64; N]> {
+        let words = if hpa & self.config.above_host() != 0 {
+            None
+        } else {
+            self.image
+                .read::<N>(self.memory, hpa, snooped, &mut self.choose)
+        };
+        if let Some(trace) = &mut self.effects.trace {
+            trace.push(Read {
+                structure,
+                hpa,
+                words: words.map(|words| words.to_vec()),
+            });
         }
-        self.image
-            .read::<N>(self.memory, hpa, snooped, &mut self.choose)
+        words
     }
 }

@@ -134,10 +134,11 @@ impl Walker<'_> {
         if execute && self.config.major >= 8 {
             return Err(Condition::Rta5);
         }
-        if request.kind == AddressType::Untranslated && !execute {
-            if let Some(hit) = self.hit(request) {
-                return hit;
-            }
+        if request.kind == AddressType::Untranslated
+            && !execute
+            && let Some(hit) = self.hit(request)
+        {
+            return hit;
         }
         if legacy {
             self.legacy(request)
@@ -151,19 +152,31 @@ impl Walker<'_> {
     pub(crate) fn hit(&mut self, request: &Request) -> Option<Result<Found, Condition>> {
         let caches = self.caches;
         let pasid = request.pasid.unwrap_or(NO_PASID);
-        let count = caches
-            .iotlb
-            .find(request.source, pasid, request.address)
-            .count();
-        if count == 0 {
-            return None;
+        let beyond = request.address & self.config.above_host() != 0;
+        let hits = || {
+            let found = caches.iotlb.find(request.source, pasid, request.address);
+            found.filter(move |entry| !(beyond && entry.mapping.is_unity()))
+        };
+        if self.choose.explores()
+            && caches.absent.hits(request.source, pasid, request.address)
+            && self.choose.pick(2) == 1
+        {
+            return Some(self.absent());
         }
-        let taken = self.cached(count)?;
-        let entry = caches
-            .iotlb
-            .find(request.source, pasid, request.address)
-            .nth(taken)?;
+        let taken = self.cached(hits().count())?;
+        let entry = hits().nth(taken)?;
         self.use_entry(request, entry)
+    }
+
+    /// A cached absence (§6.1): no right at all.
+    fn absent(&self) -> Result<Found, Condition> {
+        if self.latched.mode() == Mode::Scalable {
+            return Err(Condition::Sss2);
+        }
+        Ok(Found {
+            mapping: Mapping::absent(),
+            privileged: false,
+        })
     }
 
     fn use_entry(
@@ -179,6 +192,10 @@ impl Walker<'_> {
             mapping: entry.mapping,
             privileged,
         };
+        // What was only assumed to be prefetched sets its flags by a walk, if one is made.
+        if !entry.accessed && !self.choose.explores() {
+            return None;
+        }
         // A write through an entry whose D is not set walks again to set it (§6.2.4).
         if !entry.mapping.dirty && wants_write(request, self.config) {
             return None;

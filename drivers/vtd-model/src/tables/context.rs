@@ -151,6 +151,8 @@ fn reserved_high(config: &Config) -> u64 {
 mod tests {
     use super::*;
 
+    type Edit = fn(&mut Config);
+
     #[test]
     fn each_reserved_bit_of_a_legacy_entry_is_refused_and_the_entry_without_it_accepted() {
         let config = Config::legacy();
@@ -192,7 +194,7 @@ mod tests {
         let all = Config::everything();
         let good = [0x7000_0401, 0, 0, 0];
         assert_eq!(scalable(good, &all).map(|entry| entry.pasids), Ok(1 << 15));
-        let cases: &[(u8, fn(&mut Config))] = &[
+        let cases: &[(u8, Edit)] = &[
             (2, |c| c.device_tlb = false),
             (3, |c| c.pasid_bits = None),
             (6, |c| c.pasid_in_translated = false),

@@ -17,7 +17,7 @@ pub(crate) enum Entry {
 }
 
 /// R/W and U/S.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub(crate) struct Rights {
     pub(crate) write: bool,
     pub(crate) user: bool,

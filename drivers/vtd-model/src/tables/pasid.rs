@@ -173,6 +173,8 @@ fn reserved(config: &Config, nested: bool) -> [u64; 8] {
 mod tests {
     use super::*;
 
+    type Edit = fn(&mut [u64; 8]);
+
     fn second() -> [u64; 8] {
         [0x5000_0000 | 2 << 6 | 2 << 2 | 1, 7, 0, 0, 0, 0, 0, 0]
     }
@@ -206,7 +208,7 @@ mod tests {
     #[test]
     fn programming_that_the_unit_cannot_follow_has_its_reason() {
         let config = Config::everything();
-        let edits: &[(Bad, fn(&mut [u64; 8]))] = &[
+        let edits: &[(Bad, Edit)] = &[
             (Bad::Type, |w| w[0] &= !(7 << 6)),
             (Bad::Type, |w| w[0] |= 7 << 6),
             (Bad::Width, |w| w[0] = w[0] & !(7 << 2) | 4 << 2),

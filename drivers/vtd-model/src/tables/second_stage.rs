@@ -21,7 +21,7 @@ pub(crate) enum Entry {
 }
 
 /// Read and write permission.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
 pub(crate) struct Rights {
     pub(crate) read: bool,
     pub(crate) write: bool,
