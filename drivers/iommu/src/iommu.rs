@@ -62,6 +62,11 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         &self.backend
     }
 
+    /// The hypervisor around.
+    pub fn host(&self) -> &H {
+        &self.host
+    }
+
     /// What has been done so far.
     pub fn figures(&self) -> Figures {
         self.counters.read()

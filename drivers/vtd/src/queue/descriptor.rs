@@ -386,6 +386,11 @@ pub enum Descriptor {
         /// Which pages; `None` for all.
         block: Option<Block>,
     },
+    /// Type 8, for all that a device cached for requests with any PASID.
+    DeviceTlbAllPasids {
+        /// The device.
+        target: DeviceTlbTarget,
+    },
     /// Type 4.
     InterruptCache(Option<IndexBlock>),
     /// Type 5: write `data` to `status`.
@@ -440,6 +445,11 @@ impl Descriptor {
                 pasid,
                 block,
             } => device_tlb(target, pasid, block),
+            Self::DeviceTlbAllPasids { target } => {
+                let [low, high] = device_tlb(target, Some(Pasid::ZERO), None);
+                let all = PasidDeviceTlbHigh::from_bits(high).with_gi(true);
+                [low, all.into_bits()]
+            }
             Self::InterruptCache(block) => [interrupt_cache(block).into_bits(), 0],
             Self::Wait {
                 status,
@@ -480,11 +490,6 @@ impl Descriptor {
                 0,
             ],
         }
-    }
-
-    /// Whether a device must answer it, so that it can time out (ITE).
-    pub const fn goes_to_a_device(&self) -> bool {
-        matches!(self, Self::DeviceTlb { .. })
     }
 }
 
