@@ -3,19 +3,54 @@
 use std::collections::BTreeMap;
 
 use super::claims::Believed;
+use super::complaint::Provocation;
 use super::figures::{EXITS, Figure};
 use crate::boot::Evidence;
 use crate::qemu::Mode;
 use crate::wire::{Line, Outcome};
 
 /// Steps that the kernel must report as passed.
-const STEPS: &[&str] = &[];
+const STEPS: &[&str] = &[
+    "translation",
+    "interrupt-remapping",
+    "blocked",
+    "guest",
+    "taken-back",
+];
 
 /// What the guest must have tried, each with a witness.
-const CLAIMS: &[&str] = &[];
+const CLAIMS: &[&str] = &[
+    "blocked",
+    "root-outside",
+    "bind",
+    "copy",
+    "copy-across",
+    "map-more",
+    "remap",
+    "unmap",
+    "batch",
+    "read-only",
+    "supervisor",
+    "reserved-bit",
+    "leaf-outside",
+    "leaf-canary",
+    "leaf-hypervisor",
+    "leaf-registers",
+    "leaf-interrupts",
+    "table-outside",
+    "interrupt",
+    "foreign-interrupt",
+    "hostile-calls",
+    "pasid",
+    "unbind",
+];
 
-/// What QEMU says on standard error of the attempts that the demonstration provokes.
-pub(crate) const PROVOKED: &[&str] = &["detected translation failure"];
+/// What the demonstration does on purpose that QEMU complains of.
+pub(crate) const PROVOKED: &[Provocation] = &[
+    Provocation::RefusedDma,
+    Provocation::ForeignInterrupt,
+    Provocation::AbsentInterrupt,
+];
 
 /// Figures that must not be 0, whatever mode and guest are.
 const ALWAYS: &[&str] = &[
@@ -232,6 +267,12 @@ mod tests {
         let mut report = REPORT.to_vec();
         report[0] = "chosen mode=first-stage guest=svm seed=0x1";
         assert_eq!(problems(&report, &required()).len(), 1);
+    }
+
+    #[test]
+    fn all_that_the_guest_does_is_required_and_nothing_else() {
+        let steps: Vec<&str> = nested_bind::step_names().collect();
+        assert_eq!(CLAIMS, steps);
     }
 
     #[test]

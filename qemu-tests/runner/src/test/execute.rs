@@ -222,7 +222,7 @@ fn verdict_of(problems: Vec<String>, evidence: &Evidence) -> Verdict {
 fn judge_boot_test(test: &Descriptor, evidence: &Evidence) -> Verdict {
     let expected = Expectation {
         status: test.exit.clone(),
-        complaints: test.complains.clone(),
+        complaints: test.complaints.clone(),
         unit_used: false,
         ..Expectation::quiet_success()
     };

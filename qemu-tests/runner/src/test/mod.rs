@@ -4,7 +4,6 @@
 mod bad_input;
 mod case;
 mod descriptor;
-mod dmar_table;
 mod execute;
 mod host;
 mod junit;

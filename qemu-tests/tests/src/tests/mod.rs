@@ -1,4 +1,9 @@
 //! The tests, a file for each thing that they are about.
 
+mod blocking;
+mod interrupts;
+mod invalidation;
+mod mapping;
 mod memory;
+mod registers;
 mod runner;
