@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use vtd::{
     BringUpError, Debt, Discovered, DriverConfig, Event, InterruptConfig, Message, ModeRequest,
-    Preparing, Ready, TimeLimits, Translating, UnitConfig, UnitDescription,
+    PageRequestConfig, Preparing, Ready, TimeLimits, Translating, UnitConfig, UnitDescription,
 };
 use vtd_model::{Builder, Config, Freedom, Machine, Outcome, Owner, Promptness, Request};
 use vtd_model_platform::{ModelMmio, ModelPlatform};
@@ -51,6 +51,7 @@ pub(crate) struct Plan {
     pub(crate) freedom: Freedom,
     pub(crate) mode: ModeRequest,
     pub(crate) interrupts: Option<InterruptConfig>,
+    pub(crate) page_requests: Option<PageRequestConfig>,
     pub(crate) pages: usize,
     pub(crate) limits: TimeLimits,
     pub(crate) driver: DriverConfig,
@@ -68,6 +69,7 @@ impl Plan {
                 entries_log2: 8,
                 extended: false,
             }),
+            page_requests: None,
             pages: 1 << 10,
             limits: TimeLimits::default(),
             driver: DriverConfig {
@@ -146,6 +148,7 @@ impl Plan {
             mode: self.mode,
             interrupts: self.interrupts,
             fault_message: Some(FAULT_MESSAGE),
+            page_requests: self.page_requests,
         };
         let units = self.discover(platform);
         units
