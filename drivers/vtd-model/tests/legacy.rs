@@ -418,3 +418,34 @@ fn a_recorded_session_gives_the_same_answers() {
     assert_eq!(bench.read32(FSTS) & 2, 0);
     assert_eq!(bench.violations(), [""; 0]);
 }
+
+#[test]
+fn a_store_waits_in_the_write_buffer_until_a_flush_or_an_invalidation() {
+    const WBF: u32 = 1 << 27;
+    let request = Request::read(DEVICE, 0x6000);
+    let there = Outcome::Memory { address: 0x20_1000 };
+    let config = Config {
+        write_buffer_flush: true,
+        ..Config::legacy()
+    };
+    for freedom in freedoms() {
+        for by_command in [true, false] {
+            let mut bench = Bench::legacy(config.clone(), freedom);
+            bench.second(0x5000, 1, 0x20_0003);
+            bench.flush_all();
+            // Not present before, so only the buffer stands between (§6.8).
+            bench.second(0x6000, 1, 0x20_1003);
+            let possible = bench.machine.possible(&request);
+            assert!(possible.contains(&there), "{freedom:?}");
+            assert_eq!(possible.len(), 2, "{freedom:?}");
+            if by_command {
+                let status = bench.read32(GSTS) & 0x96ff_ffff;
+                bench.write32(GCMD, status | WBF);
+                bench.machine.settle(100);
+            } else {
+                bench.flush_all();
+            }
+            assert_eq!(bench.machine.possible(&request), [there], "{freedom:?}");
+        }
+    }
+}

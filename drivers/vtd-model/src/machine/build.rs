@@ -109,7 +109,11 @@ impl Builder {
             .units
             .into_iter()
             .enumerate()
-            .map(|(index, config)| Unit::new(index, config))
+            .map(|(index, config)| {
+                // Where some unit sees only what was written back, that covers the buffer.
+                let buffered = config.write_buffer_flush && !(stale || walks);
+                Unit::new(index, config, buffered)
+            })
             .collect();
         Ok(Machine {
             world: World {

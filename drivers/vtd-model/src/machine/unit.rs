@@ -34,7 +34,8 @@ pub(crate) struct Unit {
 const MOST_TRANSLATIONS: usize = 1 << 16;
 
 impl Unit {
-    pub(crate) fn new(index: usize, config: Config) -> Self {
+    /// `buffered`: its write buffer (CAP.RWBF) is modelled.
+    pub(crate) fn new(index: usize, config: Config, buffered: bool) -> Self {
         let faults = FaultLog::new(
             config.fault_records,
             config.fault_compression,
@@ -42,7 +43,10 @@ impl Unit {
         );
         Self {
             index,
-            latched: Latched::default(),
+            latched: Latched {
+                buffered,
+                ..Latched::default()
+            },
             interrupt_table: 0,
             registers: Registers::default(),
             caches: Caches::default(),
@@ -60,7 +64,7 @@ impl Unit {
 
     /// Whether table reads of root, context, PASID and interrupt entries see caches.
     pub(crate) fn snoops(&self) -> bool {
-        self.config.coherent
+        self.config.coherent && !self.latched.buffered
     }
 
     /// A walker with the given choices.

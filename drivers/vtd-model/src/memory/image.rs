@@ -91,8 +91,9 @@ impl Image {
     }
 
     /// These bytes were written back: memory and caches agree on their lines.
+    /// It does not help against a write buffer.
     pub(crate) fn written_back(&mut self, memory: &dyn HostMemory, hpa: u64, len: u64) {
-        if !self.kept {
+        if !self.kept || !self.stale {
             return;
         }
         for line in lines(hpa, len) {

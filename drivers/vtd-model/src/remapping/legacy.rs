@@ -55,7 +55,7 @@ impl Walker<'_> {
             table: entry.table,
             levels: entry.levels,
             flags: false,
-            snooped: self.config.coherent,
+            snooped: self.config.coherent && !self.latched.buffered,
         };
         let leaf = self
             .second(&stage, request.address)
@@ -148,7 +148,7 @@ impl Walker<'_> {
     }
 
     fn read_legacy_context(&mut self, source: u16) -> Result<CachedContext, Condition> {
-        let coherent = self.config.coherent;
+        let coherent = self.config.coherent && !self.latched.buffered;
         let bus = u64::from(source >> 8);
         let words = self
             .read::<2>(Structure::Root, self.latched.table() + bus * 16, coherent)

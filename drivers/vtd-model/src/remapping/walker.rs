@@ -13,6 +13,9 @@ use crate::tables::{bit, bits, page};
 pub(crate) struct Latched {
     pub(crate) enabled: bool,
     pub(crate) root: u64,
+    /// Stores wait in a write buffer until they are flushed, snooped or not (CAP.RWBF,
+    /// §6.8).
+    pub(crate) buffered: bool,
 }
 
 /// TTM.
