@@ -5,5 +5,6 @@ mod interrupts;
 mod invalidation;
 mod mapping;
 mod memory;
+mod pasid;
 mod registers;
 mod runner;
