@@ -282,6 +282,10 @@ fn the_upper_half_is_translated_only_where_addresses_are_canonical() {
         // Bit 47 alone is no canonical address.
         assert_eq!(bench.sees(1 << 47 | 0x5000), None);
         bench.check([half | 0x5000, 1 << 47 | 0x5000, 0x5000]);
+        // The same when the whole table is read anew.
+        assert_eq!(bench.unbind(bench.device_id), 0);
+        assert_eq!(bench.bind(bench.device_id, table), 0);
+        bench.check([half | 0x5000, 1 << 47 | 0x5000, 0x5000]);
         // What is taken out there is forgotten there.
         bench.machine.ram.write(ROOT + 8 * 256, 0);
         bench.changed(table, &[(half, 1 << 27)]);

@@ -156,3 +156,27 @@ fn unbinding_one_of_two_devices_leaves_the_other_as_it_was() {
     assert_eq!(shadow_pages(&bench), 0);
     bench.end();
 }
+
+#[test]
+fn a_known_page_linked_anew_is_looked_at_whole_though_one_page_was_named() {
+    let (bench, _, second) = two_tables(Setup::new(FirstStage4));
+    bench.machine.ram.write(LEAVES + 8 * 21, 0x32_000 | FULL);
+    bench.machine.ram.write(0x9000 + 8, 0x3000 | FULL);
+    bench.changed(second, &[(1 << 30, 1)]);
+    let address = 1 << 30 | 21 << 12;
+    bench.machine.check_translation(rid(5), OTHER_ROOT, address);
+    assert!(bench.machine.hardware.walk(rid(5), address).is_some());
+    bench.end();
+}
+
+#[test]
+fn a_known_root_bound_as_another_table_is_looked_at_again() {
+    let (bench, _) = Bench::bound(Setup::new(FirstStage4));
+    bench.machine.ram.write(LEAVES + 8 * 21, 0x32_000 | FULL);
+    let other_device = bench.machine.assign(5);
+    let second = bench.allocate(ROOT);
+    assert_eq!(bench.bind(other_device, second), 0);
+    bench.machine.check_translation(rid(5), ROOT, 21 << 12);
+    assert!(bench.machine.hardware.walk(rid(5), 21 << 12).is_some());
+    bench.end();
+}

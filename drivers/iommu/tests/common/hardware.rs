@@ -605,6 +605,8 @@ impl Backend for Unit {
                 waited: iommu_core::Nanoseconds::from_millis(1),
             });
         }
+        // Until it is told, hardware goes on with what it has.
+        self.cache_everything();
         let debts: Vec<Debt> = batch.debts().to_vec();
         // A domain is forgotten only when nobody lingers on it.
         for debt in debts.iter().filter(|debt| matches!(debt, Debt::Slot(..))) {
