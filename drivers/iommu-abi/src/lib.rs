@@ -69,6 +69,8 @@ pub use layout::{Argument, Direction, Entry, Field, Layout};
 pub use op::Op;
 pub use pasid::{PasidAllocate, PasidFree};
 pub use probe::{Info, Probe, Structure, Subject, Use, size_of_argument, size_of_structure};
+/// What turns structures into bytes and back.
+pub use zerocopy::{FromBytes, IntoBytes};
 
 /// The version of all structure layouts together. It tells sizes apart and nothing else.
 pub const VERSION: u32 = 1;

@@ -102,6 +102,9 @@ pub struct DeviceCapabilities {
     pub host_bits: u8,
     /// Not-present entries may be cached (CAP.CM).
     pub caching_mode: bool,
+    /// Stores to tables stay in a buffer until an invalidation or a command (CAP.RWBF): who
+    /// keeps tables owes an invalidation for new entries too.
+    pub write_buffer_flush: bool,
     /// Bits of PASID that unit and device both have; 0 if none.
     pub pasid_bits: u8,
     /// Page requests reach the driver.
@@ -132,6 +135,7 @@ impl DeviceCapabilities {
             iova_bits: 0,
             host_bits: 0,
             caching_mode: false,
+            write_buffer_flush: false,
             pasid_bits: 0,
             page_requests: false,
             supervisor: false,
@@ -406,4 +410,85 @@ pub trait Backend: Send + Sync {
         access: Access,
         step: &mut dyn FnMut(&WalkStep),
     ) -> Result<Hpa, crate::FaultReason>;
+}
+
+/// A driver that is shared, as long as its reference lives.
+impl<B: Backend + ?Sized> Backend for &B {
+    type Debt = B::Debt;
+
+    fn capabilities(&self, device: DeviceId) -> Result<DeviceCapabilities, BackendError> {
+        (**self).capabilities(device)
+    }
+
+    fn create(&self, device: DeviceId, spec: &DomainSpec) -> Result<DomainHandle, BackendError> {
+        (**self).create(device, spec)
+    }
+
+    fn destroy(&self, domain: DomainHandle) -> Result<Owed<'_, Self::Debt>, BackendError> {
+        (**self).destroy(domain)
+    }
+
+    fn map(
+        &self,
+        domain: DomainHandle,
+        iova: Iova,
+        runs: &[Run],
+        access: Access,
+    ) -> Result<Owed<'_, Self::Debt>, MapError> {
+        (**self).map(domain, iova, runs, access)
+    }
+
+    fn unmap(
+        &self,
+        domain: DomainHandle,
+        range: AddressRange<Iova>,
+    ) -> Result<Owed<'_, Self::Debt>, MapError> {
+        (**self).unmap(domain, range)
+    }
+
+    fn replace(
+        &self,
+        slot: Slot,
+        to: Attachment,
+    ) -> Result<Replaced<'_, Self::Debt>, BackendError> {
+        (**self).replace(slot, to)
+    }
+
+    fn attachment(&self, slot: Slot) -> Result<Attachment, BackendError> {
+        (**self).attachment(slot)
+    }
+
+    fn invalidate(
+        &self,
+        domain: DomainHandle,
+        scope: Scope,
+    ) -> Result<Owed<'_, Self::Debt>, BackendError> {
+        (**self).invalidate(domain, scope)
+    }
+
+    fn commit(&self, batch: &mut Batch<'_, Self::Debt>) -> Result<Flushed, FlushError> {
+        (**self).commit(batch)
+    }
+
+    fn drain_faults(&self, sink: &mut dyn FnMut(&FaultRecord)) {
+        (**self).drain_faults(sink)
+    }
+
+    fn drain_page_requests(&self, sink: &mut dyn FnMut(&PageRequest)) {
+        (**self).drain_page_requests(sink)
+    }
+
+    fn respond(&self, response: &PageResponse) -> Result<(), BackendError> {
+        (**self).respond(response)
+    }
+
+    fn explain(
+        &self,
+        slot: Slot,
+        iova: Iova,
+        access: Access,
+        step: &mut dyn FnMut(&WalkStep),
+    ) -> Result<Hpa, crate::FaultReason> {
+        (**self).explain(slot, iova, access, step)
+    }
 }

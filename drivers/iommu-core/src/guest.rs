@@ -1,6 +1,6 @@
 //! A guest as policy sees it: its memory, and what is asked of the hypervisor.
 
-use crate::{Access, Address, DeviceId, Gpa, Hpa};
+use crate::{Access, Address, DeviceId, Gpa, Hpa, PAGE_SHIFT, PAGE_SIZE};
 
 /// A guest, by its number in the hypervisor. Never chosen by a guest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -36,6 +36,18 @@ pub enum GuestMemoryError {
 pub trait GuestMemory {
     /// What lies at `gpa`, if the guest may access it so.
     fn resolve(&self, gpa: Gpa, access: Access) -> Result<Backing, GuestMemoryError>;
+
+    /// How many bytes from `gpa` on are certainly no memory of the guest, at least; 0 if
+    /// there is memory at `gpa`. Who knows the whole hole should say so: a large page that
+    /// points into it is then done at once, and not page by page.
+    fn hole(&self, gpa: Gpa) -> u64 {
+        match self.resolve(gpa, Access::NONE) {
+            Err(GuestMemoryError::Unmapped(_)) => {
+                PAGE_SIZE.saturating_sub(gpa.offset_in(PAGE_SHIFT))
+            }
+            _ => 0,
+        }
+    }
 
     /// Reads an aligned 64-bit value in one access: what the guest writes meanwhile is
     /// seen whole or not at all.

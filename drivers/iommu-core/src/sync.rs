@@ -39,6 +39,8 @@ pub enum Rank {
     Events = 100,
     /// Frames and ids that wait for a flush that failed.
     Quarantine = 110,
+    /// The platform's own: mappings of registers, which need frames for tables.
+    Mappings = 115,
     /// The platform's own: allocator.
     Memory = 120,
     /// The log. The last to be taken, and always possible.

@@ -1,2 +1,73 @@
-//! Skeleton.
+//! Policy and objects between guests and a driver of remapping hardware.
+//!
+//! [`Iommu`] keeps what guests have (devices, address spaces, PASIDs, events) and executes
+//! their hypercalls ([`Iommu::call`]), whose wire format is the crate `iommu-abi`. It asks
+//! the driver through [`Backend`](iommu_core::Backend) and knows no register; the guest's
+//! memory and the hypervisor around come in as traits too, so that all of this runs in a
+//! host test against hardware that remembers everything.
+//!
+//! * `argument`, `dispatch`, `calls`: what guests ask for. One check for every argument,
+//!   one function for each operation.
+//! * `object`, `vm`, `owners`, `pasid`: who has what.
+//! * `shadow`, `guest_table`: page tables of guests' own, on hardware that cannot nest.
+//! * `fault`, `guest_walk`: refused requests, explained to their guest.
+//! * `detach`, `iommu`: how things end, in the right order.
+//!
+//! # What must always hold
+//! Every address that a guest's device can reach is memory that the guest has, and nothing
+//! is used again before hardware has confirmed that it forgot it. Whatever a guest passes,
+//! the answer is a number: no panic, no endless work, nothing of another guest's.
+//!
+//! # Locks
+//! Calls of one guest, and what the hypervisor does to it, take turns
+//! ([`Turn`](iommu_core::sync::Turn)): interrupts stay on, and hardware is waited for
+//! there. Under a turn come, for a few instructions each, the locks of ranks `Vm` (the
+//! guest's memory, for the fault path), `Owners`, `Pasids`, those of the back-end, and
+//! `Events`. [`Iommu::report`] takes no turn and can run in an interrupt handler.
+//!
+//! # Memory
+//! What a guest needs is reserved when it is created; calls take pages of shadow tables
+//! and room for debts, and fail with `ENOMEM` without them.
+
 #![no_std]
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod argument;
+mod calls;
+mod config;
+mod counters;
+mod detach;
+mod dispatch;
+mod error;
+mod fault;
+mod guest_table;
+mod guest_walk;
+mod iommu;
+mod object;
+mod owners;
+mod pasid;
+mod shadow;
+mod vm;
+
+pub use config::{Config, Quota};
+pub use counters::Figures;
+pub use error::IommuError;
+pub use fault::Attribution;
+pub use guest_walk::GuestEntry;
+pub use iommu::{Forgotten, Iommu};
+pub use pasid::{PasidAllocator, PasidBitmap};
+pub use vm::SharedMemory;

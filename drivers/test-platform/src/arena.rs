@@ -160,6 +160,26 @@ impl Arena {
         }
     }
 
+    pub(crate) fn device_page(&self, hpa: Hpa) -> Option<&[AtomicU64; Frame::CELLS_IN_PAGE]> {
+        let memory = self.behind_caches.as_ref().unwrap_or(&self.pages);
+        Some(&memory[self.page_of(hpa)?].0)
+    }
+
+    pub(crate) fn device_compare_exchange(
+        &self,
+        hpa: Hpa,
+        current: u64,
+        new: u64,
+    ) -> Option<Result<u64, u64>> {
+        let memory = self.behind_caches.as_ref().unwrap_or(&self.pages);
+        let cell = &memory[self.page_of(hpa)?].0[cell_of(hpa)];
+        let done = cell.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire);
+        if done.is_ok() {
+            self.device_store(hpa, new);
+        }
+        Some(done)
+    }
+
     fn views(&self) -> impl Iterator<Item = &[Page]> {
         std::iter::once(&*self.pages).chain(self.behind_caches.as_deref())
     }

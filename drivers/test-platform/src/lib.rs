@@ -106,6 +106,22 @@ impl TestPlatform {
         self.arena.device_store(hpa, value);
     }
 
+    /// The page at `hpa` as hardware sees it; `None` outside of the arena.
+    pub fn device_page(&self, hpa: Hpa) -> Option<&[AtomicU64; Frame::CELLS_IN_PAGE]> {
+        self.arena.device_page(hpa)
+    }
+
+    /// What hardware does atomically at `hpa`: replaces `current` by `new`, or tells what it
+    /// found instead; `None` outside of the arena.
+    pub fn device_compare_exchange(
+        &self,
+        hpa: Hpa,
+        current: u64,
+        new: u64,
+    ) -> Option<Result<u64, u64>> {
+        self.arena.device_compare_exchange(hpa, current, new)
+    }
+
     /// Calls `watcher` after each step of [`Platform`] that hardware could see: a publish,
     /// or a write-back.
     pub fn watch(&self, watcher: impl Fn(&Self) + Send + Sync + 'static) {

@@ -5,6 +5,7 @@ use crate::Event;
 use crate::abilities::Abilities;
 use crate::irq_remap::InterruptTable;
 use crate::mode::{ModeChoice, ModeError, ModeRequest};
+use crate::page_request::PageRequestQueue;
 use crate::queue::{Descriptor, Queue, QueueError, SLOTS};
 use crate::registers::{
     Cap, Ecap, Feaddr, Fectl, Fedata, Feuaddr, FrcdHigh, Fsts, Gsts, Iqh, Iqt, Pmen, Registers,
@@ -356,8 +357,8 @@ pub struct InterruptConfig {
     pub extended: bool,
 }
 
-/// What a unit shall be.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// What a unit shall be. The default remaps no interrupts and raises none.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct UnitConfig {
     /// The mode.
@@ -367,6 +368,19 @@ pub struct UnitConfig {
     /// What the fault event sends; `None` keeps it masked, and faults are found by
     /// asking for them.
     pub fault_message: Option<Message>,
+    /// Page requests; `None` leaves them off. Ignored by units that have none.
+    pub page_requests: Option<PageRequestConfig>,
+}
+
+/// How page requests are received.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct PageRequestConfig {
+    /// Log2 of the pages of the queue, 0 to 7; each holds 128 requests. Twice what all
+    /// devices can have outstanding is enough.
+    pub pages_log2: u8,
+    /// What the event sends; `None` keeps it masked.
+    pub message: Option<Message>,
 }
 
 /// A unit that does nothing but what firmware's translation still does.
@@ -393,9 +407,9 @@ impl<M: Mmio> Quiesced<M> {
             .map_err(|error| BringUpError::Mode { unit, error })?;
         self.check_interrupts(config.interrupts)?;
         platform.observe(&Event::ModeChosen { unit, choice });
-        let memory = Memory::allocate(platform, &self.abilities, choice, config.interrupts)?;
+        let memory = Memory::allocate(platform, &self.abilities, choice, config)?;
         let limits = self.limits;
-        let unit = self.assemble(choice, memory);
+        let unit = self.assemble(choice, memory, config);
         let result = turn_on(&unit, platform, &limits, config);
         match result {
             Ok(()) => Ok(Ready { unit }),
@@ -420,7 +434,7 @@ impl<M: Mmio> Quiesced<M> {
         Ok(())
     }
 
-    fn assemble(self, choice: ModeChoice, memory: Memory) -> Unit<M> {
+    fn assemble(self, choice: ModeChoice, memory: Memory, config: &UnitConfig) -> Unit<M> {
         Unit::new(Parts {
             segment: self.description.segment,
             abilities: self.abilities,
@@ -430,7 +444,10 @@ impl<M: Mmio> Quiesced<M> {
             queue: memory.queue,
             tables: memory.tables,
             interrupts: memory.interrupts,
+            page_requests: memory.page_requests,
             counters: Counters::default(),
+            fault_message: config.fault_message,
+            page_request_message: config.page_requests.and_then(|wanted| wanted.message),
         })
     }
 }
@@ -440,6 +457,7 @@ struct Memory {
     queue: Queue,
     tables: Tables,
     interrupts: Option<InterruptTable>,
+    page_requests: Option<PageRequestQueue>,
 }
 
 impl Memory {
@@ -447,7 +465,7 @@ impl Memory {
         platform: &P,
         abilities: &Abilities,
         choice: ModeChoice,
-        interrupts: Option<InterruptConfig>,
+        config: &UnitConfig,
     ) -> Result<Self, OutOfFrames> {
         let queue = Queue::new(platform, abilities.wide_descriptors())?;
         let tables = match Tables::new(platform, *abilities, choice.mode().is_scalable()) {
@@ -457,27 +475,51 @@ impl Memory {
                 return Err(error);
             }
         };
-        let interrupts = match interrupts {
-            None => Ok(None),
-            Some(config) => InterruptTable::new(
-                platform,
-                config.entries_log2,
-                config.extended,
-                abilities.table_coherence(),
-            )
-            .map(Some),
+        let mut memory = Self {
+            queue,
+            tables,
+            interrupts: None,
+            page_requests: None,
         };
-        match interrupts {
-            Ok(interrupts) => Ok(Self {
-                queue,
-                tables,
-                interrupts,
-            }),
+        match memory.allocate_rest(platform, abilities, choice, config) {
+            Ok(()) => Ok(memory),
             Err(error) => {
-                queue.dispose(platform);
-                tables.dispose(platform);
+                memory.dispose(platform);
                 Err(error)
             }
+        }
+    }
+
+    fn allocate_rest<P: Platform>(
+        &mut self,
+        platform: &P,
+        abilities: &Abilities,
+        choice: ModeChoice,
+        config: &UnitConfig,
+    ) -> Result<(), OutOfFrames> {
+        if let Some(wanted) = config.interrupts {
+            self.interrupts = Some(InterruptTable::new(
+                platform,
+                wanted.entries_log2,
+                wanted.extended,
+                abilities.table_coherence(),
+            )?);
+        }
+        let can_ask = choice.mode().is_scalable() && abilities.ecap.prs();
+        if let Some(wanted) = config.page_requests.filter(|_| can_ask) {
+            self.page_requests = Some(PageRequestQueue::new(platform, wanted.pages_log2)?);
+        }
+        Ok(())
+    }
+
+    fn dispose<P: Platform>(self, platform: &P) {
+        self.queue.dispose(platform);
+        self.tables.dispose(platform);
+        if let Some(interrupts) = self.interrupts {
+            interrupts.dispose(platform);
+        }
+        if let Some(page_requests) = self.page_requests {
+            page_requests.dispose(platform);
         }
     }
 }
@@ -498,6 +540,9 @@ fn turn_on<M: Mmio, P: Platform + Observer<Event>>(
     if let Some(table) = &unit.interrupts {
         remap_interrupts(unit, table, platform, limits)?;
     }
+    if let (Some(queue), Some(wanted)) = (&unit.page_requests, config.page_requests) {
+        queue.program(&unit.registers, platform, wanted.message);
+    }
     if let Some(message) = config.fault_message {
         program_fault_event(&unit.registers, platform, message);
     }
@@ -505,7 +550,7 @@ fn turn_on<M: Mmio, P: Platform + Observer<Event>>(
 }
 
 /// §6.7: table, pointer, entry cache, then on, and compatibility format blocked.
-fn remap_interrupts<M: Mmio, P: Platform + Observer<Event>>(
+pub(crate) fn remap_interrupts<M: Mmio, P: Platform + Observer<Event>>(
     unit: &Unit<M>,
     table: &InterruptTable,
     platform: &P,
@@ -532,7 +577,7 @@ fn remap_interrupts<M: Mmio, P: Platform + Observer<Event>>(
 }
 
 /// 32-bit accesses only, control last: clearing IM may send a pending message at once.
-fn program_fault_event<M: Mmio, O: Observer<Event>>(
+pub(crate) fn program_fault_event<M: Mmio, O: Observer<Event>>(
     registers: &Registers<M>,
     observer: &O,
     message: Message,
@@ -568,6 +613,10 @@ fn abandon<M: Mmio, P: Platform + Observer<Event>>(
     }
     if queue_off {
         unit.queue.dispose(platform);
+    }
+    if let Some(page_requests) = unit.page_requests {
+        // No context entry lets a device ask, so nothing is written there.
+        page_requests.dispose(platform);
     }
     unit.tables.into_inner().dispose(platform);
 }

@@ -89,6 +89,11 @@ pub enum Event {
         /// The unit.
         unit: u16,
     },
+    /// The unit was turned off: devices reach memory untranslated.
+    TurnedOff {
+        /// The unit.
+        unit: u16,
+    },
     /// Firmware's protected memory regions were turned off.
     ProtectedMemoryOff {
         /// The unit.
@@ -109,6 +114,11 @@ pub enum Event {
     Fault(FaultRecord),
     /// There were more faults than the unit can record; some are lost.
     FaultsLost {
+        /// The unit.
+        unit: u16,
+    },
+    /// The page request queue overflowed; the devices were told to try again.
+    PageRequestsLost {
         /// The unit.
         unit: u16,
     },

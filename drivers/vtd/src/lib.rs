@@ -38,6 +38,11 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+/// The examples of the README are compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod abilities;
 mod bring_up;
 mod domain;
@@ -50,6 +55,7 @@ pub mod hooks;
 mod invalidation;
 mod irq_remap;
 mod mode;
+pub mod page_request;
 pub mod queue;
 mod quirks;
 pub mod registers;
@@ -60,15 +66,16 @@ mod unit;
 
 pub use abilities::Abilities;
 pub use bring_up::{
-    BringUpError, Discovered, DiscoveryError, FirmwareState, InterruptConfig, Quiesced, Ready,
-    UnitConfig, UnitDescription,
+    BringUpError, Discovered, DiscoveryError, FirmwareState, InterruptConfig, PageRequestConfig,
+    Quiesced, Ready, UnitConfig, UnitDescription,
 };
 pub use driver::{
-    Driver, DriverConfig, EnableError, EnableFailure, Preparing, Quarantined, Scopes, Translating,
+    DeviceTlb, DeviceTlbError, Driver, DriverConfig, EnableError, EnableFailure, Failed, Inspected,
+    Preparing, Quarantined, Scopes, ShutDownFailure, Sink, Translating,
 };
 pub use event::Event;
 pub use invalidation::{CostRule, Debt};
-pub use irq_remap::ioapic_entry;
+pub use irq_remap::{InterruptSource, ioapic_entry};
 pub use mode::{Mode, ModeChoice, ModeError, ModeRequest};
 pub use statistics::Statistics;
 pub use unit::{Command, Message, TimeLimits, TimedOut};

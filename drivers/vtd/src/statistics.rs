@@ -18,6 +18,8 @@ pub struct Statistics {
     pub faults: u64,
     /// Times that the unit had lost faults.
     pub fault_overflows: u64,
+    /// Page requests read.
+    pub page_requests: u64,
     /// Queue errors of all kinds.
     pub queue_errors: u64,
     /// Waits that were given up.
@@ -49,6 +51,7 @@ pub(crate) struct Counters {
     pub(crate) refills: Counter,
     pub(crate) faults: Counter,
     pub(crate) fault_overflows: Counter,
+    pub(crate) page_requests: Counter,
     pub(crate) queue_errors: Counter,
     pub(crate) timeouts: Counter,
 }
@@ -62,6 +65,7 @@ impl Counters {
             refills: self.refills.value(),
             faults: self.faults.value(),
             fault_overflows: self.fault_overflows.value(),
+            page_requests: self.page_requests.value(),
             queue_errors: self.queue_errors.value(),
             timeouts: self.timeouts.value(),
         }

@@ -2,17 +2,20 @@
 
 use super::Driver;
 use super::capabilities::tables_of_the_caller;
+use super::device_tlb::backend_error;
 use super::replace::leads_to;
 use crate::Event;
 use crate::domain::{Needs, PagingTables, Translation};
 use crate::invalidation::{Debt, Kind};
+use crate::queue::Descriptor;
 use crate::unit::Unit;
 use io_pgtable::{Limits, PageTable, TableConfig};
 use iommu_core::{
     Access, Address, AddressRange, Attachment, Backend, BackendError, Batch, Coherence,
     DeviceCapabilities, DeviceId, DomainHandle, DomainSpec, FaultReason, FaultRecord, FlushError,
     Flushed, FrameList, Hpa, Iova, MapError, Mmio, NestedSpec, Observer, Owed, PAGE_SHIFT,
-    PageRequest, PageResponse, Platform, Replaced, Run, Scope, Slot, Stage, TableFormat, WalkStep,
+    PageRequest, PageResponse, Platform, Replaced, ResponseCode, Run, Scope, Slot, Stage,
+    TableFormat, WalkStep,
 };
 
 impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
@@ -294,10 +297,30 @@ where
         }
     }
 
-    fn drain_page_requests(&self, _sink: &mut dyn FnMut(&PageRequest)) {}
+    fn drain_page_requests(&self, sink: &mut dyn FnMut(&PageRequest)) {
+        for unit in &self.units {
+            unit.drain_page_requests(&self.platform, sink);
+        }
+    }
 
     fn respond(&self, response: &PageResponse) -> Result<(), BackendError> {
-        Err(BackendError::Unsupported(response.slot.device))
+        let device = response.slot.device;
+        let (_, unit) = self.locate(device)?;
+        if unit.page_requests.is_none() {
+            return Err(BackendError::Unsupported(device));
+        }
+        let answer = Descriptor::PageGroupResponse {
+            source: device.source,
+            pasid: response.slot.pasid,
+            group: response.group,
+            code: match response.code {
+                ResponseCode::Success => 0,
+                ResponseCode::InvalidRequest => 1,
+                ResponseCode::Failure => 15,
+            },
+        };
+        unit.invalidate(&self.platform, &[answer])
+            .map_err(|error| backend_error(unit, device, error))
     }
 
     fn explain(

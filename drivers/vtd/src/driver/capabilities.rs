@@ -67,6 +67,7 @@ impl<M: Mmio> Unit<M> {
         capabilities.host_bits = self.abilities.host_bits;
         capabilities.caching_mode = self.abilities.caches_absence();
         capabilities.pasid_bits = self.pasid_bits();
+        capabilities.page_requests = self.page_requests.is_some();
         capabilities.supervisor = self.mode().is_scalable() && self.abilities.ecap.srs();
         capabilities.interrupts_remapped = self.interrupts.is_some();
         capabilities

@@ -16,7 +16,7 @@ pub fn decode(
 ) -> FaultRecord {
     let reason = FaultReason(high.fr());
     let pasid = if high.pp() {
-        Pasid::new(high.pv())
+        Pasid::new(high.pv()).filter(|pasid| *pasid != Pasid::ZERO || may_carry_zero(reason))
     } else {
         None
     };
@@ -29,6 +29,16 @@ pub fn decode(
         privileged: high.pp() && high.privileged(),
         at,
     }
+}
+
+/// Whether a request that was refused for this reason may have carried PASID 0.
+///
+/// The driver keeps RID_PASID at 0, so a request that carries 0 is refused at its context
+/// entry at the latest (RTA and SCT conditions, SCT.9 above all). A record of a later
+/// refusal that names PASID 0 is of a request without one: QEMU 10.0 writes RID_PASID with
+/// PP = 1 into all records of scalable mode, where §11.4.14 wants PP = 0.
+const fn may_carry_zero(reason: FaultReason) -> bool {
+    reason.0 >= FaultReason::TABLE_MODE.0 && reason.0 < FaultReason::PASID_DIRECTORY_ERROR.0
 }
 
 fn kind(reason: FaultReason, low: FrcdLow, high: FrcdHigh) -> FaultKind {
@@ -83,6 +93,15 @@ mod tests {
         assert_eq!(decoded(0, without).pasid, None);
         let with = without | 1 << 31;
         assert_eq!(decoded(0, with).pasid, Pasid::new(0x01234));
+    }
+
+    #[test]
+    fn pasid_0_is_no_pasid_unless_the_request_was_refused_for_carrying_it() {
+        let zero = |reason: u64| decoded(0, 0x8000_0000_8000_0020 | reason << 32).pasid;
+        assert_eq!(zero(0x71), None);
+        assert_eq!(zero(0x05), None);
+        assert_eq!(zero(0x48), Some(Pasid::ZERO));
+        assert_eq!(zero(0x31), Some(Pasid::ZERO));
     }
 
     #[test]

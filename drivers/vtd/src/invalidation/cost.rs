@@ -7,9 +7,10 @@ use iommu_core::{AddressRange, Iova, Order};
 /// When page-selective invalidations of a domain are given up for one of the whole domain
 /// (or PASID).
 ///
-/// A page-selective descriptor costs hardware and software some work each; a selective one
-/// of the whole domain costs one descriptor, and afterwards a walk for each translation
-/// that was dropped though it was still good. Walks are the dearer, so the limit is high.
+/// Each page-selective descriptor costs hardware and software some work; one of the whole
+/// domain costs one descriptor, and afterwards a walk for each translation that was dropped
+/// though it was still good. There are at most as many of those as the cache has entries:
+/// once there are more descriptors than entries, selecting gains nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct CostRule {
@@ -18,10 +19,10 @@ pub struct CostRule {
 }
 
 impl Default for CostRule {
-    /// As many as fit the queue in one round with room for Device-TLBs.
+    /// More translations than known IOTLBs hold.
     fn default() -> Self {
         Self {
-            page_selective_limit: 4_096,
+            page_selective_limit: 1_024,
         }
     }
 }

@@ -367,6 +367,21 @@ pub struct DeviceTlbTarget {
     pub pending: u8,
 }
 
+impl DeviceTlbTarget {
+    /// All that the device may have cached: of requests without PASID, and with any.
+    pub fn everything(self, with_pasids: bool) -> ArrayVec<Descriptor, 2> {
+        let plain = Descriptor::DeviceTlb {
+            target: self,
+            pasid: None,
+            block: None,
+        };
+        let tagged = Descriptor::DeviceTlbAllPasids { target: self };
+        core::iter::once(plain)
+            .chain(with_pasids.then_some(tagged))
+            .collect()
+    }
+}
+
 /// An invalidation descriptor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -385,6 +400,11 @@ pub enum Descriptor {
         pasid: Option<Pasid>,
         /// Which pages; `None` for all.
         block: Option<Block>,
+    },
+    /// Type 8, for all that a device cached for requests with any PASID.
+    DeviceTlbAllPasids {
+        /// The device.
+        target: DeviceTlbTarget,
     },
     /// Type 4.
     InterruptCache(Option<IndexBlock>),
@@ -440,6 +460,11 @@ impl Descriptor {
                 pasid,
                 block,
             } => device_tlb(target, pasid, block),
+            Self::DeviceTlbAllPasids { target } => {
+                let [low, high] = device_tlb(target, Some(Pasid::ZERO), None);
+                let all = PasidDeviceTlbHigh::from_bits(high).with_gi(true);
+                [low, all.into_bits()]
+            }
             Self::InterruptCache(block) => [interrupt_cache(block).into_bits(), 0],
             Self::Wait {
                 status,
@@ -480,11 +505,6 @@ impl Descriptor {
                 0,
             ],
         }
-    }
-
-    /// Whether a device must answer it, so that it can time out (ITE).
-    pub const fn goes_to_a_device(&self) -> bool {
-        matches!(self, Self::DeviceTlb { .. })
     }
 }
 

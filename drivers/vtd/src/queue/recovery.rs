@@ -90,6 +90,7 @@ impl Queue {
             Fsts::new().with_ite(status.ite()).with_iqe(status.iqe()),
         );
         ring.ring_doorbell(platform, registers);
+        counters.doorbells.increment();
     }
 
     /// The head stands at the descriptor. It is replaced by one that does nothing, and its

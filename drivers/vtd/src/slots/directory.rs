@@ -105,7 +105,7 @@ impl Directory {
         let mut table = platform.allocate(Order::PAGE)?;
         let mut change = Change::default();
         if order_for(pasid) > self.frame.order() {
-            match self.grow(platform, order_for(pasid)) {
+            match self.grow(platform, order_for(pasid), coherence) {
                 Ok(retired) => {
                     change.retired = Some(retired);
                     change.context_changed = true;
@@ -120,7 +120,7 @@ impl Directory {
         for (offset, word) in entry.words().into_iter().enumerate() {
             table.store_private(cell.saturating_add(offset), word);
         }
-        platform.write_back(&table, 0..Frame::CELLS_IN_PAGE);
+        flush_private(platform, &table, coherence);
         self.link(platform, directory_index(pasid), &table, coherence);
         self.tables
             .insert(position, (directory_index(pasid), table));
@@ -129,14 +129,19 @@ impl Directory {
 
     /// Replaces the directory by a larger one with the same entries. The context entry
     /// leads to the old one until it is written anew.
-    fn grow<P: Platform>(&mut self, platform: &P, order: Order) -> Result<Frame, OutOfFrames> {
+    fn grow<P: Platform>(
+        &mut self,
+        platform: &P,
+        order: Order,
+        coherence: Coherence,
+    ) -> Result<Frame, OutOfFrames> {
         let mut larger = platform.allocate(order)?;
         for index in 0..Frame::CELLS_IN_PAGE {
             if let Some(word) = self.frame.load(index) {
                 larger.store_private(index, word);
             }
         }
-        platform.write_back(&larger, 0..Frame::CELLS_IN_PAGE);
+        flush_private(platform, &larger, coherence);
         let small = core::mem::replace(&mut self.frame, larger);
         Ok(small)
     }
@@ -207,7 +212,7 @@ impl Directory {
         for (offset, word) in entry.words().into_iter().enumerate() {
             copy.store_private(cell.saturating_add(offset), word);
         }
-        platform.write_back(&copy, 0..Frame::CELLS_IN_PAGE);
+        flush_private(platform, &copy, coherence);
         let old = core::mem::replace(table, copy);
         if let Some((_, table)) = self.tables.get(position) {
             self.link(platform, index, table, coherence);
@@ -256,9 +261,31 @@ impl Directory {
         (directory, entry)
     }
 
+    /// Tells every entry that is not all zeroes.
+    pub(crate) fn inspect(&self, tell: &mut dyn FnMut(Pasid, PasidEntry)) {
+        for (index, table) in &self.tables {
+            for offset in 0..0x40u32 {
+                let Some(pasid) = Pasid::new(u32::from(*index) << 6 | offset) else {
+                    continue;
+                };
+                let entry = load_entry(table, entry_cell(pasid));
+                if entry.words() != [0, 0, 0] {
+                    tell(pasid, entry);
+                }
+            }
+        }
+    }
+
     fn find(&self, pasid: Pasid) -> Result<usize, usize> {
         self.tables
             .binary_search_by_key(&directory_index(pasid), |(index, _)| *index)
+    }
+}
+
+/// Makes what was stored plainly visible to hardware that does not snoop.
+fn flush_private<P: Platform>(platform: &P, table: &Frame, coherence: Coherence) {
+    if coherence == Coherence::WriteBack {
+        platform.write_back(table, 0..Frame::CELLS_IN_PAGE);
     }
 }
 

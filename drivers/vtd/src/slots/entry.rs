@@ -98,7 +98,11 @@ impl Target {
     }
 
     /// The words of a legacy context entry. A first stage does not exist there: blocked.
-    pub(crate) fn context_entry(&self, abilities: &Abilities) -> [u64; 2] {
+    pub(crate) fn context_entry(
+        &self,
+        abilities: &Abilities,
+        translation_requests: bool,
+    ) -> [u64; 2] {
         let low = ContextLow::new().with_p(true);
         let high = ContextHigh::new().with_did(self.domain_id());
         let (low, high) = match self {
@@ -107,7 +111,8 @@ impl Target {
                 high.with_aw(abilities.largest_address_width_code()),
             ),
             Self::Second { second, .. } => (
-                low.with_ssptptr(frame_number(second.root)),
+                low.with_tt(LegacyType::of_tables(translation_requests))
+                    .with_ssptptr(frame_number(second.root)),
                 high.with_aw(Abilities::address_width_code(second.levels) & 7),
             ),
             Self::Blocked | Self::First { .. } | Self::Nested { .. } => return [0, 0],

@@ -14,10 +14,13 @@
 
 mod directory;
 mod entry;
+mod inspect;
+mod standing;
 
 pub(crate) use entry::Target;
 
 use crate::abilities::Abilities;
+use crate::driver::Standing;
 use crate::explain::Visited;
 use crate::tables::context::{ContextLow, ScalableContext0, ScalableContext1};
 use crate::tables::frame_number;
@@ -38,6 +41,8 @@ pub(crate) struct Tables {
     contexts: Vec<Option<Frame>>,
     /// Sorted by source.
     directories: Vec<(SourceId, Directory)>,
+    /// Sources that may do more than send untranslated requests, sorted.
+    standing: Vec<(SourceId, Standing)>,
 }
 
 /// What writing an entry did.
@@ -80,6 +85,7 @@ impl Tables {
             root: platform.allocate(Order::PAGE)?,
             contexts,
             directories: Vec::new(),
+            standing: Vec::new(),
         })
     }
 
@@ -125,7 +131,14 @@ impl Tables {
         source: SourceId,
         target: &Target,
     ) -> Result<Change, OutOfFrames> {
-        let words = target.context_entry(&self.abilities);
+        let standing = self.standing_of(source);
+        let [low, high] = target.context_entry(&self.abilities, standing.translations);
+        let words = [
+            ContextLow::from_bits(low)
+                .with_fpd(standing.silenced)
+                .into_bits(),
+            high,
+        ];
         let mut change = Change::default();
         if words == [0, 0] && self.context(source).is_none() {
             return Ok(change);
@@ -231,8 +244,12 @@ impl Tables {
         (directory, pdts): (Hpa, u8),
         rid_pasid: u32,
     ) {
+        let standing = self.standing_of(source);
         let word0 = ScalableContext0::new()
             .with_p(true)
+            .with_fpd(standing.silenced)
+            .with_dte(standing.translations)
+            .with_pre(standing.page_requests)
             .with_paside(self.abilities.ecap.pasid())
             .with_pdts(pdts & 7)
             .with_pasiddirptr(frame_number(directory));
@@ -281,12 +298,17 @@ impl Tables {
     /// Cuts a source off whole, whatever its entries say: its context entry is taken away.
     /// Says whether there was one.
     pub(crate) fn isolate<P: Platform>(&mut self, platform: &P, source: SourceId) -> bool {
+        self.keep_standing(source, |standing| Standing {
+            silenced: standing.silenced,
+            ..Standing::default()
+        });
         let index = self.context_cell(source);
         let Some(table) = self.context(source) else {
             return false;
         };
         let present = is_present(table.load(index));
-        platform.publish128(table, index, [0, 0], self.coherence());
+        let words = [self.absent_context(source), 0];
+        platform.publish128(table, index, words, self.coherence());
         present
     }
 

@@ -32,6 +32,15 @@ impl TranslationType {
     const fn into_bits(self) -> u8 {
         self as u8
     }
+
+    /// The type of an entry that leads to tables.
+    pub const fn of_tables(translation_requests: bool) -> Self {
+        if translation_requests {
+            Self::All
+        } else {
+            Self::Untranslated
+        }
+    }
 }
 
 /// Lower word of a legacy context entry (§9.3).

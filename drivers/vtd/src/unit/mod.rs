@@ -8,6 +8,7 @@ use crate::Event;
 use crate::abilities::Abilities;
 use crate::irq_remap::InterruptTable;
 use crate::mode::{Mode, ModeChoice};
+use crate::page_request::PageRequestQueue;
 use crate::queue::{ContextScope, Descriptor, IotlbScope, PasidScope, Queue, QueueError};
 use crate::registers::{Gsts, Registers, Rtaddr};
 use crate::slots::Tables;
@@ -39,7 +40,10 @@ pub(crate) struct Unit<M> {
     pub(crate) queue: Queue,
     pub(crate) tables: Mutex<Tables>,
     pub(crate) interrupts: Option<InterruptTable>,
+    pub(crate) page_requests: Option<PageRequestQueue>,
     pub(crate) counters: Counters,
+    pub(crate) fault_message: Option<Message>,
+    pub(crate) page_request_message: Option<Message>,
     /// Whoever gives a command holds this until the command is done.
     pub(crate) commands: Mutex<()>,
     /// Whoever reads fault records holds this.
@@ -132,7 +136,7 @@ impl<M: Mmio> Unit<M> {
     }
 
     /// What drops all that DMA remapping caches, in the order that is required (§6.6).
-    pub(crate) fn everything(&self) -> ArrayVec<Descriptor, 4> {
+    pub(crate) fn everything(&self) -> ArrayVec<Descriptor, 5> {
         let mut all = ArrayVec::new();
         all.push(Descriptor::ContextCache(ContextScope::Global));
         if self.mode().is_scalable() {
@@ -176,7 +180,10 @@ impl<M: Mmio> Unit<M> {
             queue: parts.queue,
             tables: Mutex::new(Rank::Tables, parts.tables),
             interrupts: parts.interrupts,
+            page_requests: parts.page_requests,
             counters: parts.counters,
+            fault_message: parts.fault_message,
+            page_request_message: parts.page_request_message,
             commands: Mutex::new(Rank::Registers, ()),
             faults: Mutex::new(Rank::Faults, ()),
             translating: AtomicBool::new(false),
@@ -196,7 +203,10 @@ pub(crate) struct Parts<M> {
     pub(crate) queue: Queue,
     pub(crate) tables: Tables,
     pub(crate) interrupts: Option<InterruptTable>,
+    pub(crate) page_requests: Option<PageRequestQueue>,
     pub(crate) counters: Counters,
+    pub(crate) fault_message: Option<Message>,
+    pub(crate) page_request_message: Option<Message>,
 }
 
 /// Why our tables did not come into force.

@@ -1,0 +1,232 @@
+//! Making devices use address spaces.
+
+use crate::dispatch::Answer;
+use crate::error::{of_backend, of_flush, of_shadow};
+use crate::guest_walk::Table;
+use crate::object::{Device, Object, UserTable};
+use crate::owners::Bound;
+use crate::shadow::Kind;
+use crate::vm::{Binding, PasidPair, Vm};
+use crate::{Iommu, IommuError, PasidAllocator};
+use iommu_abi::{Bind, Errno, Unbind};
+use iommu_core::{Attachment, Backend, Batch, DomainSpec, Pasid, Platform, VmHost};
+
+/// Ranges that other tables may have to forget one by one when a table is bound that
+/// shares pages with them.
+const RANGES: usize = 64;
+
+impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
+    pub(crate) fn bind(&self, guest: &mut Vm, ask: &mut Bind) -> Answer {
+        let pasid = pasid_argument(ask.flags & Bind::PASID != 0, ask.pasid)?;
+        let device = *guest.objects.device(ask.device_id)?;
+        let pair = pasid.map(|pasid| pair_of(guest, pasid)).transpose()?;
+        let old = guest.binding(ask.device_id, pasid);
+        let replaces = ask.flags & Bind::REPLACE != 0;
+        match (old, replaces) {
+            (Some(_), false) => return Err(Errno::EBUSY.into()),
+            (None, true) => return Err(Errno::ENOENT.into()),
+            (None, false) if guest.bindings.len() == guest.bindings.capacity() => {
+                return Err(Errno::EDQUOT.into());
+            }
+            _ => {}
+        }
+        let object = *guest.objects.get(ask.ioas_id)?;
+        let mut binding = Binding {
+            device_id: ask.device_id,
+            device: device.device,
+            pasid: pair,
+            ioas_id: ask.ioas_id,
+            root: None,
+            // Replaced below; a managed address space has one domain for its life.
+            domain: iommu_core::DomainHandle {
+                index: 0,
+                generation: 0,
+            },
+        };
+        let mut batch = self.batch_for(guest, RANGES)?;
+        guest.shadow.begin(RANGES);
+        let built = match object {
+            Object::Device(_) => return Err(Errno::ENOENT.into()),
+            Object::Managed(managed) => {
+                binding.domain = managed.domain;
+                Ok(false)
+            }
+            Object::UserTable(table) => self.shadow_for(guest, &device, &table, &mut binding),
+        };
+        let attached = built.and_then(|new| {
+            let attached = self.attach(guest, &binding, &object, old, &mut batch);
+            if attached.is_err() && new {
+                self.undo_build(guest, &binding);
+            }
+            attached
+        });
+        // Whatever happened, tables that other devices use may have been brought up to
+        // date on the way.
+        let settled = self.settle(guest, &mut batch);
+        let hitless = attached?;
+        settled?;
+        ask.hitless = (replaces && hitless).into();
+        Ok(0)
+    }
+
+    /// The domain and the shadow of a table for a device. Says whether they are new.
+    fn shadow_for(
+        &self,
+        guest: &mut Vm,
+        device: &Device,
+        table: &UserTable,
+        binding: &mut Binding,
+    ) -> Result<bool, Errno> {
+        super::ioas::check_root(guest, table.root)?;
+        let kind = Kind::choose(table.levels, &device.capabilities).ok_or(Errno::EOPNOTSUPP)?;
+        let known = guest.bindings.iter().find(|other| {
+            let root = other.root.and_then(|root| guest.shadow.kind(root));
+            other.ioas_id == binding.ioas_id && root == Some(&kind)
+        });
+        if let Some(known) = known {
+            binding.domain = known.domain;
+            binding.root = known.root;
+            return Ok(false);
+        }
+        let memory = guest.memory.clone();
+        let context = Vm::context(&memory, &self.platform);
+        let root = guest
+            .shadow
+            .build(&context, &kind, table.root)
+            .map_err(of_shadow)?;
+        binding.root = Some(root);
+        let created = guest.shadow.table(root).ok_or(Errno::EIO).and_then(|hpa| {
+            let spec = DomainSpec::Root {
+                format: kind.format,
+                root: hpa,
+            };
+            self.backend
+                .create(device.device, &spec)
+                .map_err(of_backend)
+        });
+        match created {
+            Ok(domain) => {
+                binding.domain = domain;
+                Ok(true)
+            }
+            Err(errno) => {
+                self.undo_root(guest, binding);
+                Err(errno)
+            }
+        }
+    }
+
+    /// Makes the slot lead to the binding's domain. Says whether that was hitless.
+    fn attach<'b>(
+        &'b self,
+        guest: &mut Vm,
+        binding: &Binding,
+        object: &Object,
+        old: Option<usize>,
+        batch: &mut Batch<'b, B::Debt>,
+    ) -> Result<bool, Errno> {
+        let before = self.note_bound(guest, binding, object)?;
+        let to = Attachment::Domain(binding.domain);
+        let replaced = match self.backend.replace(binding.slot(), to) {
+            Ok(replaced) => replaced,
+            Err(error) => {
+                self.note_again(binding, before);
+                return Err(of_backend(error));
+            }
+        };
+        let hitless = replaced.hitless;
+        // There is room for it.
+        let _ = batch.add(replaced.owed);
+        if let Some(root) = binding.root {
+            guest.shadow.set_domain(root, Some(binding.domain));
+        }
+        let Some(place) = old else {
+            // There is room for it: checked before.
+            guest.bindings.push(*binding);
+            return Ok(hitless);
+        };
+        let Some(slot) = guest.bindings.get_mut(place) else {
+            return Err(Errno::EIO);
+        };
+        let previous = core::mem::replace(slot, *binding);
+        self.give_up(guest, &previous, batch);
+        Ok(hitless)
+    }
+
+    /// Notes for the fault path what the slot will lead to, before a device can fault
+    /// there. Returns what was noted.
+    fn note_bound(
+        &self,
+        guest: &Vm,
+        binding: &Binding,
+        object: &Object,
+    ) -> Result<Option<Bound>, Errno> {
+        let table = match object {
+            Object::UserTable(table) => Some(walkable(guest, binding, table)),
+            _ => None,
+        };
+        let mut owners = self.owners.lock(&self.platform);
+        let before = owners.bound(binding.slot());
+        owners
+            .bind(Bound {
+                slot: binding.slot(),
+                guest_pasid: binding.pasid.map(|pair| pair.guest),
+                ioas_id: binding.ioas_id,
+                table,
+            })
+            .map_err(|_| Errno::ENOSPC)?;
+        Ok(before)
+    }
+
+    fn note_again(&self, binding: &Binding, before: Option<Bound>) {
+        let mut owners = self.owners.lock(&self.platform);
+        match before {
+            Some(before) => {
+                // It takes the place of what was noted.
+                let _ = owners.bind(before);
+            }
+            None => owners.unbind(binding.slot()),
+        }
+    }
+
+    pub(crate) fn unbind(&self, guest: &mut Vm, ask: &mut Unbind) -> Answer {
+        let pasid = pasid_argument(ask.flags & Unbind::PASID != 0, ask.pasid)?;
+        guest.objects.device(ask.device_id)?;
+        let place = guest.binding(ask.device_id, pasid).ok_or(Errno::ENOENT)?;
+        match self.detach(guest, place).outcome {
+            Ok(()) => Ok(0),
+            Err(IommuError::OutOfMemory) => Err(Errno::ENOMEM.into()),
+            Err(IommuError::Backend(error)) => Err(of_backend(error).into()),
+            Err(IommuError::Flush(error)) => Err(of_flush(error).into()),
+            Err(_) => Err(Errno::EIO.into()),
+        }
+    }
+}
+
+/// What the fault path needs to walk the table.
+fn walkable(guest: &Vm, binding: &Binding, table: &UserTable) -> Table {
+    let kind = binding
+        .root
+        .and_then(|root| guest.shadow.kind(root))
+        .unwrap_or(&table.kind);
+    Table {
+        root: table.root,
+        levels: table.levels,
+        limits: kind.guest_limits(),
+        guest_bits: 48,
+    }
+}
+
+/// A PASID that an argument names, or none. Reserved where there is none.
+fn pasid_argument(given: bool, number: u32) -> Result<Option<Pasid>, Errno> {
+    match (given, number) {
+        (false, 0) => Ok(None),
+        (false, _) => Err(Errno::EOPNOTSUPP),
+        (true, number) => Pasid::new(number).map(Some).ok_or(Errno::EINVAL),
+    }
+}
+
+fn pair_of(guest: &Vm, pasid: Pasid) -> Result<PasidPair, Errno> {
+    let host = guest.pasids.host(pasid).ok_or(Errno::ENOENT)?;
+    Ok(PasidPair { guest: pasid, host })
+}

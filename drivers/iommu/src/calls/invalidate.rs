@@ -1,0 +1,146 @@
+//! Making hardware forget what a guest changed.
+
+use crate::argument::{check_entry_size, copy_entry, element};
+use crate::dispatch::Answer;
+use crate::error::{Refusal, of_shadow};
+use crate::shadow::{MAX_RANGES, RootId};
+use crate::vm::Vm;
+use crate::{Iommu, PasidAllocator};
+use arrayvec::ArrayVec;
+use iommu_abi::{Errno, Granularity, Invalidate, InvalidateModel, InvalidateRange};
+use iommu_core::{Address, AddressRange, Backend, Iova, PAGE_SHIFT, Platform, RangeError, VmHost};
+
+/// Entries that one call does, at most.
+pub(crate) const MAX_ENTRIES: u32 = 512;
+/// Shadow entries after which a call stops between two ranges.
+pub(crate) const MAX_WORK: u64 = 1 << 16;
+
+/// The shadows of one table: one for each kind that its devices need.
+type RootsOfTable = ArrayVec<RootId, 8>;
+
+impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
+    pub(crate) fn invalidate(&self, guest: &mut Vm, ask: &mut Invalidate) -> Answer {
+        let granularity = Granularity::from_u32(ask.granularity).ok_or(Errno::EOPNOTSUPP)?;
+        let levels = guest.objects.user_table(ask.ioas_id)?.levels;
+        check_array(granularity, ask)?;
+        let roots = roots_of(guest, ask.ioas_id);
+        let ranges = ranges_for(granularity, ask.entry_count);
+        let mut batch = self.batch_for(guest, ranges)?;
+        guest.shadow.begin(ranges);
+        let mut result = match granularity {
+            Granularity::Everything => self.everything(guest, &roots),
+            Granularity::Ranges => self.ranges(guest, ask, &roots, levels),
+        };
+        // What was done is settled, whatever came after it.
+        result = self.settle(guest, &mut batch).and(result);
+        match result {
+            Ok(()) => Ok(ask.completed.into()),
+            Err(errno) => Err(Refusal::with_outputs(errno)),
+        }
+    }
+
+    fn everything(&self, guest: &mut Vm, roots: &RootsOfTable) -> Result<(), Errno> {
+        let memory = guest.memory.clone();
+        let context = Vm::context(&memory, &self.platform);
+        let mut result = Ok(());
+        for &root in roots {
+            result = result.and(guest.shadow.sync_all(&context, root));
+        }
+        result.map_err(of_shadow)
+    }
+
+    fn ranges(
+        &self,
+        guest: &mut Vm,
+        ask: &mut Invalidate,
+        roots: &RootsOfTable,
+        levels: u8,
+    ) -> Result<(), Errno> {
+        let memory = guest.memory.clone();
+        let context = Vm::context(&memory, &self.platform);
+        for index in 0..ask.entry_count.min(MAX_ENTRIES) {
+            let at = element(ask.entries, ask.entry_size, index)?;
+            let entry: InvalidateRange = copy_entry(context.memory, at, ask.entry_size)?;
+            let range = range_of(&entry, levels)?;
+            for &root in roots {
+                guest
+                    .shadow
+                    .sync(&context, root, &range)
+                    .map_err(of_shadow)?;
+            }
+            ask.completed = index.saturating_add(1);
+            if guest.shadow.work() > MAX_WORK {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How many ranges hardware can be made to forget one by one: enough for entries that are
+/// each at a few places. What is beyond is forgotten wholesale.
+fn ranges_for(granularity: Granularity, entries: u32) -> usize {
+    const FEW: usize = 4;
+    const AT_LEAST: usize = 32;
+    let entries = match granularity {
+        Granularity::Everything => 0,
+        Granularity::Ranges => entries.min(MAX_ENTRIES) as usize,
+    };
+    entries
+        .saturating_mul(FEW)
+        .saturating_add(AT_LEAST)
+        .min(MAX_RANGES)
+}
+
+fn check_array(granularity: Granularity, ask: &Invalidate) -> Result<(), Errno> {
+    match granularity {
+        Granularity::Everything => {
+            let unused = [ask.entry_size, ask.entry_count, ask.model];
+            if ask.entries != 0 || unused != [0; 3] {
+                return Err(Errno::EINVAL);
+            }
+        }
+        Granularity::Ranges => {
+            InvalidateModel::from_u32(ask.model).ok_or(Errno::EOPNOTSUPP)?;
+            check_entry_size::<InvalidateRange>(ask.entry_size)?;
+        }
+    }
+    Ok(())
+}
+
+fn roots_of(guest: &Vm, ioas_id: u32) -> RootsOfTable {
+    let mut roots = RootsOfTable::new();
+    let of_table = guest
+        .bindings
+        .iter()
+        .filter(|binding| binding.ioas_id == ioas_id);
+    for root in of_table.filter_map(|binding| binding.root) {
+        if !roots.contains(&root) {
+            // There are no more kinds than there is room.
+            let _ = roots.try_push(root);
+        }
+    }
+    roots
+}
+
+/// The addresses that an entry of the array names: refused, never rounded.
+fn range_of(entry: &InvalidateRange, levels: u8) -> Result<AddressRange<Iova>, Errno> {
+    if entry.flags & !InvalidateRange::FLAGS != 0 {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let first = Iova::new(entry.address);
+    let range = AddressRange::of_pages(first, entry.pages).map_err(|error| match error {
+        RangeError::Wraps => Errno::EOVERFLOW,
+        RangeError::Empty | RangeError::Misaligned => Errno::EINVAL,
+    })?;
+    // Canonical at both ends, and so in one half.
+    let unused = if levels == 5 { 7u32 } else { 16 };
+    let half = |address: Iova| (address.as_u64() as i64) >> 63u32.saturating_sub(unused);
+    let (low, high) = (half(range.first()), half(range.last()));
+    debug_assert!(first.is_aligned(PAGE_SHIFT));
+    if low == high && (low == 0 || low == -1) {
+        Ok(range)
+    } else {
+        Err(Errno::EINVAL)
+    }
+}

@@ -1,0 +1,249 @@
+//! Address spaces: made, described, given up.
+
+use super::device::{levels_of, managed_format, of_kind};
+use crate::argument::{check_array_writable, element, write_entry};
+use crate::dispatch::Answer;
+use crate::error::{Refusal, of_backend};
+use crate::guest_table;
+use crate::object::{Device, Managed, Object, UserTable};
+use crate::shadow::{INTERRUPT_RANGE, Kind};
+use crate::vm::Vm;
+use crate::{Iommu, PasidAllocator};
+use arrayvec::ArrayVec;
+use iommu_abi::{
+    Capabilities, Destroy, Errno, Format, IoasAllocate, IoasRanges, IovaRange, Layout, NO_ID,
+};
+use iommu_core::{
+    Address, AddressRange, Backend, DomainSpec, Gpa, Iova, PAGE_SHIFT, Platform, VmHost,
+};
+
+/// The ranges that an address space translates: below the interrupt range, above it, and
+/// the upper half.
+type Ranges = ArrayVec<IovaRange, 3>;
+
+impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
+    pub(crate) fn ioas_allocate(&self, guest: &mut Vm, ask: &mut IoasAllocate) -> Answer {
+        if ask.flags & IoasAllocate::ENFORCE_SNOOP != 0 {
+            return Err(Errno::EOPNOTSUPP.into());
+        }
+        if ask.parent_ioas_id != NO_ID {
+            // Tables on top of address spaces that the hypervisor keeps do not exist yet.
+            guest.objects.managed(ask.parent_ioas_id)?;
+            return Err(Errno::EOPNOTSUPP.into());
+        }
+        let hint = window_hint(ask)?;
+        let device = *guest.objects.device(ask.device_id)?;
+        guest.objects.check_room()?;
+        let (object, capabilities, ranges) = if ask.flags & IoasAllocate::USER_TABLE != 0 {
+            let table = user_table(guest, &device, ask)?;
+            let ranges = ranges_of_kind(&table.kind, &hint);
+            (Object::UserTable(table), of_kind(&table.kind), ranges)
+        } else {
+            let managed = self.managed(&device, ask, &hint)?;
+            let ranges = cut(&hint_within(&managed.window, &hint)?, None);
+            let capabilities = Capabilities::MANAGED | Capabilities::FAULT_EVENTS;
+            (Object::Managed(managed), capabilities, ranges)
+        };
+        let written = write_ranges(guest, ask.ranges, ask.range_capacity, &ranges);
+        let inserted = written.and_then(|()| guest.objects.insert(object));
+        match inserted {
+            Ok(handle) => {
+                ask.ioas_id = handle;
+                ask.range_count = u32::try_from(ranges.len()).unwrap_or(0);
+                ask.capabilities = capabilities.bits();
+                Ok(0)
+            }
+            Err(errno) => {
+                if let Object::Managed(managed) = object {
+                    // What hardware did not confirm is in quarantine.
+                    let _ = self.destroy_domain(managed.domain);
+                }
+                Err(errno.into())
+            }
+        }
+    }
+
+    fn managed(
+        &self,
+        device: &Device,
+        ask: &IoasAllocate,
+        hint: &AddressRange<Iova>,
+    ) -> Result<Managed, Errno> {
+        if ask.format != 0 {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        if ask.format_flags != 0 || ask.user_page_directory != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let format = managed_format(device).ok_or(Errno::EOPNOTSUPP)?;
+        let bits = u32::from(
+            device
+                .capabilities
+                .iova_bits
+                .min(format.input_bits())
+                .min(47),
+        );
+        let last = 1u64.checked_shl(bits).unwrap_or(0).wrapping_sub(1);
+        let width = AddressRange::inclusive(Iova::new(0), Iova::new(last));
+        let window = hint_within(&width.map_err(|_| Errno::EOPNOTSUPP)?, hint)?;
+        let domain = self
+            .backend
+            .create(device.device, &DomainSpec::Paging(format))
+            .map_err(of_backend)?;
+        Ok(Managed { domain, window })
+    }
+
+    pub(crate) fn ioas_ranges(&self, guest: &mut Vm, ask: &mut IoasRanges) -> Answer {
+        let ranges = match guest.objects.get(ask.ioas_id)? {
+            Object::UserTable(table) => ranges_of_kind(&table.kind, &everything()),
+            Object::Managed(managed) => cut(&managed.window, None),
+            Object::Device(_) => return Err(Errno::ENOENT.into()),
+        };
+        write_ranges(guest, ask.buffer, ask.capacity, &ranges)?;
+        ask.count = u32::try_from(ranges.len()).unwrap_or(0);
+        ask.alignment = PAGE_SHIFT;
+        if ask.count > ask.capacity {
+            return Err(Refusal::with_outputs(Errno::EMSGSIZE));
+        }
+        Ok(ask.count.into())
+    }
+
+    pub(crate) fn destroy(&self, guest: &mut Vm, ask: &mut Destroy) -> Answer {
+        let object = *guest.objects.get(ask.id)?;
+        let in_use = guest
+            .bindings
+            .iter()
+            .any(|binding| binding.ioas_id == ask.id);
+        match object {
+            Object::Device(_) => return Err(Errno::EPERM.into()),
+            _ if in_use => return Err(Errno::EBUSY.into()),
+            Object::UserTable(_) => {}
+            Object::Managed(managed) => {
+                self.destroy_domain(managed.domain)
+                    .map_err(|_| Errno::EIO)?;
+                guest
+                    .objects
+                    .mappings
+                    .retain(|mapping| mapping.ioas_id != ask.id);
+            }
+        }
+        guest.objects.remove(ask.id);
+        Ok(0)
+    }
+}
+
+/// A table of the guest's, as far as that can be checked before it is bound.
+fn user_table(guest: &Vm, device: &Device, ask: &IoasAllocate) -> Result<UserTable, Errno> {
+    let format = Format::from_u32(ask.format).ok_or(Errno::EOPNOTSUPP)?;
+    // Supervisor requests need hardware that walks the guest's own table.
+    if ask.format_flags != 0 {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let levels = levels_of(format);
+    let kind = Kind::choose(levels, &device.capabilities).ok_or(Errno::EOPNOTSUPP)?;
+    let root = Gpa::new(ask.user_page_directory);
+    check_root(guest, root)?;
+    Ok(UserTable { root, levels, kind })
+}
+
+/// Refuses roots that hardware could not read: misaligned, or not the guest's memory.
+pub(crate) fn check_root(guest: &Vm, root: Gpa) -> Result<(), Errno> {
+    if !root.is_aligned(PAGE_SHIFT) {
+        return Err(Errno::EINVAL);
+    }
+    match guest_table::backing(&*guest.memory, root) {
+        Some(_) => Ok(()),
+        None => Err(Errno::EFAULT),
+    }
+}
+
+/// The addresses that the guest says it will use.
+fn window_hint(ask: &IoasAllocate) -> Result<AddressRange<Iova>, Errno> {
+    let based = ask.flags & IoasAllocate::HINT_BASE_IOVA != 0;
+    if !based && ask.base_iova_hint != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let last = match ask.max_iova_hint {
+        0 => u64::MAX,
+        last => last,
+    };
+    AddressRange::inclusive(Iova::new(ask.base_iova_hint), Iova::new(last))
+        .map_err(|_| Errno::EINVAL)
+}
+
+fn hint_within(
+    width: &AddressRange<Iova>,
+    hint: &AddressRange<Iova>,
+) -> Result<AddressRange<Iova>, Errno> {
+    width.intersection(hint).ok_or(Errno::EINVAL)
+}
+
+fn everything() -> AddressRange<Iova> {
+    // From the first to the last address: never empty.
+    AddressRange::inclusive(Iova::new(0), Iova::new(u64::MAX))
+        .unwrap_or_else(|_| AddressRange::page_of(Iova::new(0)))
+}
+
+/// What a shadow translates, as far as the guest wants it.
+fn ranges_of_kind(kind: &Kind, hint: &AddressRange<Iova>) -> Ranges {
+    let bits = u32::from(kind.lower_half_bits());
+    let last = 1u64.checked_shl(bits).unwrap_or(0).wrapping_sub(1);
+    let upper_first = !(1u64
+        .checked_shl(u32::from(kind.format.input_bits().saturating_sub(1)))
+        .unwrap_or(0)
+        .wrapping_sub(1));
+    let upper = kind.has_upper_half().then_some(upper_first);
+    match AddressRange::inclusive(Iova::new(0), Iova::new(last)) {
+        Ok(lower) => cut(&lower, upper)
+            .into_iter()
+            .filter_map(|range| clip(&range, hint))
+            .collect(),
+        Err(_) => Ranges::new(),
+    }
+}
+
+/// A range without the addresses that mean interrupts, and the upper half from an address
+/// on.
+fn cut(lower: &AddressRange<Iova>, upper: Option<u64>) -> Ranges {
+    let (first, last) = (lower.first().as_u64(), lower.last().as_u64());
+    let (hole_first, hole_last) = INTERRUPT_RANGE;
+    let mut ranges = Ranges::new();
+    let mut add = |first: u64, last: u64| {
+        if first <= last {
+            // One below the hole, one above it, and the upper half.
+            let _ = ranges.try_push(IovaRange { first, last });
+        }
+    };
+    if last < hole_first || hole_last < first {
+        add(first, last);
+    } else {
+        if first < hole_first {
+            add(first, hole_first.saturating_sub(1));
+        }
+        add(first.max(hole_last.saturating_add(1)), last);
+    }
+    if let Some(first) = upper {
+        add(first, u64::MAX);
+    }
+    ranges
+}
+
+fn clip(range: &IovaRange, hint: &AddressRange<Iova>) -> Option<IovaRange> {
+    let whole = AddressRange::inclusive(Iova::new(range.first), Iova::new(range.last)).ok()?;
+    let part = whole.intersection(hint)?;
+    Some(IovaRange {
+        first: part.first().as_u64(),
+        last: part.last().as_u64(),
+    })
+}
+
+/// Writes as many ranges as there is room for.
+fn write_ranges(guest: &Vm, array: u64, capacity: u32, ranges: &Ranges) -> Result<(), Errno> {
+    let size = u32::try_from(IovaRange::SIZE).map_err(|_| Errno::EINVAL)?;
+    let count = u32::try_from(ranges.len()).unwrap_or(0).min(capacity);
+    check_array_writable(&*guest.memory, array, size, count)?;
+    for (index, range) in (0..count).zip(ranges) {
+        write_entry(&*guest.memory, element(array, size, index)?, size, range)?;
+    }
+    Ok(())
+}

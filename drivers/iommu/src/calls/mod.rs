@@ -1,0 +1,12 @@
+//! The operations, one function each. Arguments have been copied and checked; what is left
+//! is what the operation is about. Checks come first, then what can fail, then what is
+//! seen.
+
+mod bind;
+mod device;
+mod fault;
+mod invalidate;
+mod ioas;
+mod managed;
+mod pasid;
+mod probe;

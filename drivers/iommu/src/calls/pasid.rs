@@ -1,0 +1,44 @@
+//! PASIDs of the guest's own numbering.
+
+use crate::dispatch::Answer;
+use crate::pasid::PasidError;
+use crate::vm::Vm;
+use crate::{Iommu, PasidAllocator};
+use iommu_abi::{Errno, PasidAllocate, PasidFree};
+use iommu_core::{Backend, Pasid, Platform, VmHost};
+
+impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
+    pub(crate) fn pasid_allocate(&self, guest: &mut Vm, ask: &mut PasidAllocate) -> Answer {
+        let number = |number| Pasid::new(number).ok_or(Errno::EINVAL);
+        let (first, last) = (number(ask.minimum)?, number(ask.maximum)?);
+        if first == Pasid::ZERO || first > last {
+            return Err(Errno::EINVAL.into());
+        }
+        // The lowest host PASIDs: units and devices may have fewer bits than 20.
+        let host = || {
+            let one = Pasid::new(1)?;
+            self.host_pasids.allocate(&self.platform, one..=Pasid::MAX)
+        };
+        match guest.pasids.allocate(first..=last, host) {
+            Ok(pasid) => {
+                ask.pasid = pasid.as_u32();
+                Ok(0)
+            }
+            Err(PasidError::Quota) => Err(Errno::EDQUOT.into()),
+            Err(PasidError::NoneFree) => Err(Errno::ENOSPC.into()),
+        }
+    }
+
+    pub(crate) fn pasid_free(&self, guest: &mut Vm, ask: &mut PasidFree) -> Answer {
+        let pasid = Pasid::new(ask.pasid).ok_or(Errno::EINVAL)?;
+        guest.pasids.host(pasid).ok_or(Errno::ENOENT)?;
+        let bound = |pair: crate::vm::PasidPair| pair.guest == pasid;
+        if guest.bindings.iter().any(|b| b.pasid.is_some_and(bound)) {
+            return Err(Errno::EBUSY.into());
+        }
+        if let Some(host) = guest.pasids.free(pasid) {
+            self.host_pasids.free(&self.platform, host);
+        }
+        Ok(0)
+    }
+}

@@ -1,0 +1,77 @@
+//! From a number in a register to a function, and back.
+
+use crate::argument::{Copied, copy_argument};
+use crate::counters::count;
+use crate::error::Refusal;
+use crate::vm::Vm;
+use crate::{Iommu, PasidAllocator};
+use iommu_abi::{Argument, Errno, Op};
+use iommu_core::{Backend, Gpa, Platform, VmHost, VmId};
+
+/// What a call returns: a count, or why not.
+pub(crate) type Answer = Result<u64, Refusal>;
+
+impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
+    /// Executes a guest's hypercall and returns what its result register shall hold: 0 or a
+    /// count, or a negated error number.
+    ///
+    /// `vm` comes from the virtual CPU that called and never from the guest. `argument` is
+    /// guest-physical; nothing about it is trusted. Not for interrupt handlers.
+    pub fn call(&self, vm: VmId, operation: u64, argument: Gpa) -> i64 {
+        count(&self.counters.calls, 1);
+        match self.try_call(vm, operation, argument) {
+            Ok(result) => i64::try_from(result).unwrap_or(i64::MAX),
+            Err(errno) => {
+                count(&self.counters.refusals, 1);
+                errno.to_register()
+            }
+        }
+    }
+
+    fn try_call(&self, vm: VmId, operation: u64, at: Gpa) -> Result<u64, Errno> {
+        let op = Op::from_register(operation).ok_or(Errno::ENOTTY)?;
+        let slot = self.slot(vm).ok_or(Errno::EPERM)?;
+        let mut state = slot.state.take(&self.platform);
+        let guest = state.as_mut().ok_or(Errno::EPERM)?;
+        match op {
+            Op::Probe => self.run(guest, at, Self::probe),
+            Op::Info => self.run(guest, at, Self::info),
+            Op::DeviceList => self.run(guest, at, Self::device_list),
+            Op::DeviceInfo => self.run(guest, at, Self::device_info),
+            Op::Destroy => self.run(guest, at, Self::destroy),
+            Op::IoasAllocate => self.run(guest, at, Self::ioas_allocate),
+            Op::IoasRanges => self.run(guest, at, Self::ioas_ranges),
+            Op::IoasMap => self.run(guest, at, Self::ioas_map),
+            Op::IoasUnmap => self.run(guest, at, Self::ioas_unmap),
+            Op::Bind => self.run(guest, at, Self::bind),
+            Op::Unbind => self.run(guest, at, Self::unbind),
+            Op::Invalidate => self.run(guest, at, Self::invalidate),
+            Op::FaultRead => self.run(guest, at, Self::fault_read),
+            Op::PasidAllocate => self.run(guest, at, Self::pasid_allocate),
+            Op::PasidFree => self.run(guest, at, Self::pasid_free),
+        }
+    }
+
+    /// Copies the argument in, does the operation, and writes its results back.
+    ///
+    /// That they can be written was checked before. If the page has gone meanwhile, the
+    /// operation has happened and the guest is told `EFAULT`.
+    fn run<Arg: Argument>(
+        &self,
+        guest: &mut Vm,
+        at: Gpa,
+        operation: fn(&Self, &mut Vm, &mut Arg) -> Answer,
+    ) -> Result<u64, Errno> {
+        let memory = guest.memory.clone();
+        let mut copied: Copied<Arg> = copy_argument(&*memory, at)?;
+        match operation(self, guest, &mut copied.value) {
+            Ok(result) => copied.write_back(&*memory).map(|()| result),
+            Err(refusal) => {
+                if refusal.write_back {
+                    copied.write_back(&*memory)?;
+                }
+                Err(refusal.errno)
+            }
+        }
+    }
+}

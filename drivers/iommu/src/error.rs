@@ -1,0 +1,127 @@
+//! What can go wrong, for the hypervisor and for guests.
+
+use crate::shadow::{SettleError, ShadowError};
+use iommu_abi::Errno;
+use iommu_core::{
+    BackendError, DeviceId, FlushError, GuestMemoryError, MapError, ResetError, VmId,
+};
+
+/// Why the hypervisor cannot have what it asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum IommuError {
+    /// No memory for what must be there before it is needed.
+    OutOfMemory,
+    /// The guest's number is not below [`Config::guests`](crate::Config::guests).
+    NoSuchSlot(VmId),
+    /// No such guest.
+    NoGuest(VmId),
+    /// There is such a guest already.
+    GuestExists(VmId),
+    /// The device belongs to a guest already.
+    Owned {
+        /// The device.
+        device: DeviceId,
+        /// Its owner.
+        by: VmId,
+    },
+    /// The device does not belong to this guest.
+    NotOwned(DeviceId),
+    /// The device's interrupts are not remapped: whoever owned it could raise any
+    /// interrupt of the machine.
+    InterruptsNotRemapped(DeviceId),
+    /// The guest's quota of objects, or the table of devices, is full.
+    Full(DeviceId),
+    /// The back-end refused; `Reserved` for a device that must keep a mapping.
+    Backend(BackendError),
+    /// The device could not be reset. It stays blocked.
+    Reset(ResetError),
+    /// Hardware did not confirm. What it may still know is in quarantine.
+    Flush(FlushError),
+}
+
+impl From<BackendError> for IommuError {
+    fn from(error: BackendError) -> Self {
+        Self::Backend(error)
+    }
+}
+
+impl From<FlushError> for IommuError {
+    fn from(error: FlushError) -> Self {
+        Self::Flush(error)
+    }
+}
+
+/// Why a guest's call was refused, and whether its argument still tells something.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Refusal {
+    pub(crate) errno: Errno,
+    /// The argument's output fields are valid.
+    pub(crate) write_back: bool,
+}
+
+impl Refusal {
+    /// A refusal whose argument says how far the call came.
+    pub(crate) fn with_outputs(errno: Errno) -> Self {
+        Self {
+            errno,
+            write_back: true,
+        }
+    }
+}
+
+impl From<Errno> for Refusal {
+    fn from(errno: Errno) -> Self {
+        Self {
+            errno,
+            write_back: false,
+        }
+    }
+}
+
+pub(crate) fn of_memory(_: GuestMemoryError) -> Errno {
+    Errno::EFAULT
+}
+
+pub(crate) fn of_shadow(error: ShadowError) -> Errno {
+    match error {
+        ShadowError::Quota => Errno::EDQUOT,
+        ShadowError::OutOfFrames(_) => Errno::ENOMEM,
+    }
+}
+
+pub(crate) fn of_backend(error: BackendError) -> Errno {
+    match error {
+        BackendError::Unsupported(_) | BackendError::FormatUnsupported { .. } => Errno::EOPNOTSUPP,
+        BackendError::PasidOutOfRange(_) => Errno::EINVAL,
+        BackendError::Reserved(_) => Errno::EPERM,
+        BackendError::OutOfDomains => Errno::ENOSPC,
+        BackendError::OutOfFrames(_) => Errno::ENOMEM,
+        BackendError::Busy(_) => Errno::EBUSY,
+        BackendError::Flush(error) => of_flush(error),
+        // Ours to have known; a guest cannot bring these about.
+        _ => Errno::EIO,
+    }
+}
+
+pub(crate) fn of_flush(error: FlushError) -> Errno {
+    match error {
+        FlushError::UnitTimedOut { .. } | FlushError::DeviceTimedOut(_) => Errno::ETIMEDOUT,
+        _ => Errno::EIO,
+    }
+}
+
+pub(crate) fn of_settle(error: SettleError) -> Errno {
+    match error {
+        SettleError::Refused(_) | SettleError::NoRoom => Errno::EIO,
+    }
+}
+
+pub(crate) fn of_map(error: MapError) -> Errno {
+    match error {
+        MapError::Occupied(_) => Errno::EEXIST,
+        MapError::OutOfFrames(_) => Errno::ENOMEM,
+        MapError::NotPaging(_) | MapError::BeyondHostWidth(_) => Errno::EIO,
+        _ => Errno::EINVAL,
+    }
+}

@@ -1,0 +1,292 @@
+//! The hypervisor's side: guests come and go, devices are given and taken.
+
+use crate::counters::Counters;
+use crate::fault::EventQueue;
+use crate::object::{Device, Object};
+use crate::owners::{Owner, Owners};
+use crate::vm::{SharedMemory, Vm, VmSlot};
+use crate::{Config, Figures, IommuError, PasidAllocator, PasidBitmap, Quota};
+use alloc::vec::Vec;
+use iommu_core::sync::{Mutex, Rank};
+use iommu_core::{
+    AddressRange, Attachment, Backend, Batch, DeviceId, FlushError, Gpa, Platform, Run, Slot,
+    VmHost, VmId,
+};
+
+/// Policy and objects over a driver of remapping hardware.
+///
+/// One value serves the whole machine. Functions may be called on any CPU; those that a
+/// guest's call goes through take turns for each guest and may wait for hardware, so they
+/// are not for interrupt handlers. [`report`](Self::report) is.
+pub struct Iommu<B, P, H, A = PasidBitmap> {
+    pub(crate) backend: B,
+    pub(crate) platform: P,
+    pub(crate) host: H,
+    pub(crate) host_pasids: A,
+    pub(crate) config: Config,
+    pub(crate) owners: Mutex<Owners>,
+    pub(crate) counters: Counters,
+    slots: Vec<VmSlot>,
+}
+
+impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
+    /// Takes the driver over. All memory that is not a guest's is taken here.
+    pub fn new(
+        config: Config,
+        backend: B,
+        platform: P,
+        host: H,
+        host_pasids: A,
+    ) -> Result<Self, IommuError> {
+        let mut slots = Vec::new();
+        slots
+            .try_reserve_exact(usize::from(config.guests))
+            .map_err(|_| IommuError::OutOfMemory)?;
+        slots.resize_with(usize::from(config.guests), VmSlot::new);
+        let owners = Owners::new(usize::from(config.devices), usize::from(config.bindings))
+            .ok_or(IommuError::OutOfMemory)?;
+        Ok(Self {
+            backend,
+            platform,
+            host,
+            host_pasids,
+            config,
+            owners: Mutex::new(Rank::Owners, owners),
+            counters: Counters::default(),
+            slots,
+        })
+    }
+
+    /// The driver.
+    pub fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    /// The hypervisor around.
+    pub fn host(&self) -> &H {
+        &self.host
+    }
+
+    /// What has been done so far.
+    pub fn figures(&self) -> Figures {
+        self.counters.read()
+    }
+
+    pub(crate) fn slot(&self, vm: VmId) -> Option<&VmSlot> {
+        self.slots.get(usize::from(vm.0))
+    }
+
+    /// Makes a guest known. It has no devices yet.
+    pub fn create_guest(
+        &self,
+        vm: VmId,
+        quota: Quota,
+        memory: SharedMemory,
+    ) -> Result<(), IommuError> {
+        let slot = self.slot(vm).ok_or(IommuError::NoSuchSlot(vm))?;
+        let mut state = slot.state.take(&self.platform);
+        if state.is_some() {
+            return Err(IommuError::GuestExists(vm));
+        }
+        let events =
+            EventQueue::new(usize::from(quota.fault_events)).ok_or(IommuError::OutOfMemory)?;
+        let guest = Vm::new(vm, quota, memory.clone(), self.config.seed)?;
+        *slot.events.lock(&self.platform) = events;
+        *slot.memory.lock(&self.platform) = Some(memory);
+        *state = Some(guest);
+        Ok(())
+    }
+
+    /// Ends a guest: its devices are blocked, hardware forgets everything of it, its
+    /// devices are reset and belong to nobody, and everything that it had is free.
+    ///
+    /// May come at any moment; it waits for a call of the guest that is being executed.
+    /// The first error is returned, and the guest is gone nevertheless. On an error hardware
+    /// may still lead to the guest's memory, which must not be used for anything then;
+    /// tables that hardware may still walk are never used again.
+    pub fn destroy_guest(&self, vm: VmId) -> Result<(), IommuError> {
+        let slot = self.slot(vm).ok_or(IommuError::NoSuchSlot(vm))?;
+        let mut state = slot.state.take(&self.platform);
+        let mut guest = state.take().ok_or(IommuError::NoGuest(vm))?;
+        let mut result = self.unbind_all(&mut guest, |_| true);
+        for (_, device) in guest.objects.devices() {
+            result = result.and(self.reset(device.device));
+            self.owners.lock(&self.platform).take(device.device);
+        }
+        result = result.and(self.destroy_managed(&mut guest));
+        while let Some(host) = guest.pasids.free_any() {
+            self.host_pasids.free(&self.platform, host);
+        }
+        let memory = slot.memory.lock(&self.platform).take();
+        let events = core::mem::replace(&mut *slot.events.lock(&self.platform), EventQueue::none());
+        // What the guest had is freed with interrupts on.
+        drop((memory, events, guest));
+        result
+    }
+
+    /// Gives a device to a guest, blocked and reset. Returns the guest's handle.
+    ///
+    /// `virtual_id` says where the guest finds it: PCI segment in bits 31:16, and bus,
+    /// device and function in bits 15:0.
+    pub fn assign(&self, vm: VmId, device: DeviceId, virtual_id: u32) -> Result<u32, IommuError> {
+        let slot = self.slot(vm).ok_or(IommuError::NoSuchSlot(vm))?;
+        let mut state = slot.state.take(&self.platform);
+        let guest = state.as_mut().ok_or(IommuError::NoGuest(vm))?;
+        let capabilities = self.backend.capabilities(device)?;
+        if !capabilities.interrupts_remapped && !self.config.allow_unremapped_interrupts {
+            return Err(IommuError::InterruptsNotRemapped(device));
+        }
+        let object = Object::Device(Device {
+            device,
+            virtual_id,
+            capabilities,
+        });
+        let device_id = guest
+            .objects
+            .insert(object)
+            .map_err(|_| IommuError::Full(device))?;
+        let owned = self.own(device, Owner { vm, device_id });
+        let ready = owned.and_then(|()| {
+            let ready = self.make_ready(device);
+            if ready.is_err() {
+                self.owners.lock(&self.platform).take(device);
+            }
+            ready
+        });
+        match ready {
+            Ok(()) => Ok(device_id),
+            Err(error) => {
+                guest.objects.remove(device_id);
+                Err(error)
+            }
+        }
+    }
+
+    fn own(&self, device: DeviceId, owner: Owner) -> Result<(), IommuError> {
+        let mut owners = self.owners.lock(&self.platform);
+        if let Some(owner) = owners.owner(device) {
+            return Err(IommuError::Owned {
+                device,
+                by: owner.vm,
+            });
+        }
+        owners
+            .give(device, owner)
+            .map_err(|_| IommuError::Full(device))
+    }
+
+    /// Blocks and resets a device before anybody has it.
+    fn make_ready(&self, device: DeviceId) -> Result<(), IommuError> {
+        let mut batch = Batch::with_capacity(1).ok_or(IommuError::OutOfMemory)?;
+        let slot = Slot {
+            device,
+            pasid: None,
+        };
+        let replaced = self.backend.replace(slot, Attachment::Blocked)?;
+        // There is room for it.
+        let _ = batch.add(replaced.owed);
+        self.commit(&mut batch)?;
+        self.reset(device)
+    }
+
+    fn reset(&self, device: DeviceId) -> Result<(), IommuError> {
+        match self.host.reset(device) {
+            Ok(()) => Ok(()),
+            Err(_) if self.config.allow_without_reset => Ok(()),
+            Err(error) => Err(IommuError::Reset(error)),
+        }
+    }
+
+    /// Takes a device back: blocked, forgotten by hardware, and reset. It belongs to
+    /// nobody then. If it cannot be blocked, it stays with the guest; after any other error
+    /// it is taken, and blocked.
+    pub fn take_back(&self, vm: VmId, device: DeviceId) -> Result<(), IommuError> {
+        let slot = self.slot(vm).ok_or(IommuError::NoSuchSlot(vm))?;
+        let mut state = slot.state.take(&self.platform);
+        let guest = state.as_mut().ok_or(IommuError::NoGuest(vm))?;
+        let handle = guest
+            .objects
+            .devices()
+            .find(|(_, object)| object.device == device)
+            .map(|(handle, _)| handle)
+            .ok_or(IommuError::NotOwned(device))?;
+        let mut result = self.unbind_all(guest, |binding| binding.device == device);
+        if guest
+            .bindings
+            .iter()
+            .any(|binding| binding.device == device)
+        {
+            return result;
+        }
+        result = result.and(self.reset(device));
+        guest.objects.remove(handle);
+        self.owners.lock(&self.platform).take(device);
+        result
+    }
+
+    /// Takes host memory out of everything that the guest's devices can reach, and returns
+    /// when hardware has forgotten it. Only then may the memory have another owner.
+    ///
+    /// `gone` is what the guest loses and `host` the memory behind it. To be called after
+    /// the guest's [`GuestMemory`](iommu_core::GuestMemory) has ceased to lead there: what
+    /// it still leads to could come back at once. On an error the memory must not be used
+    /// for anything.
+    pub fn forget(
+        &self,
+        vm: VmId,
+        gone: &AddressRange<Gpa>,
+        host: &[Run],
+    ) -> Result<Forgotten, IommuError> {
+        let slot = self.slot(vm).ok_or(IommuError::NoSuchSlot(vm))?;
+        let mut state = slot.state.take(&self.platform);
+        let guest = state.as_mut().ok_or(IommuError::NoGuest(vm))?;
+        let mapped = self.forget_in_managed(guest, gone)?;
+        let shadowed = self.forget_in_shadow(guest, host)?;
+        Ok(Forgotten {
+            entries: mapped.saturating_add(shadowed),
+        })
+    }
+
+    /// Tells hardware what the batch owes, waits, and gives the frames back.
+    pub(crate) fn commit(&self, batch: &mut Batch<'_, B::Debt>) -> Result<(), FlushError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let mut flushed = self.backend.commit(batch)?;
+        self.counters.add(&flushed);
+        while let Some(frame) = flushed.frames.pop() {
+            self.platform.release(frame);
+        }
+        Ok(())
+    }
+
+    /// Unbinds what it can. The first error is returned, after everything has been tried.
+    fn unbind_all(
+        &self,
+        guest: &mut Vm,
+        which: impl Fn(&crate::vm::Binding) -> bool,
+    ) -> Result<(), IommuError> {
+        let mut result = Ok(());
+        let mut place = 0usize;
+        while let Some(binding) = guest.bindings.get(place) {
+            let mut stays = true;
+            if which(binding) {
+                let detached = self.detach(guest, place);
+                result = result.and(detached.outcome);
+                stays = !detached.blocked;
+            }
+            if stays {
+                place = place.saturating_add(1);
+            }
+        }
+        result
+    }
+}
+
+/// What [`Iommu::forget`] did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Forgotten {
+    /// Entries that led to the memory and are gone.
+    pub entries: u64,
+}

@@ -1,0 +1,154 @@
+//! A guest's objects, by handle.
+//!
+//! Handles are small numbers, the lowest free one first, and mean something only together
+//! with the guest. A handle of another kind, or of nobody, is `ENOENT`.
+
+use crate::shadow::Kind;
+use alloc::vec::Vec;
+use iommu_abi::Errno;
+use iommu_core::{AddressRange, DeviceCapabilities, DeviceId, DomainHandle, Gpa, Iova};
+
+/// A device of the guest.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Device {
+    pub(crate) device: DeviceId,
+    /// Where the guest finds it.
+    pub(crate) virtual_id: u32,
+    pub(crate) capabilities: DeviceCapabilities,
+}
+
+/// A page table that the guest keeps. It is shadowed while something is bound to it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UserTable {
+    pub(crate) root: Gpa,
+    pub(crate) levels: u8,
+    /// How the device is served that it was allocated for.
+    pub(crate) kind: Kind,
+}
+
+/// A mapping in an address space that the hypervisor keeps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mapping {
+    pub(crate) ioas_id: u32,
+    pub(crate) iova: AddressRange<Iova>,
+    pub(crate) gpa: Gpa,
+}
+
+/// An address space that the hypervisor keeps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Managed {
+    pub(crate) domain: DomainHandle,
+    /// The lowest and the highest address that are given out.
+    pub(crate) window: AddressRange<Iova>,
+}
+
+/// An object.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Object {
+    Device(Device),
+    UserTable(UserTable),
+    Managed(Managed),
+}
+
+/// All objects of a guest.
+#[derive(Debug)]
+pub(crate) struct Objects {
+    objects: Vec<Option<Object>>,
+    /// Of all managed address spaces together, in no order.
+    pub(crate) mappings: Vec<Mapping>,
+}
+
+impl Objects {
+    /// Room for so many; `None` without memory.
+    pub(crate) fn new(objects: usize, mappings: usize) -> Option<Self> {
+        let mut room = Vec::new();
+        room.try_reserve_exact(objects).ok()?;
+        room.resize_with(objects, || None);
+        let mut mapping_room = Vec::new();
+        mapping_room.try_reserve_exact(mappings).ok()?;
+        Some(Self {
+            objects: room,
+            mappings: mapping_room,
+        })
+    }
+
+    /// Takes the lowest free handle.
+    pub(crate) fn insert(&mut self, object: Object) -> Result<u32, Errno> {
+        let place = self.free_place()?;
+        let slot = self.objects.get_mut(place).ok_or(Errno::EDQUOT)?;
+        *slot = Some(object);
+        handle_of(place)
+    }
+
+    /// `EDQUOT` if there is no room for another object.
+    pub(crate) fn check_room(&self) -> Result<(), Errno> {
+        self.free_place().map(drop)
+    }
+
+    fn free_place(&self) -> Result<usize, Errno> {
+        self.objects
+            .iter()
+            .position(Option::is_none)
+            .ok_or(Errno::EDQUOT)
+    }
+
+    pub(crate) fn remove(&mut self, handle: u32) -> Option<Object> {
+        self.objects.get_mut(place_of(handle)?)?.take()
+    }
+
+    pub(crate) fn get(&self, handle: u32) -> Result<&Object, Errno> {
+        place_of(handle)
+            .and_then(|place| self.objects.get(place))
+            .and_then(Option::as_ref)
+            .ok_or(Errno::ENOENT)
+    }
+
+    pub(crate) fn device(&self, handle: u32) -> Result<&Device, Errno> {
+        match self.get(handle)? {
+            Object::Device(device) => Ok(device),
+            _ => Err(Errno::ENOENT),
+        }
+    }
+
+    pub(crate) fn user_table(&self, handle: u32) -> Result<&UserTable, Errno> {
+        match self.get(handle)? {
+            Object::UserTable(table) => Ok(table),
+            _ => Err(Errno::ENOENT),
+        }
+    }
+
+    pub(crate) fn managed(&self, handle: u32) -> Result<&Managed, Errno> {
+        match self.get(handle)? {
+            Object::Managed(managed) => Ok(managed),
+            _ => Err(Errno::ENOENT),
+        }
+    }
+
+    /// All objects with their handles, in ascending order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Object)> {
+        self.objects
+            .iter()
+            .enumerate()
+            .filter_map(|(place, object)| Some((handle_of(place).ok()?, object.as_ref()?)))
+    }
+
+    /// The devices with their handles, in ascending order.
+    pub(crate) fn devices(&self) -> impl Iterator<Item = (u32, &Device)> {
+        self.iter().filter_map(|(handle, object)| match object {
+            Object::Device(device) => Some((handle, device)),
+            _ => None,
+        })
+    }
+}
+
+/// Handle 0 names nothing.
+fn place_of(handle: u32) -> Option<usize> {
+    usize::try_from(handle.checked_sub(1)?).ok()
+}
+
+fn handle_of(place: usize) -> Result<u32, Errno> {
+    u32::try_from(place)
+        .ok()
+        .and_then(|place| place.checked_add(1))
+        .ok_or(Errno::ENOSPC)
+}

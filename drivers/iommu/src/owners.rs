@@ -1,0 +1,110 @@
+//! Which guest owns which device, and what its slots lead to: what the fault path needs,
+//! which has no turn.
+
+use crate::guest_walk::Table;
+use alloc::vec::Vec;
+use iommu_core::{DeviceId, Pasid, Slot, VmId};
+
+/// The owner of a device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Owner {
+    pub(crate) vm: VmId,
+    /// The guest's handle of the device.
+    pub(crate) device_id: u32,
+}
+
+/// What a slot leads to, as far as faults are concerned.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bound {
+    pub(crate) slot: Slot,
+    pub(crate) guest_pasid: Option<Pasid>,
+    pub(crate) ioas_id: u32,
+    /// The guest's own table, if it keeps one.
+    pub(crate) table: Option<Table>,
+}
+
+/// All devices that belong to guests.
+#[derive(Debug)]
+pub(crate) struct Owners {
+    /// Sorted by device.
+    devices: Vec<(DeviceId, Owner)>,
+    /// Sorted by slot.
+    bound: Vec<Bound>,
+}
+
+/// No room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Full;
+
+impl Owners {
+    /// Room for so many; `None` without memory.
+    pub(crate) fn new(devices: usize, bound: usize) -> Option<Self> {
+        let (mut device_room, mut bound_room) = (Vec::new(), Vec::new());
+        device_room.try_reserve_exact(devices).ok()?;
+        bound_room.try_reserve_exact(bound).ok()?;
+        Some(Self {
+            devices: device_room,
+            bound: bound_room,
+        })
+    }
+
+    pub(crate) fn owner(&self, device: DeviceId) -> Option<Owner> {
+        let place = self.place(device).ok()?;
+        self.devices.get(place).map(|(_, owner)| *owner)
+    }
+
+    /// Makes `owner` the owner of a device that has none.
+    pub(crate) fn give(&mut self, device: DeviceId, owner: Owner) -> Result<(), Full> {
+        let Err(place) = self.place(device) else {
+            return Err(Full);
+        };
+        if self.devices.len() == self.devices.capacity() {
+            return Err(Full);
+        }
+        self.devices.insert(place, (device, owner));
+        Ok(())
+    }
+
+    pub(crate) fn take(&mut self, device: DeviceId) {
+        if let Ok(place) = self.place(device) {
+            self.devices.remove(place);
+        }
+    }
+
+    pub(crate) fn bound(&self, slot: Slot) -> Option<Bound> {
+        let place = self.bound_place(slot).ok()?;
+        self.bound.get(place).copied()
+    }
+
+    /// Notes what a slot leads to, in place of what was noted.
+    pub(crate) fn bind(&mut self, bound: Bound) -> Result<(), Full> {
+        match self.bound_place(bound.slot) {
+            Ok(place) => {
+                if let Some(old) = self.bound.get_mut(place) {
+                    *old = bound;
+                }
+                Ok(())
+            }
+            Err(_) if self.bound.len() == self.bound.capacity() => Err(Full),
+            Err(place) => {
+                self.bound.insert(place, bound);
+                Ok(())
+            }
+        }
+    }
+
+    pub(crate) fn unbind(&mut self, slot: Slot) {
+        if let Ok(place) = self.bound_place(slot) {
+            self.bound.remove(place);
+        }
+    }
+
+    fn place(&self, device: DeviceId) -> Result<usize, usize> {
+        self.devices
+            .binary_search_by_key(&device, |(device, _)| *device)
+    }
+
+    fn bound_place(&self, slot: Slot) -> Result<usize, usize> {
+        self.bound.binary_search_by_key(&slot, |bound| bound.slot)
+    }
+}

@@ -1,0 +1,129 @@
+//! One guest: its objects, its shadows, and what waits for it.
+
+use crate::fault::EventQueue;
+use crate::object::Objects;
+use crate::pasid::GuestPasids;
+use crate::shadow::{Context, RootId, Shadow};
+use crate::{IommuError, Quota};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use iommu_core::sync::{Mutex, Rank, Turn};
+use iommu_core::{DeviceId, DomainHandle, GuestMemory, Pasid, Platform, Slot, VmId};
+
+/// A guest's memory, as the hypervisor keeps it.
+pub type SharedMemory = Arc<dyn GuestMemory + Send + Sync>;
+
+/// A place for a guest. Calls of one guest take turns: interrupts stay on meanwhile, and
+/// hardware may be waited for.
+pub(crate) struct VmSlot {
+    pub(crate) state: Turn<Option<Vm>>,
+    /// For the fault path, which has no turn: held while a few entries are read.
+    pub(crate) memory: Mutex<Option<SharedMemory>>,
+    pub(crate) events: Mutex<EventQueue>,
+}
+
+impl VmSlot {
+    pub(crate) const fn new() -> Self {
+        Self {
+            state: Turn::new(None),
+            memory: Mutex::new(Rank::Vm, None),
+            events: Mutex::new(Rank::Events, EventQueue::none()),
+        }
+    }
+}
+
+/// The guest's side of a slot: the PASID in its own numbering, and the host's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct PasidPair {
+    pub(crate) guest: Pasid,
+    pub(crate) host: Pasid,
+}
+
+/// A device, or one PASID of it, that uses an address space.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Binding {
+    pub(crate) device_id: u32,
+    pub(crate) device: DeviceId,
+    pub(crate) pasid: Option<PasidPair>,
+    pub(crate) ioas_id: u32,
+    /// The shadow's root, for tables that the guest keeps.
+    pub(crate) root: Option<RootId>,
+    pub(crate) domain: DomainHandle,
+}
+
+impl Binding {
+    pub(crate) fn slot(&self) -> Slot {
+        Slot {
+            device: self.device,
+            pasid: self.pasid.map(|pair| pair.host),
+        }
+    }
+
+    pub(crate) fn is_for(&self, device_id: u32, pasid: Option<Pasid>) -> bool {
+        self.device_id == device_id && self.pasid.map(|pair| pair.guest) == pasid
+    }
+}
+
+/// A guest. Only its calls, one at a time, touch this.
+pub(crate) struct Vm {
+    pub(crate) id: VmId,
+    pub(crate) quota: Quota,
+    pub(crate) memory: SharedMemory,
+    pub(crate) objects: Objects,
+    pub(crate) bindings: Vec<Binding>,
+    pub(crate) pasids: GuestPasids,
+    pub(crate) shadow: Shadow,
+}
+
+impl Vm {
+    pub(crate) fn new(
+        id: VmId,
+        quota: Quota,
+        memory: SharedMemory,
+        seed: u64,
+    ) -> Result<Self, IommuError> {
+        let mut bindings = Vec::new();
+        bindings
+            .try_reserve_exact(usize::from(quota.bindings))
+            .map_err(|_| IommuError::OutOfMemory)?;
+        let made = || {
+            Some(Self {
+                id,
+                quota,
+                memory,
+                objects: Objects::new(usize::from(quota.objects), usize::from(quota.mappings))?,
+                bindings,
+                pasids: GuestPasids::new(usize::from(quota.pasids))?,
+                // A root for each binding, and one more while a binding is replaced.
+                shadow: Shadow::new(
+                    quota.shadow_pages,
+                    usize::from(quota.bindings).saturating_add(1),
+                    seed,
+                )?,
+            })
+        };
+        made().ok_or(IommuError::OutOfMemory)
+    }
+
+    /// What the shadow engine works with.
+    pub(crate) fn context<'a, P: Platform>(
+        memory: &'a SharedMemory,
+        platform: &'a P,
+    ) -> Context<'a, P> {
+        Context {
+            platform,
+            memory: &**memory,
+        }
+    }
+
+    pub(crate) fn binding(&self, device_id: u32, pasid: Option<Pasid>) -> Option<usize> {
+        self.bindings
+            .iter()
+            .position(|binding| binding.is_for(device_id, pasid))
+    }
+
+    /// Whether a binding uses this domain.
+    pub(crate) fn uses(&self, domain: DomainHandle) -> bool {
+        self.bindings.iter().any(|binding| binding.domain == domain)
+    }
+}

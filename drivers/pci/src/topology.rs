@@ -1,0 +1,226 @@
+//! All functions of the machine, and how buses hang together.
+
+use crate::{Config, Function};
+use alloc::vec::Vec;
+use core::ops::RangeInclusive;
+use iommu_core::{DeviceId, Segment, SourceId};
+use pci_types::{CommandRegister, ConfigRegionAccess};
+
+/// Where bits 7 of the header type says that a device has more than one function.
+const HEADER_TYPE: u16 = 0x0e;
+const MULTIPLE_FUNCTIONS: u8 = 1 << 7;
+
+/// Bridges between a function and its root at most: bus numbers end at 255.
+const DEPTH: usize = 256;
+
+/// No memory for the list of functions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OutOfMemory;
+
+/// All functions of the machine, in the order of their ids.
+#[derive(Debug, Default)]
+pub struct Topology {
+    functions: Vec<Function>,
+}
+
+impl Topology {
+    /// An empty list.
+    pub const fn new() -> Self {
+        Self {
+            functions: Vec::new(),
+        }
+    }
+
+    /// Finds all functions on these buses of a segment.
+    ///
+    /// Every bus is looked at, not only those that bridges lead to: root buses beside bus 0
+    /// are told only by AML.
+    pub fn scan<A: ConfigRegionAccess>(
+        &mut self,
+        access: &A,
+        segment: Segment,
+        buses: RangeInclusive<u8>,
+    ) -> Result<(), OutOfMemory> {
+        for bus in buses {
+            for device in 0..32 {
+                self.scan_device(access, segment, bus, device)?;
+            }
+        }
+        self.functions.sort_unstable_by_key(|function| function.id);
+        Ok(())
+    }
+
+    fn scan_device<A: ConfigRegionAccess>(
+        &mut self,
+        access: &A,
+        segment: Segment,
+        bus: u8,
+        device: u8,
+    ) -> Result<(), OutOfMemory> {
+        for number in 0..8 {
+            let Some(source) = SourceId::new(bus, device, number) else {
+                break;
+            };
+            let id = DeviceId::new(segment, source);
+            let Some(function) = Function::read(access, id) else {
+                if number == 0 {
+                    break;
+                }
+                continue;
+            };
+            self.functions.try_reserve(1).map_err(|_| OutOfMemory)?;
+            self.functions.push(function);
+            let header_type = Config::new(access, id).read8(HEADER_TYPE);
+            if number == 0 && header_type & MULTIPLE_FUNCTIONS == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// All functions.
+    pub fn functions(&self) -> &[Function] {
+        &self.functions
+    }
+
+    /// The function of this id.
+    pub fn function(&self, id: DeviceId) -> Option<&Function> {
+        let index = self
+            .functions
+            .binary_search_by_key(&id, |function| function.id)
+            .ok()?;
+        self.functions.get(index)
+    }
+
+    /// The first function of this vendor and device id.
+    pub fn find(&self, vendor: u16, device: u16) -> Option<&Function> {
+        self.functions
+            .iter()
+            .find(|function| (function.vendor, function.device) == (vendor, device))
+    }
+
+    /// The bridge that leads to the function's bus; `None` on a root bus.
+    pub fn parent(&self, id: DeviceId) -> Option<&Function> {
+        self.functions.iter().find(|function| {
+            function.id.segment == id.segment
+                && function.id.source.bus() != id.source.bus()
+                && function
+                    .bridge
+                    .is_some_and(|bridge| bridge.secondary == id.source.bus())
+        })
+    }
+
+    /// The bridges above a function, the nearest first.
+    pub fn ancestors(&self, id: DeviceId) -> impl Iterator<Item = &Function> {
+        core::iter::successors(self.parent(id), |bridge| self.parent(bridge.id)).take(DEPTH)
+    }
+
+    /// Turns bus mastering, and with it DMA and message-signalled interrupts, off for all
+    /// functions that `keep` does not name. Bridges keep it: off, it would cut off what lies
+    /// behind them. Returns how many it was turned off for.
+    pub fn stop_bus_masters<A: ConfigRegionAccess>(
+        &self,
+        access: &A,
+        keep: impl Fn(DeviceId) -> bool,
+    ) -> usize {
+        self.functions
+            .iter()
+            .filter(|function| function.bridge.is_none() && !keep(function.id))
+            .filter(|function| {
+                let config = Config::new(access, function.id);
+                let command = config.command();
+                let on = command.contains(CommandRegister::BUS_MASTER_ENABLE);
+                if on {
+                    config.set_command(command.difference(CommandRegister::BUS_MASTER_ENABLE));
+                }
+                on
+            })
+            .count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::Machine;
+    use std::vec;
+
+    const SEGMENT: Segment = Segment(0);
+
+    fn id(bus: u8, device: u8, function: u8) -> DeviceId {
+        DeviceId::new(SEGMENT, SourceId::new(bus, device, function).unwrap())
+    }
+
+    fn scanned(machine: &Machine) -> Topology {
+        let mut topology = Topology::new();
+        topology.scan(machine, SEGMENT, 0..=255).unwrap();
+        topology
+    }
+
+    /// 00:00.0 host bridge; 00:1c.0 and .4 root ports to buses 1-3 and 4; 01:00.0 bridge to
+    /// bus 2; 02:05.0, 04:00.0 endpoints; 80:02.0 on a root bus of its own.
+    fn machine() -> Machine {
+        let machine = Machine::new();
+        machine.endpoint(0, 0, 0);
+        machine.bridge(0, 0x1c, 0, 1, 3).multiple_functions();
+        machine.bridge(0, 0x1c, 4, 4, 4);
+        machine.bridge(1, 0, 0, 2, 3);
+        machine.endpoint(2, 5, 0).command(0b111);
+        machine.endpoint(4, 0, 0).command(0b111);
+        machine.endpoint(0x80, 2, 0);
+        machine
+    }
+
+    #[test]
+    fn functions_behind_bridges_and_on_other_roots_are_found() {
+        let topology = scanned(&machine());
+        let found: vec::Vec<_> = topology.functions().iter().map(|f| f.id).collect();
+        assert_eq!(
+            found,
+            [
+                id(0, 0, 0),
+                id(0, 0x1c, 0),
+                id(0, 0x1c, 4),
+                id(1, 0, 0),
+                id(2, 5, 0),
+                id(4, 0, 0),
+                id(0x80, 2, 0)
+            ]
+        );
+    }
+
+    #[test]
+    fn the_way_to_the_root_is_told() {
+        let topology = scanned(&machine());
+        let above: vec::Vec<_> = topology.ancestors(id(2, 5, 0)).map(|f| f.id).collect();
+        assert_eq!(above, [id(1, 0, 0), id(0, 0x1c, 0)]);
+        assert!(topology.parent(id(0x80, 2, 0)).is_none());
+    }
+
+    #[test]
+    fn bridges_that_lead_in_circles_do_not_hang() {
+        let machine = Machine::new();
+        machine.bridge(0, 1, 0, 1, 1);
+        machine.bridge(1, 0, 0, 0, 0);
+        machine.bridge(1, 1, 0, 2, 2);
+        machine.bridge(2, 0, 0, 1, 2);
+        let topology = scanned(&machine);
+        assert!(topology.ancestors(id(2, 3, 0)).count() <= DEPTH);
+    }
+
+    #[test]
+    fn only_those_that_are_kept_remain_bus_masters() {
+        let machine = machine();
+        let topology = scanned(&machine);
+        let stopped = topology.stop_bus_masters(&machine, |device| device == id(4, 0, 0));
+        assert_eq!(stopped, 1);
+        let is_master = |device| {
+            Config::new(&machine, device)
+                .command()
+                .contains(CommandRegister::BUS_MASTER_ENABLE)
+        };
+        assert!(!is_master(id(2, 5, 0)));
+        assert!(is_master(id(4, 0, 0)));
+        assert!(is_master(id(0, 0x1c, 0)));
+    }
+}

@@ -1,0 +1,203 @@
+//! Devices that cache translations themselves (ATS), and those that ask for pages (PRI)
+//! (§4, §7.4).
+//!
+//! Whoever lets a device do so trusts it: its translated requests are not checked against
+//! any table. Nothing here turns it on by itself.
+
+use super::Driver;
+use crate::Event;
+use crate::queue::{ContextScope, Descriptor, DeviceTlbTarget, IotlbScope, PasidScope, QueueError};
+use crate::unit::Unit;
+use iommu_core::{
+    BackendError, DeviceId, FlushError, Mmio, Observer, OutOfFrames, Platform, SourceId,
+};
+
+/// What a device's ATS capability says, and what it shall be allowed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct DeviceTlb {
+    /// Invalidate queue depth of its physical function; 0 is 32.
+    pub queue_depth: u8,
+    /// Its physical function; itself if it is one.
+    pub physical_function: SourceId,
+    /// Its page requests are accepted too.
+    pub page_requests: bool,
+}
+
+/// Why a device's TLB was not turned on or off.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum DeviceTlbError<E> {
+    /// The driver could not.
+    Backend(BackendError),
+    /// The device could not be programmed; the tables are as before.
+    Device(E),
+}
+
+impl<E> From<BackendError> for DeviceTlbError<E> {
+    fn from(error: BackendError) -> Self {
+        Self::Backend(error)
+    }
+}
+
+/// What a source's context entry says beside where its requests go.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Standing {
+    /// Its faults are not recorded (FPD).
+    pub(crate) silenced: bool,
+    /// Translation and translated requests.
+    pub(crate) translations: bool,
+    /// Page requests.
+    pub(crate) page_requests: bool,
+}
+
+impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
+    /// Lets a device cache translations. The device does no DMA meanwhile.
+    ///
+    /// Its entry is changed and told to hardware, then `turn_on` programs the device (PASID
+    /// before ATS before PRI), and from then on it is told of invalidations.
+    pub fn enable_device_tlb<E>(
+        &self,
+        device: DeviceId,
+        settings: DeviceTlb,
+        turn_on: impl FnOnce() -> Result<(), E>,
+    ) -> Result<(), DeviceTlbError<E>> {
+        let (_, unit) = self.locate(device)?;
+        let lacks_requests = settings.page_requests && unit.page_requests.is_none();
+        if !unit.abilities.ecap.dt() || lacks_requests {
+            return Err(BackendError::Unsupported(device).into());
+        }
+        let target = DeviceTlbTarget {
+            source: device.source,
+            physical: if unit.abilities.ecap.dit() {
+                settings.physical_function
+            } else {
+                SourceId::default()
+            },
+            pending: settings.queue_depth & 0x1f,
+        };
+        let open = |standing| Standing {
+            translations: true,
+            page_requests: settings.page_requests,
+            ..standing
+        };
+        self.reserve_device_tlb()?;
+        self.set_standing(unit, device, open)?;
+        if let Err(error) = turn_on() {
+            self.set_standing(unit, device, closed)?;
+            return Err(DeviceTlbError::Device(error));
+        }
+        self.note_device_tlb(device, target);
+        Ok(())
+    }
+
+    /// Takes a device's right to cache translations back. The device does no DMA
+    /// meanwhile. `turn_off` programs it (PRI before ATS before PASID).
+    pub fn disable_device_tlb<E>(
+        &self,
+        device: DeviceId,
+        turn_off: impl FnOnce() -> Result<(), E>,
+    ) -> Result<(), DeviceTlbError<E>> {
+        let (_, unit) = self.locate(device)?;
+        let known = self.domains.lock(&self.platform).device_tlb(device);
+        let Some(target) = known else {
+            return Ok(());
+        };
+        turn_off().map_err(DeviceTlbError::Device)?;
+        // Drains translated requests that are still under way (§4.1.3). Whoever does not
+        // answer loses its entry all the same.
+        let with_pasids = unit.mode().is_scalable() && unit.abilities.ecap.pasid();
+        let drained = unit.invalidate(&self.platform, &target.everything(with_pasids));
+        self.domains
+            .lock(&self.platform)
+            .device_tlbs
+            .retain(|(known, _)| *known != device);
+        self.set_standing(unit, device, closed)?;
+        drained.map_err(|error| DeviceTlbError::Backend(backend_error(unit, device, error)))
+    }
+
+    /// Stops, or starts again, recording the faults of a device (FPD): of one that makes
+    /// so many that those of others are lost. What it may reach does not change.
+    pub fn silence(&self, device: DeviceId, silenced: bool) -> Result<(), BackendError> {
+        let (_, unit) = self.locate(device)?;
+        self.set_standing(unit, device, |standing| Standing {
+            silenced,
+            ..standing
+        })
+    }
+
+    fn reserve_device_tlb(&self) -> Result<(), BackendError> {
+        let mut domains = self.domains.lock(&self.platform);
+        domains.device_tlbs.try_reserve(1).map_err(|_| {
+            BackendError::OutOfFrames(OutOfFrames {
+                order: iommu_core::Order::PAGE,
+            })
+        })
+    }
+
+    fn note_device_tlb(&self, device: DeviceId, target: DeviceTlbTarget) {
+        let mut domains = self.domains.lock(&self.platform);
+        let tlbs = &mut domains.device_tlbs;
+        match tlbs.binary_search_by_key(&device, |(known, _)| *known) {
+            Ok(at) => {
+                if let Some(known) = tlbs.get_mut(at) {
+                    known.1 = target;
+                }
+            }
+            // Another device may have taken the room that was reserved for this one; the
+            // list then grows by what is one entry, at the time of setting devices up.
+            Err(at) => {
+                if tlbs.try_reserve(1).is_ok() {
+                    tlbs.insert(at, (device, target));
+                }
+            }
+        }
+    }
+
+    /// Changes what a context entry allows, and makes hardware forget the old one (row
+    /// "context entry" of §6.5.3.3).
+    fn set_standing(
+        &self,
+        unit: &Unit<M>,
+        device: DeviceId,
+        change: impl FnOnce(Standing) -> Standing,
+    ) -> Result<(), BackendError> {
+        let changed =
+            unit.tables
+                .lock(&self.platform)
+                .set_standing(&self.platform, device.source, change)?;
+        if !changed {
+            return Ok(());
+        }
+        let mut descriptors = arrayvec::ArrayVec::<Descriptor, 3>::new();
+        descriptors.push(Descriptor::ContextCache(ContextScope::Global));
+        if unit.mode().is_scalable() {
+            descriptors.push(Descriptor::PasidCache(PasidScope::Global));
+        }
+        descriptors.push(Descriptor::Iotlb(IotlbScope::Global));
+        unit.invalidate(&self.platform, &descriptors)
+            .map_err(|error| backend_error(unit, device, error))
+    }
+}
+
+/// What a device may do whose TLB is off.
+fn closed(standing: Standing) -> Standing {
+    Standing {
+        translations: false,
+        page_requests: false,
+        ..standing
+    }
+}
+
+pub(super) fn backend_error<M: Mmio>(
+    unit: &Unit<M>,
+    device: DeviceId,
+    error: QueueError,
+) -> BackendError {
+    let unit = unit.index();
+    BackendError::Flush(match error {
+        QueueError::Refused(code) => FlushError::DescriptorRefused { unit, code },
+        QueueError::TimedOut(waited) => FlushError::UnitTimedOut { unit, waited },
+        QueueError::Aborted(_) => FlushError::DeviceTimedOut(device),
+    })
+}

@@ -1,0 +1,17 @@
+//! The driver through its public face, on a register file that answers at once.
+
+mod attaching;
+mod bring_up;
+mod device_tlb;
+mod fake;
+mod faults;
+mod inspecting;
+mod interrupts;
+mod invalidating;
+mod memory;
+mod page_requests;
+mod quarantine;
+mod recovery;
+mod shut_down;
+mod units;
+mod world;

@@ -1,0 +1,64 @@
+//! Giving a real device to a guest.
+
+use super::{GuestError, Policy};
+use crate::cpu::{apic, vectors};
+use crate::pci::Bus;
+use crate::remapping::Driver;
+use crate::vm::Vm;
+use crate::vm::passthrough::{Function, InterruptLine, PassthroughDevice};
+use alloc::boxed::Box;
+use iommu_core::{DeviceId, IrqHandle, IrqMessage, IrqRemapper, IrqTarget, SourceId, VmId};
+use pci::PciAddress;
+
+/// Gives the device to the guest, blocked: its registers are mapped, its configuration space
+/// is mediated, its interrupt is remapped and becomes a virtual one.
+pub(super) fn assign(
+    vm: &mut Vm,
+    id: VmId,
+    policy: &Policy,
+    bus: &'static Bus,
+    driver: &Driver,
+    device: DeviceId,
+    virtual_id: SourceId,
+) -> Result<(), GuestError> {
+    policy
+        .assign(id, device, u32::from(virtual_id.bits()))
+        .map_err(GuestError::Iommu)?;
+    let source = device.source;
+    let address = PciAddress::new(
+        device.segment.0,
+        source.bus(),
+        source.device(),
+        source.function(),
+    );
+    let mut next = Vm::FIRST_BAR;
+    let function = Function::new(&bus.ecam, address, &mut next).map_err(GuestError::Function)?;
+    // Handlers are for ever, so what they use is too.
+    let line: &'static InterruptLine =
+        Box::leak(Box::new(InterruptLine::new(vm.interrupts().clone())));
+    // The entry is never given back: neither is the vector that it leads to.
+    let (_entry, message) = route(driver, device, line)?;
+    vm.add_device(PassthroughDevice::new(
+        device, virtual_id, function, line, message,
+    ))
+    .map_err(GuestError::Setup)
+}
+
+/// A message that only this device can send, and that ends in `handler`.
+pub(super) fn route(
+    driver: &Driver,
+    source: DeviceId,
+    handler: &'static dyn vectors::Handler,
+) -> Result<(IrqHandle, IrqMessage), GuestError> {
+    let vector = vectors::allocate(handler).map_err(|_| GuestError::OutOfVectors)?;
+    let entry = driver.allocate(source, 1).map_err(GuestError::Interrupt)?;
+    let target = IrqTarget {
+        apic_id: apic::id(),
+        vector: vector.number(),
+        level: false,
+    };
+    let message = driver
+        .route(&entry, 0, target)
+        .map_err(GuestError::Interrupt)?;
+    Ok((entry, message))
+}

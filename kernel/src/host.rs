@@ -1,0 +1,128 @@
+//! The machine with its devices found and its remapping units at work: what both kernels
+//! do before they differ.
+
+use crate::cpu;
+use crate::exit::{ExitStatus, exit};
+use crate::firmware::{Firmware, FirmwareError};
+use crate::pci::{self, Bus, BusError};
+use crate::remapping::{self, Remapping, RemappingError};
+use crate::start::Machine;
+use crate::time;
+use core::fmt;
+use vtd::ModeRequest;
+
+/// A machine whose devices are all behind remapping units, blocked.
+#[derive(Clone, Copy)]
+pub struct Host {
+    /// Its devices.
+    pub bus: &'static Bus,
+    /// Its units.
+    pub remapping: &'static Remapping,
+}
+
+/// Why a machine cannot be used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HostError {
+    /// ACPI tables.
+    Firmware(FirmwareError),
+    /// PCI.
+    Bus(BusError),
+    /// No clock.
+    Clock,
+    /// Remapping.
+    Remapping(RemappingError),
+}
+
+impl HostError {
+    /// The status with which the kernel ends.
+    pub fn status(&self) -> ExitStatus {
+        match self {
+            // Without tables there is no DMAR either.
+            Self::Firmware(_) => ExitStatus::NoDmar,
+            Self::Bus(_) | Self::Clock => ExitStatus::Failed,
+            Self::Remapping(error) => error.status(),
+        }
+    }
+}
+
+impl fmt::Display for HostError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Firmware(error) => write!(f, "{error}"),
+            Self::Bus(error) => write!(f, "{error}"),
+            Self::Clock => write!(f, "{}", time::NoClock),
+            Self::Remapping(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl From<RemappingError> for HostError {
+    fn from(error: RemappingError) -> Self {
+        Self::Remapping(error)
+    }
+}
+
+/// Finds the machine's devices and brings its remapping units up, in the mode that the
+/// command line asks for. Once.
+pub fn start(machine: &Machine) -> Result<Host, HostError> {
+    let firmware = Firmware::new(machine.boot.acpi).map_err(HostError::Firmware)?;
+    start_clock(&firmware)?;
+    let bus = pci::start(&firmware).map_err(HostError::Bus)?;
+    quieten_interrupts(&firmware);
+    let (dmar, source) = remapping::table(&machine.archive, &firmware)?;
+    defmt::info!("using {=str}", source.name());
+    let mode = machine
+        .command_line
+        .mode
+        .map_or(ModeRequest::Automatic, ModeRequest::from);
+    let remapping = remapping::start(bus, dmar, mode)?;
+    Ok(Host { bus, remapping })
+}
+
+/// Like [`start`], for a kernel that can do nothing else on error.
+pub fn start_or_exit(machine: &Machine) -> Host {
+    match start(machine) {
+        Ok(host) => host,
+        Err(error) => exit(error.status(), format_args!("{error}")),
+    }
+}
+
+/// The clock by the ACPI timer, if there is none yet.
+fn start_clock(firmware: &Firmware) -> Result<(), HostError> {
+    if time::source().is_some() {
+        return Ok(());
+    }
+    let timer = firmware.pm_timer().ok_or(HostError::Clock)?;
+    time::start_by_pm_timer(timer.port, timer.wide).map_err(|_| HostError::Clock)?;
+    if let Some((source, hertz)) = time::source() {
+        defmt::info!("time-stamp counter at {=u64} Hz, by {}", hertz, source);
+    }
+    Ok(())
+}
+
+/// Masks the I/O APICs' lines before interrupts are remapped. Without an MADT there is
+/// nothing to be masked.
+fn quieten_interrupts(firmware: &Firmware) {
+    let found = match firmware.interrupt_controllers() {
+        Ok(found) => found,
+        Err(error) => {
+            defmt::warn!("no I/O APIC is known: {}", defmt::Display2Format(&error));
+            return;
+        }
+    };
+    defmt::info!(
+        "{=usize} processors, of which one is used",
+        found.processors.len()
+    );
+    for ioapic in &found.ioapics {
+        match cpu::ioapic::mask_all(ioapic) {
+            Ok(unmasked) => defmt::info!(
+                "I/O APIC {=u8} at {}: masked, {=u32} lines were not",
+                ioapic.id,
+                ioapic.registers,
+                unmasked
+            ),
+            Err(error) => defmt::warn!("I/O APIC {=u8}: {}", ioapic.id, error),
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Faults: taken from the units by the fault event's interrupt, explained, told to whoever
+//! asked.
+
+use super::start::{Driver, remapping};
+use crate::cpu::vectors::Vector;
+use crate::platform::KernelPlatform;
+use core::sync::atomic::{AtomicU64, Ordering};
+use iommu_core::sync::{Mutex, Rank};
+use iommu_core::{Backend, FaultKind, FaultRecord, Slot, WalkStep};
+use spin::Once;
+
+/// Faults that are explained in full; of later ones a guest could make any number.
+const EXPLAINED: u64 = 256;
+
+/// Whoever wants to know of each fault.
+pub trait FaultSink: Sync {
+    /// A device's request was refused. Called with interrupts off, no lock held.
+    fn fault(&self, record: &FaultRecord);
+}
+
+static SINK: Once<&'static dyn FaultSink> = Once::new();
+static TAKEN: AtomicU64 = AtomicU64::new(0);
+static INTERRUPTS: AtomicU64 = AtomicU64::new(0);
+static LAST: Mutex<Option<FaultRecord>> = Mutex::new(Rank::Events, None);
+
+/// Names who wants to know of each fault. The first one counts.
+pub fn deliver_to(sink: &'static dyn FaultSink) {
+    SINK.call_once(|| sink);
+}
+
+/// Faults that were taken so far.
+pub fn taken() -> u64 {
+    TAKEN.load(Ordering::Relaxed)
+}
+
+/// The fault that was taken last.
+pub fn last() -> Option<FaultRecord> {
+    *LAST.lock(&KernelPlatform)
+}
+
+/// Fault events that came as interrupts so far.
+pub fn interrupts() -> u64 {
+    INTERRUPTS.load(Ordering::Relaxed)
+}
+
+/// The fault event's interrupt.
+pub(super) static INTERRUPT: fn(Vector) = |_| {
+    INTERRUPTS.fetch_add(1, Ordering::Relaxed);
+    drain();
+};
+
+/// Takes all faults that the units have recorded. For the end of a run, and for tests that
+/// do not wait for the interrupt.
+pub fn drain() {
+    let Some(remapping) = remapping() else {
+        return;
+    };
+    remapping
+        .driver
+        .drain_faults(&mut |record| tell(&remapping.driver, record));
+}
+
+fn tell(driver: &Driver, record: &FaultRecord) {
+    let number = TAKEN.fetch_add(1, Ordering::Relaxed);
+    if number < EXPLAINED {
+        defmt::info!("fault: {}", record);
+        explain(driver, record);
+    }
+    *LAST.lock(&KernelPlatform) = Some(*record);
+    if let Some(sink) = SINK.get() {
+        sink.fault(record);
+    }
+}
+
+/// Writes the walk that led to a fault, as software reads it back now.
+fn explain(driver: &Driver, record: &FaultRecord) {
+    let FaultKind::Dma { address, access } = record.kind else {
+        return;
+    };
+    let slot = Slot {
+        device: record.device,
+        pasid: record.pasid,
+    };
+    match driver.explain(slot, address, access, &mut describe) {
+        Ok(hpa) => defmt::info!("  the tables lead to {} now: they have changed since", hpa),
+        Err(reason) => defmt::info!("  the tables refuse it: {}", reason),
+    }
+}
+
+fn describe(step: &WalkStep) {
+    defmt::info!(
+        "  {=str}: entry {=u16} at {}: {=[?]:#x}",
+        step.table,
+        step.index,
+        step.entry_at,
+        words(step)
+    );
+}
+
+/// The entry's words, without those that its kind does not have.
+fn words(step: &WalkStep) -> &[u64] {
+    let used = step.words.iter().rposition(|&word| word != 0);
+    step.words
+        .get(..used.map_or(1, |last| last + 1))
+        .unwrap_or_default()
+}

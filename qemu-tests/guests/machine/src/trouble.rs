@@ -1,0 +1,104 @@
+//! Why a program could not do what it meant to.
+
+use crate::Absent;
+use core::fmt;
+use edu::{EduError, OutsideBuffer};
+use iommu_abi::Errno;
+use iommu_core::Gpa;
+
+/// Why a program could not do what it meant to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Trouble {
+    /// The program named memory that is not there.
+    Absent(Gpa),
+    /// All free pages are taken.
+    OutOfPages,
+    /// A hypercall failed: the operation's number and the error.
+    Call(u32, Errno),
+    /// No device of this kind on the bus.
+    NoDevice,
+    /// The device does not have what is needed: a register window, an MSI capability.
+    Unsuitable(&'static str),
+    /// The device did not do as told.
+    Edu(EduError),
+    /// A copy would leave the device's buffer.
+    OutsideBuffer(OutsideBuffer),
+    /// Something came out otherwise than it should.
+    Unexpected {
+        /// What.
+        what: &'static str,
+        /// What was wanted.
+        wanted: u64,
+        /// What there was.
+        found: u64,
+    },
+}
+
+impl Trouble {
+    /// An error unless both are the same.
+    pub fn unless_equal(what: &'static str, wanted: u64, found: u64) -> Result<(), Self> {
+        if wanted == found {
+            Ok(())
+        } else {
+            Err(Self::Unexpected {
+                what,
+                wanted,
+                found,
+            })
+        }
+    }
+
+    /// An error unless a call failed with just this errno.
+    pub fn unless_refused<T>(
+        what: &'static str,
+        wanted: Errno,
+        outcome: Result<T, Self>,
+    ) -> Result<(), Self> {
+        let found = match outcome {
+            Ok(_) => 0,
+            Err(Self::Call(_, errno)) => u64::from(errno.as_u32()),
+            Err(other) => return Err(other),
+        };
+        Self::unless_equal(what, u64::from(wanted.as_u32()), found)
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absent(at) => write!(f, "no memory at {at}"),
+            Self::OutOfPages => f.write_str("out of pages"),
+            Self::Call(operation, errno) => {
+                write!(f, "hypercall {operation:#x} failed: {}", errno.name())
+            }
+            Self::NoDevice => f.write_str("no such device"),
+            Self::Unsuitable(what) => write!(f, "the device lacks {what}"),
+            Self::Edu(error) => write!(f, "{error:?}"),
+            Self::OutsideBuffer(refused) => write!(f, "{refused:?}"),
+            Self::Unexpected {
+                what,
+                wanted,
+                found,
+            } => write!(f, "{what}: {found:#x} instead of {wanted:#x}"),
+        }
+    }
+}
+
+impl From<Absent> for Trouble {
+    fn from(Absent(at): Absent) -> Self {
+        Self::Absent(at)
+    }
+}
+
+impl From<EduError> for Trouble {
+    fn from(error: EduError) -> Self {
+        Self::Edu(error)
+    }
+}
+
+impl From<OutsideBuffer> for Trouble {
+    fn from(refused: OutsideBuffer) -> Self {
+        Self::OutsideBuffer(refused)
+    }
+}

@@ -1,0 +1,5 @@
+//! The program as a virtual machine.
+#![no_std]
+#![no_main]
+
+guest_runtime::program!(nested_bind::run);
