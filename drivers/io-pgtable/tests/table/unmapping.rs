@@ -166,6 +166,20 @@ fn a_cut_large_page_is_split_and_the_rest_stays() {
 }
 
 #[test]
+fn whole_large_pages_go_behind_the_caches_too() {
+    for format in TableFormat::ALL {
+        let mut fixture = Fixture::non_coherent(format, LARGE);
+        fixture.map(MIB2, &[run(MIB2, 1024)], RW).unwrap();
+        assert_eq!(fixture.last_entry(MIB2).0, 2);
+        let unmapped = fixture.unmap_holding(pages(MIB2, 512)).unwrap();
+        assert!(unmapped.leaf_only && unmapped.frames.is_empty());
+        assert_eq!(unmapped.changed, Some(pages(MIB2, 512)));
+        fixture.check();
+        finish(fixture);
+    }
+}
+
+#[test]
 fn both_ends_may_cut_different_large_pages() {
     let mut fixture = Fixture::new(SecondStage4, LARGE);
     fixture.map(MIB2, &[run(MIB2, 3 * 512)], RW).unwrap();
