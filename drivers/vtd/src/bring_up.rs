@@ -409,7 +409,7 @@ impl<M: Mmio> Quiesced<M> {
         platform.observe(&Event::ModeChosen { unit, choice });
         let memory = Memory::allocate(platform, &self.abilities, choice, config)?;
         let limits = self.limits;
-        let unit = self.assemble(choice, memory);
+        let unit = self.assemble(choice, memory, config);
         let result = turn_on(&unit, platform, &limits, config);
         match result {
             Ok(()) => Ok(Ready { unit }),
@@ -434,7 +434,7 @@ impl<M: Mmio> Quiesced<M> {
         Ok(())
     }
 
-    fn assemble(self, choice: ModeChoice, memory: Memory) -> Unit<M> {
+    fn assemble(self, choice: ModeChoice, memory: Memory, config: &UnitConfig) -> Unit<M> {
         Unit::new(Parts {
             segment: self.description.segment,
             abilities: self.abilities,
@@ -446,6 +446,8 @@ impl<M: Mmio> Quiesced<M> {
             interrupts: memory.interrupts,
             page_requests: memory.page_requests,
             counters: Counters::default(),
+            fault_message: config.fault_message,
+            page_request_message: config.page_requests.and_then(|wanted| wanted.message),
         })
     }
 }
@@ -548,7 +550,7 @@ fn turn_on<M: Mmio, P: Platform + Observer<Event>>(
 }
 
 /// §6.7: table, pointer, entry cache, then on, and compatibility format blocked.
-fn remap_interrupts<M: Mmio, P: Platform + Observer<Event>>(
+pub(crate) fn remap_interrupts<M: Mmio, P: Platform + Observer<Event>>(
     unit: &Unit<M>,
     table: &InterruptTable,
     platform: &P,
@@ -575,7 +577,7 @@ fn remap_interrupts<M: Mmio, P: Platform + Observer<Event>>(
 }
 
 /// 32-bit accesses only, control last: clearing IM may send a pending message at once.
-fn program_fault_event<M: Mmio, O: Observer<Event>>(
+pub(crate) fn program_fault_event<M: Mmio, O: Observer<Event>>(
     registers: &Registers<M>,
     observer: &O,
     message: Message,

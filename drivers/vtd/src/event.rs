@@ -89,6 +89,11 @@ pub enum Event {
         /// The unit.
         unit: u16,
     },
+    /// The unit was turned off: devices reach memory untranslated.
+    TurnedOff {
+        /// The unit.
+        unit: u16,
+    },
     /// Firmware's protected memory regions were turned off.
     ProtectedMemoryOff {
         /// The unit.

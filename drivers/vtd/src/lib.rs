@@ -38,6 +38,11 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+/// The examples of the README are compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod abilities;
 mod bring_up;
 mod domain;
@@ -65,8 +70,8 @@ pub use bring_up::{
     Quiesced, Ready, UnitConfig, UnitDescription,
 };
 pub use driver::{
-    DeviceTlb, DeviceTlbError, Driver, DriverConfig, EnableError, EnableFailure, Preparing,
-    Quarantined, Scopes, Translating,
+    DeviceTlb, DeviceTlbError, Driver, DriverConfig, EnableError, EnableFailure, Failed, Preparing,
+    Quarantined, Scopes, ShutDownFailure, Translating,
 };
 pub use event::Event;
 pub use invalidation::{CostRule, Debt};

@@ -164,6 +164,13 @@ impl Attachments {
         .filter_map(|index| Some((index, self.get(index)?)))
     }
 
+    /// Takes out the tables that were replaced, once hardware is off.
+    pub(crate) fn take_retired(&mut self) -> impl Iterator<Item = Frame> {
+        self.entries
+            .iter_mut()
+            .filter_map(|entry| entry.value.as_mut()?.retired.take())
+    }
+
     fn find(&self, slot: Slot) -> Result<usize, usize> {
         self.slots.binary_search_by_key(&slot, |(slot, _)| *slot)
     }

@@ -8,7 +8,7 @@
 use alloc::vec::Vec;
 use io_pgtable::{PageTable, TableConfig};
 use iommu_core::sync::Turn;
-use iommu_core::{DomainHandle, Order, OutOfFrames, Platform, TableFormat};
+use iommu_core::{DomainHandle, FrameList, Order, OutOfFrames, Platform, TableFormat};
 
 /// A table of each domain that has one, by the domain's index.
 ///
@@ -72,6 +72,17 @@ impl PagingTables {
             .as_mut()
             .filter(|owned| owned.generation == domain.generation)?;
         Some(act(&mut owned.table))
+    }
+
+    /// Takes all tables apart, which nothing uses any more.
+    pub(crate) fn destroy_all<P: Platform>(self, platform: &P) -> FrameList {
+        let mut frames = FrameList::new();
+        for place in &self.0 {
+            if let Some(owned) = place.take(platform).take() {
+                frames.append(owned.table.destroy(platform));
+            }
+        }
+        frames
     }
 
     /// Takes the table of a domain out.

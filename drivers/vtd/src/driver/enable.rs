@@ -7,7 +7,6 @@ use crate::registers::{Gsts, Pmen};
 use crate::unit::{Command, SwitchError, Unit};
 use alloc::boxed::Box;
 use core::fmt;
-use core::marker::PhantomData;
 use core::sync::atomic::Ordering;
 use iommu_core::{Mmio, Observer, Platform};
 
@@ -54,17 +53,7 @@ impl<P: Platform + Observer<Event>, M: Mmio> Driver<P, M, Preparing> {
                 }));
             }
         }
-        Ok(Driver {
-            platform: self.platform,
-            scopes: self.scopes,
-            units: self.units,
-            costs: self.costs,
-            tells_of_mappings: self.tells_of_mappings,
-            domains: self.domains,
-            paging: self.paging,
-            parked: self.parked,
-            state: PhantomData,
-        })
+        Ok(self.into_state())
     }
 }
 

@@ -9,12 +9,14 @@ mod interrupts;
 mod quarantine;
 mod replace;
 mod scopes;
+mod shut_down;
 
 pub(crate) use device_tlb::Privileges;
 pub use device_tlb::{DeviceTlb, DeviceTlbError};
 pub use enable::{EnableError, EnableFailure};
 pub use quarantine::Quarantined;
 pub use scopes::Scopes;
+pub use shut_down::{Failed, ShutDownFailure};
 
 use crate::bring_up::Ready;
 use crate::domain::{DomainIds, Domains, PagingTables};
@@ -108,6 +110,23 @@ impl<P, M: Mmio> Driver<P, M, Preparing> {
             parked: Mutex::new(Rank::Quarantine, Parked::default()),
             state: PhantomData,
         })
+    }
+}
+
+impl<P, M, S> Driver<P, M, S> {
+    /// The same driver, known to be in another state.
+    fn into_state<T>(self) -> Driver<P, M, T> {
+        Driver {
+            platform: self.platform,
+            scopes: self.scopes,
+            units: self.units,
+            costs: self.costs,
+            tells_of_mappings: self.tells_of_mappings,
+            domains: self.domains,
+            paging: self.paging,
+            parked: self.parked,
+            state: PhantomData,
+        }
     }
 }
 

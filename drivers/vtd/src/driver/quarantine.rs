@@ -22,6 +22,12 @@ pub(super) struct Parked {
     debts: u32,
 }
 
+impl Parked {
+    pub(super) fn into_frames(self) -> FrameList {
+        self.frames
+    }
+}
+
 impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
     /// What is in quarantine.
     pub fn quarantined(&self) -> Quarantined {

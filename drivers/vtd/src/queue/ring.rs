@@ -108,6 +108,19 @@ impl Queue {
         );
     }
 
+    /// Sets an empty queue up again, after the unit was off.
+    pub(crate) fn restart<M: Mmio, P: Platform + Observer<Event>>(
+        &self,
+        platform: &P,
+        registers: &Registers<M>,
+    ) {
+        let mut ring = self.ring.lock(platform);
+        ring.tail = 0;
+        ring.rounds.clear();
+        drop(ring);
+        self.program(platform, registers);
+    }
+
     /// Writes descriptors from `source` until it is exhausted or the ring is full, a wait
     /// after them, and rings the doorbell. `None` if there is no room for even one.
     ///

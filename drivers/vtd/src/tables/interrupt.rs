@@ -88,7 +88,7 @@ impl SourceValidation {
     pub const NONE: Self = Self(0);
     /// The source id equals SID as far as SQ says.
     pub const SOURCE: Self = Self(1);
-    /// The source's bus lies between SID[15:8] and SID[7:0].
+    /// The source's bus lies between bits 15:8 and bits 7:0 of SID.
     pub const BUS_RANGE: Self = Self(2);
 
     const fn from_bits(bits: u8) -> Self {

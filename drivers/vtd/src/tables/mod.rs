@@ -1,7 +1,7 @@
 //! Entries of the tables that hardware walks to find a device's translations (§9), one
 //! type for each 64-bit word, and the interrupt-remapping entry (§9.9, §9.10).
 //!
-//! Layout only. Whoever writes entries is in [`crate::unit`].
+//! Layout only. Who writes entries is the module `slots`, which is not public.
 
 pub mod context;
 pub mod interrupt;

@@ -4,7 +4,7 @@ use super::above_host_width;
 use crate::registers::Ecap;
 use bitfield_struct::bitfield;
 
-/// PASID directory entry, index PASID[19:6] (§9.5).
+/// PASID directory entry, indexed by bits 19:6 of the PASID (§9.5).
 #[bitfield(u64, defmt = cfg(feature = "defmt"))]
 #[derive(PartialEq, Eq)]
 pub struct PasidDirectoryEntry {
@@ -133,7 +133,7 @@ pub struct Pasid2 {
     pub fsptptr: u64,
 }
 
-/// A PASID table entry: 64 bytes, index PASID[5:0] (§9.6).
+/// A PASID table entry: 64 bytes, indexed by bits 5:0 of the PASID (§9.6).
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct PasidEntry {

@@ -42,6 +42,8 @@ pub(crate) struct Unit<M> {
     pub(crate) interrupts: Option<InterruptTable>,
     pub(crate) page_requests: Option<PageRequestQueue>,
     pub(crate) counters: Counters,
+    pub(crate) fault_message: Option<Message>,
+    pub(crate) page_request_message: Option<Message>,
     /// Whoever gives a command holds this until the command is done.
     pub(crate) commands: Mutex<()>,
     /// Whoever reads fault records holds this.
@@ -134,7 +136,7 @@ impl<M: Mmio> Unit<M> {
     }
 
     /// What drops all that DMA remapping caches, in the order that is required (§6.6).
-    pub(crate) fn everything(&self) -> ArrayVec<Descriptor, 4> {
+    pub(crate) fn everything(&self) -> ArrayVec<Descriptor, 5> {
         let mut all = ArrayVec::new();
         all.push(Descriptor::ContextCache(ContextScope::Global));
         if self.mode().is_scalable() {
@@ -180,6 +182,8 @@ impl<M: Mmio> Unit<M> {
             interrupts: parts.interrupts,
             page_requests: parts.page_requests,
             counters: parts.counters,
+            fault_message: parts.fault_message,
+            page_request_message: parts.page_request_message,
             commands: Mutex::new(Rank::Registers, ()),
             faults: Mutex::new(Rank::Faults, ()),
             translating: AtomicBool::new(false),
@@ -201,6 +205,8 @@ pub(crate) struct Parts<M> {
     pub(crate) interrupts: Option<InterruptTable>,
     pub(crate) page_requests: Option<PageRequestQueue>,
     pub(crate) counters: Counters,
+    pub(crate) fault_message: Option<Message>,
+    pub(crate) page_request_message: Option<Message>,
 }
 
 /// Why our tables did not come into force.

@@ -10,4 +10,6 @@ mod invalidating;
 mod memory;
 mod page_requests;
 mod recovery;
+mod shut_down;
+mod units;
 mod world;

@@ -33,7 +33,9 @@ impl Machine {
 
 impl Observer<Event> for Machine {
     fn observe(&self, event: &Event) {
-        self.events.lock().unwrap().push(*event);
+        if !matches!(event, Event::RegisterWritten { .. } | Event::Queued { .. }) {
+            self.events.lock().unwrap().push(*event);
+        }
     }
 }
 

@@ -59,6 +59,15 @@ impl Bench {
         Copier::find(self.host().bus)
     }
 
+    /// Some device that is not this one.
+    pub(crate) fn another_device(&mut self, than: DeviceId) -> Result<DeviceId, Deviation> {
+        let functions = self.host().bus.topology.functions();
+        let mut others = functions.iter().map(|function| function.id);
+        others
+            .rfind(|&id| id != than)
+            .ok_or_else(|| Deviation::failed(format_args!("the machine has one device only")))
+    }
+
     /// An empty domain for a device, in the format of the unit's mode.
     pub(crate) fn domain(&mut self, device: DeviceId) -> Result<Domain, Deviation> {
         Domain::create(self.driver(), device)

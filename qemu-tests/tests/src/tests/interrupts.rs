@@ -1,6 +1,6 @@
 //! Interrupts of devices: those that they were given, and no others.
 
-use iommu_core::{DeviceId, FaultKind, FaultReason, SourceId};
+use iommu_core::{FaultKind, FaultReason};
 
 use crate::bench::{Bench, Counter, Line};
 use crate::check::{Outcome, check, check_eq};
@@ -32,10 +32,7 @@ fn an_interrupt_of_another_device_is_refused(bench: &mut Bench) -> Outcome {
     static FOREIGN: Counter = Counter::new();
     let copier = bench.copier()?;
     let driver = bench.driver();
-    let other = DeviceId {
-        source: SourceId::from_bits(copier.id().source.bits() ^ 1),
-        ..copier.id()
-    };
+    let other = bench.another_device(copier.id())?;
     let own = Line::allocate(driver, copier.id(), &OWN)?;
     let foreign = Line::allocate(driver, other, &FOREIGN)?;
 
