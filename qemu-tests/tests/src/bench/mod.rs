@@ -13,6 +13,7 @@ pub(crate) use faults::{BLOCKED, NOT_MAPPED, WRITE_DENIED};
 pub(crate) use interrupts::{Counter, Line};
 pub(crate) use page::{Block, Page};
 
+use kernel::archive::Archive;
 use kernel::demonstration;
 use kernel::host::{self, Host};
 use kernel::log::report;
@@ -47,6 +48,16 @@ impl Bench {
         *self
             .host
             .get_or_insert_with(|| host::start_or_exit(&self.machine))
+    }
+
+    /// The boot module.
+    pub(crate) fn archive(&self) -> &Archive<'static> {
+        &self.machine.archive
+    }
+
+    /// What a test chooses by: it follows from the seed.
+    pub(crate) fn random(&mut self) -> &mut fastrand::Rng {
+        &mut self.random
     }
 
     /// The driver at work.
