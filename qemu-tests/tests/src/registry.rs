@@ -32,8 +32,8 @@ impl BootTest {
 
 fn all() -> &'static [BootTest] {
     unsafe extern "C" {
-        static __boot_test_functions_start: [BootTest; 0];
-        static __boot_test_functions_end: [BootTest; 0];
+        static __boot_test_functions_start: [u8; 0];
+        static __boot_test_functions_end: [u8; 0];
     }
     let start = (&raw const __boot_test_functions_start).cast::<BootTest>();
     let end = (&raw const __boot_test_functions_end).cast::<BootTest>();

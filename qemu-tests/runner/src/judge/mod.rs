@@ -11,6 +11,6 @@ mod figures;
 
 pub(crate) use claims::Believed;
 pub(crate) use complaint::{Announced, Provocation};
-pub(crate) use demonstration::{Demonstration, PROVOKED, Required};
+pub(crate) use demonstration::{Demonstration, PROVOKED, Required, meaning};
 pub(crate) use ending::{Expectation, problems};
 pub(crate) use figures::{Figure, disagreements, figures};

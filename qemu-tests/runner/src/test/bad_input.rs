@@ -119,7 +119,7 @@ pub(crate) const ALL: &[BadInput] = &[
         what: What::NoModule,
         append: "guest=svm",
         exit: "no-guest",
-        says: &["nested-bind"],
+        says: &["boot module"],
     },
     BadInput {
         name: "with_too_little_memory",

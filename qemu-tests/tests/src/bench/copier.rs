@@ -5,7 +5,7 @@ use kernel::memory::RegisterWindow;
 use kernel::pci::Bus;
 use kernel::platform::KernelPlatform;
 
-use iommu_core::{Attachment, Backend, Batch, DeviceId, Iova, Nanoseconds, Platform, Slot};
+use iommu_core::{Attachment, Backend, Batch, DeviceId, Iova, Nanoseconds, Pasid, Platform, Slot};
 use pci::capability::MsiCapability;
 use pci::{CommandRegister, Config};
 
@@ -61,27 +61,38 @@ impl Copier {
         self.id
     }
 
-    /// Where its requests without PASID are looked up.
-    pub(crate) fn slot(&self) -> Slot {
-        Slot {
-            device: self.id,
-            pasid: None,
-        }
-    }
-
     /// Lets its requests go through a domain, and waits until nothing else is remembered.
     pub(crate) fn attach(&self, domain: &Domain) -> Result<(), Deviation> {
-        self.lead_to(domain, Attachment::Domain(domain.handle()))
+        self.lead_to(domain, None, Attachment::Domain(domain.handle()))
+    }
+
+    /// The same for its requests with a PASID.
+    pub(crate) fn attach_pasid(&self, domain: &Domain, pasid: Pasid) -> Result<(), Deviation> {
+        self.lead_to(domain, Some(pasid), Attachment::Domain(domain.handle()))
     }
 
     /// Refuses all of its requests again.
     pub(crate) fn block(&self, domain: &Domain) -> Result<(), Deviation> {
-        self.lead_to(domain, Attachment::Blocked)
+        self.lead_to(domain, None, Attachment::Blocked)
     }
 
-    fn lead_to(&self, domain: &Domain, to: Attachment) -> Result<(), Deviation> {
+    /// Refuses its requests with a PASID again.
+    pub(crate) fn block_pasid(&self, domain: &Domain, pasid: Pasid) -> Result<(), Deviation> {
+        self.lead_to(domain, Some(pasid), Attachment::Blocked)
+    }
+
+    fn lead_to(
+        &self,
+        domain: &Domain,
+        pasid: Option<Pasid>,
+        to: Attachment,
+    ) -> Result<(), Deviation> {
         let driver = domain.driver();
-        let replaced = driver.replace(self.slot(), to)?;
+        let slot = Slot {
+            device: self.id,
+            pasid,
+        };
+        let replaced = driver.replace(slot, to)?;
         let mut batch = Batch::with_capacity(1).ok_or_else(Deviation::no_memory)?;
         batch
             .add(replaced.owed)

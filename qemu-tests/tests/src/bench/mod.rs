@@ -13,8 +13,8 @@ pub(crate) use faults::{BLOCKED, NOT_MAPPED, WRITE_DENIED};
 pub(crate) use interrupts::{Counter, Line};
 pub(crate) use page::{Block, Page};
 
-use kernel::archive::Archive;
 use kernel::demonstration;
+use kernel::guest::{self, Guest, Order};
 use kernel::host::{self, Host};
 use kernel::log::report;
 use kernel::platform::KernelPlatform;
@@ -35,12 +35,13 @@ pub(crate) struct Bench {
 impl Bench {
     /// Nothing is done yet: remapping starts when a test first asks for it.
     pub(crate) fn new(machine: Machine) -> Self {
-        let seed = machine.command_line.seed.unwrap_or(0);
-        Self {
+        let mut bench = Self {
             machine,
             host: None,
-            random: fastrand::Rng::with_seed(seed),
-        }
+            random: fastrand::Rng::with_seed(0),
+        };
+        bench.random.seed(bench.seed());
+        bench
     }
 
     /// The machine with its units at work. A machine that has none ends the boot.
@@ -48,11 +49,6 @@ impl Bench {
         *self
             .host
             .get_or_insert_with(|| host::start_or_exit(&self.machine))
-    }
-
-    /// The boot module.
-    pub(crate) fn archive(&self) -> &Archive<'static> {
-        &self.machine.archive
     }
 
     /// What a test chooses by: it follows from the seed.
@@ -104,6 +100,18 @@ impl Bench {
                 return Iova::new(address);
             }
         }
+    }
+
+    /// What all random choices of this boot follow from.
+    pub(crate) fn seed(&self) -> u64 {
+        self.machine.command_line.seed.unwrap_or(0)
+    }
+
+    /// A guest that has its device and does not run yet.
+    pub(crate) fn guest(&mut self, order: &Order) -> Result<Guest, Deviation> {
+        let host = self.host();
+        guest::start(&host, &self.machine.archive, order)
+            .map_err(|error| Deviation::failed(format_args!("no guest: {error}")))
     }
 
     /// Figures at the end, as the runner holds them against QEMU's.

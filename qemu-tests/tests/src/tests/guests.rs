@@ -5,7 +5,7 @@ use crate::check::{Deviation, Outcome, check, check_eq};
 use crate::registry::boot_test;
 use hypervisor_abi::Outcome as Word;
 use iommu_core::{Address, Gpa, Nanoseconds};
-use kernel::guest::{self, BackEnd, Guest, Order};
+use kernel::guest::{BackEnd, Guest, Order};
 use kernel::vcpu::Ending;
 use limits::deed;
 use x86_64::registers::model_specific::Msr;
@@ -15,17 +15,15 @@ const LONG: Nanoseconds = Nanoseconds::from_millis(600_000);
 
 /// Makes a guest of the program `limits` that does this.
 fn guest(bench: &mut Bench, parameter: u64) -> Result<Guest, Deviation> {
-    let host = bench.host();
     let device = bench.copier()?.id();
     let order = Order {
         program: "limits",
         back_end: BackEnd::Svm,
-        seed: bench.random().u64(..),
+        seed: bench.seed(),
         parameter,
         device,
     };
-    guest::start(&host, bench.archive(), &order)
-        .map_err(|error| Deviation::failed(format_args!("the guest cannot start: {error}")))
+    bench.guest(&order)
 }
 
 fn exits(guest: &Guest, name: &str) -> u64 {

@@ -6,5 +6,6 @@ mod interrupts;
 mod invalidation;
 mod mapping;
 mod memory;
+mod pasid;
 mod registers;
 mod runner;
