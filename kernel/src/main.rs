@@ -6,16 +6,17 @@
 mod bare_metal {
     use kernel::command_line::GuestKind;
     use kernel::exit::{ExitStatus, exit};
+    use kernel::guest::BackEnd;
     use kernel::log::report;
     use kernel::start::Machine;
-    use kernel::{cpu, demonstration, host, time};
+    use kernel::{demonstration, host, time};
 
     kernel::entry!("kernel", main);
 
     fn main(machine: Machine) -> ! {
         let host = host::start_or_exit(&machine);
         let seed = machine.command_line.seed.unwrap_or_else(time::seed);
-        let guest = guest_kind(machine.command_line.guest);
+        let guest = machine.command_line.guest.unwrap_or_else(best_guest);
         report::chosen(format_args!(
             "mode={} guest={} seed={seed:#x}",
             host.remapping.mode.name(),
@@ -23,7 +24,8 @@ mod bare_metal {
         ));
         demonstration::units(&host);
         demonstration::blocked_by_default(&host);
-        if let Err(error) = demonstration::guest(&host, &machine) {
+        demonstration::interrupt_source(&host);
+        if let Err(error) = demonstration::guest(&host, &machine, guest, seed) {
             exit(error.status(), format_args!("{error}"));
         }
         demonstration::figures(&host);
@@ -33,16 +35,11 @@ mod bare_metal {
         exit(ExitStatus::Ok, format_args!("every step held"))
     }
 
-    /// What was asked for; else SVM, if the CPU has it.
-    fn guest_kind(asked: Option<GuestKind>) -> GuestKind {
-        match asked {
-            Some(GuestKind::Svm) if !cpu::features().svm => exit(
-                ExitStatus::NoSvm,
-                format_args!("the CPU has no SVM: ask for guest=direct (QEMU: -cpu max has it)"),
-            ),
-            Some(kind) => kind,
-            None if cpu::features().svm => GuestKind::Svm,
-            None => GuestKind::Direct,
+    /// SVM, if the CPU has it with nested paging.
+    fn best_guest() -> GuestKind {
+        match BackEnd::best() {
+            BackEnd::Svm => GuestKind::Svm,
+            BackEnd::Direct => GuestKind::Direct,
         }
     }
 }

@@ -12,7 +12,9 @@ pub const START_MAGIC: u64 = u64::from_le_bytes(*b"VT-guest");
 pub struct Start {
     /// [`START_MAGIC`].
     pub magic: u64,
-    /// Memory of the guest, in bytes from address 0 on.
+    /// Where the guest's memory begins.
+    pub memory_base: u64,
+    /// How many bytes it has.
     pub memory_bytes: u64,
     /// The first page that holds neither the program nor what it was started with, as an
     /// address. All pages from there to the end are free.
@@ -21,8 +23,13 @@ pub struct Start {
     pub seed: u64,
     /// Ticks of the time-stamp counter in a millisecond.
     pub tsc_per_ms: u64,
-    /// 0.
-    pub reserved: u64,
+}
+
+impl Start {
+    /// The first byte behind the guest's memory.
+    pub const fn memory_end(&self) -> u64 {
+        self.memory_base.saturating_add(self.memory_bytes)
+    }
 }
 
 const _: () = assert!(size_of::<Start>() == 48);

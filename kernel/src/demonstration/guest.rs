@@ -17,20 +17,15 @@ const PROGRAM: &str = "nested-bind";
 const LIMIT: Nanoseconds = Nanoseconds::from_millis(900_000);
 
 /// Runs the guest. An error means that it could not even be made.
-pub fn guest(host: &Host, machine: &Machine) -> Result<(), GuestError> {
-    let asked = machine.command_line.guest;
-    let back_end = match asked {
-        Some(GuestKind::None) => {
-            report::chosen(format_args!("guest=none"));
+pub fn guest(host: &Host, machine: &Machine, kind: GuestKind, seed: u64) -> Result<(), GuestError> {
+    let back_end = match kind {
+        GuestKind::None => {
             step(Verdict::Skip, ID, format_args!("guest=none was asked for"));
             return Ok(());
         }
-        Some(GuestKind::Svm) => BackEnd::Svm,
-        Some(GuestKind::Direct) => BackEnd::Direct,
-        None => BackEnd::best(),
+        GuestKind::Svm => BackEnd::Svm,
+        GuestKind::Direct => BackEnd::Direct,
     };
-    let seed = machine.command_line.seed.unwrap_or_else(seed_of_the_clock);
-    report::chosen(format_args!("guest={} seed={seed:#x}", back_end.name()));
     let device = host
         .bus
         .topology
@@ -80,9 +75,4 @@ fn figures(guest: &Guest) {
     let (trials, failed) = guest.trials();
     report::figure("trials", trials);
     report::figure("trials-failed", failed);
-}
-
-fn seed_of_the_clock() -> u64 {
-    // SAFETY: every x86-64 CPU has the instruction, and nothing forbids it here.
-    unsafe { core::arch::x86_64::_rdtsc() }
 }

@@ -2,13 +2,16 @@
 //! figures at the end.
 
 mod blocked;
+mod device;
 mod figures;
 mod guest;
+mod interrupts;
 mod units;
 
 pub use blocked::blocked_by_default;
 pub use figures::figures;
 pub use guest::guest;
+pub use interrupts::interrupt_source;
 pub use units::units;
 
 use crate::log::report::{self, Verdict};

@@ -7,7 +7,7 @@ use crate::remapping::Driver;
 use crate::vm::Vm;
 use crate::vm::passthrough::{Function, InterruptLine, PassthroughDevice};
 use alloc::boxed::Box;
-use iommu_core::{DeviceId, IrqMessage, IrqRemapper, IrqTarget, SourceId, VmId};
+use iommu_core::{DeviceId, IrqHandle, IrqMessage, IrqRemapper, IrqTarget, SourceId, VmId};
 use pci::PciAddress;
 
 /// Gives the device to the guest, blocked: its registers are mapped, its configuration space
@@ -36,7 +36,8 @@ pub(super) fn assign(
     // Handlers are for ever, so what they use is too.
     let line: &'static InterruptLine =
         Box::leak(Box::new(InterruptLine::new(vm.interrupts().clone())));
-    let message = route(driver, device, line)?;
+    // The entry is never given back: neither is the vector that it leads to.
+    let (_entry, message) = route(driver, device, line)?;
     vm.add_device(PassthroughDevice::new(
         device, virtual_id, function, line, message,
     ))
@@ -48,7 +49,7 @@ pub(super) fn route(
     driver: &Driver,
     source: DeviceId,
     handler: &'static dyn vectors::Handler,
-) -> Result<IrqMessage, GuestError> {
+) -> Result<(IrqHandle, IrqMessage), GuestError> {
     let vector = vectors::allocate(handler).map_err(|_| GuestError::OutOfVectors)?;
     let entry = driver.allocate(source, 1).map_err(GuestError::Interrupt)?;
     let target = IrqTarget {
@@ -56,8 +57,8 @@ pub(super) fn route(
         vector: vector.number(),
         level: false,
     };
-    // The entry is never given back: neither is the vector that it leads to.
-    driver
+    let message = driver
         .route(&entry, 0, target)
-        .map_err(GuestError::Interrupt)
+        .map_err(GuestError::Interrupt)?;
+    Ok((entry, message))
 }

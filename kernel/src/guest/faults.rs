@@ -34,6 +34,14 @@ impl Faults {
         }
     }
 
+    /// An interrupt request without source id may be anybody's; trials look at it.
+    fn note_anonymous(&self, record: &FaultRecord) {
+        if record.reason.is_interrupt() {
+            let guests = self.guests.iter().filter_map(Once::get);
+            guests.for_each(|(_, vm)| vm.note_fault(record));
+        }
+    }
+
     fn vm(&self, id: VmId) -> Option<&'static Vm> {
         let mut guests = self.guests.iter().filter_map(Once::get);
         guests.find(|(known, _)| *known == id).map(|(_, vm)| *vm)
@@ -44,6 +52,7 @@ impl FaultSink for Faults {
     fn fault(&self, record: &FaultRecord) {
         let Some(attribution) = self.policy.report(record) else {
             defmt::warn!("a fault of a device that no guest has: {}", record);
+            self.note_anonymous(record);
             return;
         };
         // Interrupts are off here, on the only CPU.

@@ -1,8 +1,8 @@
 //! Guests of this machine: what connects virtual machines with remapping, devices, logs.
 //!
 //! [`start`] makes a guest of a program, gives it a device, and [`Guest::run`] runs it to its
-//! end. Faults of its device find their way by [`faults`]; what trials are judged by is
-//! [`surroundings`].
+//! end. Faults of its device find their way by `faults`; what trials are judged by is
+//! `surroundings`.
 
 mod assign;
 mod error;

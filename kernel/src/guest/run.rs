@@ -49,14 +49,6 @@ impl BackEnd {
             false => Self::Direct,
         }
     }
-
-    /// The word of the command line.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Svm => "svm",
-            Self::Direct => "direct",
-        }
-    }
 }
 
 /// What guest shall be made.

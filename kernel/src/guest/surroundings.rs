@@ -11,7 +11,7 @@ use crate::vm::Surroundings;
 use alloc::vec::Vec;
 use boot::layout::KERNEL_OFFSET;
 use core::sync::atomic::{AtomicU64, Ordering};
-use iommu_core::{DeviceId, Hpa, IrqMessage, Mmio, PAGE_SIZE, Segment, SourceId};
+use iommu_core::{DeviceId, Hpa, IrqMessage, IrqRemapper, Mmio, PAGE_SIZE, Segment, SourceId};
 use vtd::registers::{
     Cap, Ecap, Feaddr, Fedata, Feuaddr, Gsts, Iqa, Irta, Register32, Register64, Rtaddr, Ver,
 };
@@ -46,6 +46,9 @@ pub(super) struct MachineAround {
 impl MachineAround {
     /// Looks at the units' registers through windows of its own, and gives the host bridge
     /// an interrupt that nobody may forge.
+    ///
+    /// It is masked: a request that QEMU's device writes as plain DMA carries no source id,
+    /// and QEMU then verifies none, so an entry that is present would be open to it.
     pub(super) fn new(host: &Host) -> Result<Self, GuestError> {
         let mut units = Vec::new();
         for unit in host.remapping.dmar.units() {
@@ -56,7 +59,9 @@ impl MachineAround {
             units.push(window);
         }
         let bridge = DeviceId::new(Segment(0), SourceId::from_bits(0));
-        let foreign = route(&host.remapping.driver, bridge, &FOREIGN)?;
+        let driver = &host.remapping.driver;
+        let (entry, foreign) = route(driver, bridge, &FOREIGN)?;
+        driver.mask(&entry, 0).map_err(GuestError::Interrupt)?;
         Ok(Self { units, foreign })
     }
 }

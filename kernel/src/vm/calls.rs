@@ -164,7 +164,10 @@ impl Vm {
         let message = |kind| {
             move |message: iommu_core::IrqMessage| entry(kind, message.address, message.data)
         };
-        let canaries = self.ram().canaries().iter().map(|canary| canary.hpa());
+        // Only addresses that are none of the guest's own.
+        let ram = self.ram();
+        let canaries = ram.canaries().iter().map(|canary| canary.hpa());
+        let canaries = canaries.filter(|hpa| ram.hole(Gpa::new(hpa.as_u64())) > 0);
         let own = self.devices().first().map(|device| device.message());
         around
             .image()
@@ -207,7 +210,7 @@ mod tests {
     use hypervisor_abi::Label;
     use std::string::ToString;
 
-    const AT: u64 = 0x3000;
+    const AT: u64 = Vm::MEMORY.as_u64() + 0x3000;
 
     fn call<A: Argument>(vm: &Vm, argument: A) -> Answer {
         vm.ram()
@@ -270,7 +273,7 @@ mod tests {
         for (errno, claim) in cases {
             assert_eq!(call(&vm, claim), refused(errno), "{claim:?}");
         }
-        let end = vm.ram().bytes();
+        let end = vm.ram().end();
         for at in [end, end - 8, u64::MAX] {
             assert_eq!(vm.hypercall(Op::Claim as u64, at), refused(Errno::EFAULT));
         }
@@ -281,7 +284,7 @@ mod tests {
     #[test]
     fn a_log_outside_memory_is_refused() {
         let (vm, voice) = small_vm();
-        let end = vm.ram().bytes();
+        let end = vm.ram().end();
         let log = |buffer, bytes| Log {
             buffer,
             bytes,

@@ -1,6 +1,6 @@
 //! Putting a program into a guest's memory, ready to be started.
 //!
-//! The guest's memory, from 0 on: nothing in page 0, the program where its ELF file says,
+//! The guest's memory: nothing in its first page, the program where its ELF file says,
 //! then page tables that map the first 4 GiB one to one in pages of 2 MiB, then a page with
 //! the [`Start`], then free pages.
 
@@ -86,19 +86,24 @@ pub(super) fn load(
 
 /// Writes a [`Start`] for a guest without a program in its memory.
 pub(super) fn without_program(ram: &GuestRam, start: Start) -> Result<Start, ImageError> {
-    write_start(ram, Gpa::new(PAGE_SIZE), start)
+    write_start(ram, Gpa::new(first_free(ram)), start)
 }
 
 fn write_start(ram: &GuestRam, page: Gpa, start: Start) -> Result<Start, ImageError> {
     let start = Start {
         magic: START_MAGIC,
+        memory_base: ram.base().as_u64(),
         memory_bytes: ram.bytes(),
         free_from: page.as_u64() + PAGE_SIZE,
-        reserved: 0,
         ..start
     };
     ram.copy_out(page, start.as_bytes())?;
     Ok(start)
+}
+
+/// The second page: the first is left empty.
+fn first_free(ram: &GuestRam) -> u64 {
+    ram.base().as_u64() + PAGE_SIZE
 }
 
 /// Copies the program; returns its entry and the first byte behind it.
@@ -107,7 +112,7 @@ fn load_segments(ram: &GuestRam, file: &[u8]) -> Result<(Gpa, u64), ImageError> 
     if elf.ehdr.e_machine != EM_X86_64 || elf.ehdr.e_type != ET_EXEC {
         return Err(ImageError::WrongKind);
     }
-    let mut end = PAGE_SIZE;
+    let mut end = first_free(ram);
     let segments = elf.segments().ok_or(ImageError::NotElf)?;
     for segment in segments.iter().filter(|segment| segment.p_type == PT_LOAD) {
         let bytes = elf
@@ -121,7 +126,7 @@ fn load_segments(ram: &GuestRam, file: &[u8]) -> Result<(Gpa, u64), ImageError> 
         if segment.p_filesz > segment.p_memsz {
             return Err(ImageError::BadSegment);
         }
-        if beyond > ram.bytes() || at.as_u64() < PAGE_SIZE {
+        if beyond > ram.end() || at.as_u64() < first_free(ram) {
             return Err(ImageError::DoesNotFit(at));
         }
         // The rest of the segment is zero, as all of the memory is at first.

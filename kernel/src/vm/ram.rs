@@ -1,6 +1,6 @@
 //! A guest's memory: single frames of the host in a random order, with canaries between.
 //!
-//! Guest-physical memory is contiguous from 0 on. No two neighbouring pages of it are
+//! Guest-physical memory is contiguous. No two neighbouring pages of it are
 //! neighbours in the host but by chance, so an address that skipped a translation leads
 //! elsewhere. Every few frames one is kept by the hypervisor and filled with a pattern: a
 //! stray access next to the guest's memory shows.
@@ -53,6 +53,7 @@ impl Canary {
 /// A guest's memory.
 #[derive(Debug)]
 pub struct GuestRam {
+    base: Gpa,
     frames: Vec<Frame>,
     canaries: Vec<Canary>,
     /// One bit for each page that software wrote to on the guest's behalf: the hypervisor
@@ -61,13 +62,16 @@ pub struct GuestRam {
 }
 
 impl GuestRam {
-    /// `pages` pages of zeroes, in an order that follows from `random`.
+    /// `pages` pages of zeroes from the page-aligned `base` on, in an order that follows from
+    /// `random`.
     pub fn new(
         platform: &(impl Platform + ?Sized),
+        base: Gpa,
         pages: usize,
         random: &mut fastrand::Rng,
     ) -> Result<Self, OutOfFrames> {
         let mut ram = Self {
+            base: base.align_down(PAGE_SHIFT),
             frames: Vec::new(),
             canaries: Vec::new(),
             written: Vec::new(),
@@ -118,10 +122,23 @@ impl GuestRam {
         (self.frames.len() as u64) << PAGE_SHIFT
     }
 
-    /// All pages with their places in the host, from guest-physical 0 on.
+    /// Where it begins.
+    pub fn base(&self) -> Gpa {
+        self.base
+    }
+
+    /// The first byte behind it.
+    pub fn end(&self) -> u64 {
+        self.base.as_u64().saturating_add(self.bytes())
+    }
+
+    /// All pages with their places in the host, in guest-physical order.
     pub fn pages(&self) -> impl ExactSizeIterator<Item = (Gpa, &Frame)> {
         let numbered = self.frames.iter().enumerate();
-        numbered.map(|(number, frame)| (Gpa::new((number as u64) << PAGE_SHIFT), frame))
+        numbered.map(|(number, frame)| {
+            let offset = (number as u64) << PAGE_SHIFT;
+            (Gpa::new(self.base.as_u64() + offset), frame)
+        })
     }
 
     /// The hypervisor's pages between the guest's.
@@ -138,10 +155,15 @@ impl GuestRam {
     }
 
     fn frame(&self, gpa: Gpa) -> Result<&Frame, GuestMemoryError> {
-        usize::try_from(gpa.as_u64() >> PAGE_SHIFT)
-            .ok()
+        self.number(gpa)
             .and_then(|number| self.frames.get(number))
             .ok_or(GuestMemoryError::Unmapped(gpa))
+    }
+
+    /// Which page an address above the base lies in.
+    fn number(&self, gpa: Gpa) -> Option<usize> {
+        let offset = gpa.checked_sub(self.base)?;
+        usize::try_from(offset >> PAGE_SHIFT).ok()
     }
 
     fn cell(&self, gpa: Gpa) -> Result<&AtomicU64, GuestMemoryError> {
@@ -161,8 +183,9 @@ impl GuestRam {
     }
 
     fn note_written(&self, gpa: Gpa) {
-        let number = (gpa.as_u64() >> PAGE_SHIFT) as usize;
-        if let Some(word) = self.written.get(number / 64) {
+        if let Some(number) = self.number(gpa)
+            && let Some(word) = self.written.get(number / 64)
+        {
             word.fetch_or(1 << (number % 64), Ordering::Relaxed);
         }
     }
@@ -172,7 +195,7 @@ impl GuestRam {
     fn pieces(&self, gpa: Gpa, bytes: usize) -> Result<Pieces<'_>, GuestMemoryError> {
         let unmapped = GuestMemoryError::Unmapped(gpa);
         let end = gpa.as_u64().checked_add(bytes as u64).ok_or(unmapped)?;
-        if end > self.bytes() {
+        if gpa < self.base || end > self.end() {
             return Err(unmapped);
         }
         Ok(Pieces {
@@ -235,6 +258,7 @@ impl GuestMemory for GuestRam {
     fn hole(&self, gpa: Gpa) -> u64 {
         match self.frame(gpa) {
             Ok(_) => 0,
+            Err(_) if gpa < self.base => self.base.as_u64() - gpa.as_u64(),
             // Nothing comes after the memory.
             Err(_) => u64::MAX - gpa.as_u64(),
         }
@@ -274,7 +298,7 @@ mod tests {
         let platform = TestPlatform::new(128);
         let mut random = fastrand::Rng::with_seed(seed);
         (
-            GuestRam::new(&platform, pages, &mut random).unwrap(),
+            GuestRam::new(&platform, Gpa::new(0), pages, &mut random).unwrap(),
             platform,
         )
     }
@@ -318,6 +342,20 @@ mod tests {
     }
 
     #[test]
+    fn memory_that_begins_higher_has_a_hole_below() {
+        let platform = TestPlatform::new(128);
+        let base = Gpa::new(0x4000_0000);
+        let mut random = fastrand::Rng::with_seed(1);
+        let ram = GuestRam::new(&platform, base, 2, &mut random).unwrap();
+        assert_eq!(ram.hole(Gpa::new(0x3fff_f000)), 0x1000);
+        assert_eq!(ram.hole(base), 0);
+        assert!(ram.copy_out(Gpa::new(0x3fff_ffff), &[1, 2]).is_err());
+        assert!(ram.copy_out(Gpa::new(0x4000_1ffe), &[1, 2]).is_ok());
+        assert!(ram.copy_out(Gpa::new(0x4000_1fff), &[1, 2]).is_err());
+        assert!(ram.take_written(1) && !ram.take_written(0));
+    }
+
+    #[test]
     fn a_single_value_is_aligned_and_within() {
         let (ram, _platform) = ram(1, 3);
         ram.write_once(Gpa::new(0xff8), 7).unwrap();
@@ -353,7 +391,7 @@ mod tests {
         let platform = TestPlatform::new(128);
         platform.fail_allocation(10);
         let mut random = fastrand::Rng::with_seed(1);
-        assert!(GuestRam::new(&platform, 16, &mut random).is_err());
+        assert!(GuestRam::new(&platform, Gpa::new(0), 16, &mut random).is_err());
         assert_eq!(platform.outstanding(), 0);
     }
 }

@@ -101,6 +101,9 @@ pub struct Vm {
 }
 
 impl Vm {
+    /// Where memory begins, in the guest: so high that addresses of a small host are not
+    /// addresses of the guest by chance.
+    pub const MEMORY: Gpa = Gpa::new(0x4000_0000);
     /// Where BARs are placed from on, in the guest.
     pub const FIRST_BAR: u64 = 0xc000_0000;
 
@@ -108,18 +111,23 @@ impl Vm {
     pub fn new(setup: &Setup) -> Result<Self, SetupError> {
         let mut random = fastrand::Rng::with_seed(setup.seed);
         let platform = setup.platform;
-        let ram = Arc::new(GuestRam::new(platform, setup.pages, &mut random)?);
+        let ram = Arc::new(GuestRam::new(
+            platform,
+            Self::MEMORY,
+            setup.pages,
+            &mut random,
+        )?);
         let mut nested = NestedTables::new(platform)?;
         for (gpa, frame) in ram.pages() {
             nested.map(platform, gpa, frame.hpa(), Kind::Memory)?;
         }
         let wanted = Start {
             magic: 0,
+            memory_base: 0,
             memory_bytes: 0,
             free_from: 0,
             seed: random.u64(..),
             tsc_per_ms: setup.tsc_per_ms,
-            reserved: 0,
         };
         let (entry, start) = match setup.program {
             Some(file) => {
@@ -381,6 +389,6 @@ pub(super) mod tests {
         for (gpa, frame) in vm.ram().pages() {
             assert_eq!(vm.nested().translate(gpa), Some(frame.hpa()));
         }
-        assert_eq!(vm.nested().translate(Gpa::new(vm.ram().bytes())), None);
+        assert_eq!(vm.nested().translate(Gpa::new(vm.ram().end())), None);
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::build::LogLevels;
+use crate::dmar;
 use crate::provision::Suite;
 use crate::qemu::{Choice, Mode};
 
@@ -25,6 +26,8 @@ pub(crate) enum Command {
     Run(RunArguments),
     /// Run the host tests, then the boot tests.
     Test(TestArguments),
+    /// Read DMAR tables, and say what the driver would do on the machines they come from.
+    Dmar(dmar::Arguments),
 }
 
 #[derive(Debug, Args)]

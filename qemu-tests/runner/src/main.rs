@@ -5,6 +5,7 @@ mod boot;
 mod build;
 mod cli;
 mod command;
+mod dmar;
 mod gdb;
 mod judge;
 mod lock;
@@ -41,6 +42,7 @@ fn dispatch(command: &Command) -> Result<ExitCode> {
     match command {
         Command::Build(arguments) => build(&workspace, arguments),
         Command::Run(arguments) => run::run(&workspace, arguments),
+        Command::Dmar(arguments) => dmar::run(arguments),
         Command::Test(arguments) => test::run(&workspace, arguments),
     }
 }

@@ -21,10 +21,39 @@ impl Deviation {
         Self::Failed(format(text))
     }
 
+    /// No memory for what a test needs.
+    pub(crate) fn no_memory() -> Self {
+        Self::failed(format_args!("no memory"))
+    }
+
     /// A reason not to try.
     pub(crate) fn skipped(text: fmt::Arguments<'_>) -> Self {
         Self::Skipped(format(text))
     }
+}
+
+/// What set-up can end in; none of it is what a test is about.
+macro_rules! failures {
+    ($($error:ty: $what:literal,)*) => {
+        $(
+            impl From<$error> for Deviation {
+                fn from(error: $error) -> Self {
+                    Self::failed(format_args!(concat!($what, ": {:?}"), error))
+                }
+            }
+        )*
+    };
+}
+
+failures! {
+    edu::EduError: "the edu device",
+    edu::OutsideBuffer: "a copy beyond the edu device's buffer",
+    iommu_core::BackendError: "the driver refused",
+    iommu_core::FlushError: "a flush failed",
+    iommu_core::IrqError: "interrupt remapping refused",
+    iommu_core::MapError: "the driver does not map",
+    iommu_core::OutOfFrames: "no memory",
+    kernel::memory::MapError: "registers cannot be mapped",
 }
 
 /// `check!(condition, "what was expected {}", …)`: leaves the test if it does not hold.

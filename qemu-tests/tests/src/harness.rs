@@ -4,22 +4,11 @@ use kernel::exit::{ExitStatus, exit};
 use kernel::log::report::{self, Verdict};
 use kernel::start::Machine;
 
+use crate::bench::Bench;
 use crate::check::Deviation;
 use crate::registry::BootTest;
 
 kernel::entry!("boot-tests", main);
-
-/// What a test works with.
-pub(crate) struct Bench {
-    machine: Machine,
-}
-
-impl Bench {
-    /// The machine as the kernel found it.
-    pub(crate) fn machine(&self) -> &Machine {
-        &self.machine
-    }
-}
 
 fn main(machine: Machine) -> ! {
     let Some(name) = machine.command_line.test else {
@@ -34,8 +23,10 @@ fn main(machine: Machine) -> ! {
             format_args!("there is no boot test `{name}`"),
         );
     };
-    let bench = Bench { machine };
-    match test.run(&bench) {
+    let mut bench = Bench::new(machine);
+    let outcome = test.run(&mut bench);
+    bench.report_figures();
+    match outcome {
         Ok(()) => {
             report::test(Verdict::Pass, &name, format_args!(""));
             exit(ExitStatus::Ok, format_args!("{name} passed"))

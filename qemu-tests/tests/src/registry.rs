@@ -1,8 +1,8 @@
 //! How tests are found: by the runner in the ELF file, by this kernel in its memory, and by
 //! nobody in a list kept by hand.
 
+use crate::bench::Bench;
 use crate::check::Outcome;
-use crate::harness::Bench;
 
 /// A test as this kernel finds it.
 ///
@@ -10,12 +10,12 @@ use crate::harness::Bench;
 #[repr(C, align(16))]
 pub(crate) struct BootTest {
     name: &'static str,
-    run: fn(&Bench) -> Outcome,
+    run: fn(&mut Bench) -> Outcome,
 }
 
 impl BootTest {
     /// For [`boot_test!`].
-    pub(crate) const fn new(name: &'static str, run: fn(&Bench) -> Outcome) -> Self {
+    pub(crate) const fn new(name: &'static str, run: fn(&mut Bench) -> Outcome) -> Self {
         Self { name, run }
     }
 
@@ -25,15 +25,15 @@ impl BootTest {
     }
 
     /// Runs it.
-    pub(crate) fn run(&self, bench: &Bench) -> Outcome {
+    pub(crate) fn run(&self, bench: &mut Bench) -> Outcome {
         (self.run)(bench)
     }
 }
 
 fn all() -> &'static [BootTest] {
     unsafe extern "C" {
-        static __boot_test_functions_start: [BootTest; 0];
-        static __boot_test_functions_end: [BootTest; 0];
+        static __boot_test_functions_start: [u8; 0];
+        static __boot_test_functions_end: [u8; 0];
     }
     let start = (&raw const __boot_test_functions_start).cast::<BootTest>();
     let end = (&raw const __boot_test_functions_end).cast::<BootTest>();
@@ -43,7 +43,7 @@ fn all() -> &'static [BootTest] {
     unsafe { core::slice::from_raw_parts(start, count) }
 }
 
-/// Registers a test: `boot_test!(name, key = "value", …);` above `fn name(bench: &Bench) ->
+/// Registers a test: `boot_test!(name, key = "value", …);` above `fn name(bench: &mut Bench) ->
 /// Outcome`.
 ///
 /// | key | values | if left out |
@@ -62,6 +62,7 @@ fn all() -> &'static [BootTest] {
 /// | `matrix` | `once`: one machine is enough | the axes above |
 /// | `exit` | exit status (`docs/wire.md`) | `ok` |
 /// | `says` | part of the text of the `exit` line | |
+/// | `provokes` | of `refused-dma`, `foreign-interrupt`, `absent-interrupt`: what QEMU complains of is expected | nothing |
 /// | `complains` | what QEMU must complain of, parts of lines, separated by `\|` | nothing |
 /// | `fails` | for tests of the runner: part of the problem that it must find | |
 macro_rules! boot_test {
@@ -99,6 +100,7 @@ macro_rules! boot_test {
     (@known matrix) => {};
     (@known exit) => {};
     (@known says) => {};
+    (@known provokes) => {};
     (@known complains) => {};
     (@known fails) => {};
 }

@@ -112,7 +112,8 @@ mod tests {
     /// Tables at pages 1 to 4, a page at 5; the leaf's and the upper entries' value.
     fn tables(leaf: u64, uppers: [u64; 3]) -> GuestRam {
         let platform = TestPlatform::new(64);
-        let ram = GuestRam::new(&platform, 16, &mut fastrand::Rng::with_seed(1)).unwrap();
+        let ram =
+            GuestRam::new(&platform, Gpa::new(0), 16, &mut fastrand::Rng::with_seed(1)).unwrap();
         let [four, three, two] = uppers;
         for (at, value) in [
             (0x1008, four),

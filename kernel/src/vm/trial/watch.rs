@@ -160,7 +160,7 @@ impl Watch {
             id: trial.id,
             device: trial.device,
             written,
-            to_be_written: destination.map_or(0, |places| pages(places)),
+            to_be_written: destination.map_or(0, pages),
             strays,
             bytes_match: source
                 .zip(destination)

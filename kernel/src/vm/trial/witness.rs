@@ -4,7 +4,7 @@ use super::predict::{Expected, Prediction};
 use super::walk::Refusal;
 use core::fmt;
 use hypervisor_abi::Label;
-use iommu_core::{DeviceId, FaultKind, FaultReason, FaultRecord};
+use iommu_core::{DeviceId, FaultKind, FaultReason, FaultRecord, SourceId};
 
 /// What the hypervisor saw of one trial.
 #[derive(Clone, Debug)]
@@ -72,6 +72,9 @@ impl Witness {
     }
 }
 
+/// What an emulated unit records where a request carries no source id.
+const NO_SOURCE: SourceId = SourceId::from_bits(u16::MAX);
+
 /// Whether a fault record is one that the predicted refusal gives.
 pub(super) fn fits(record: &FaultRecord, device: DeviceId, expected: &Expected) -> bool {
     let Expected::Refused {
@@ -82,17 +85,23 @@ pub(super) fn fits(record: &FaultRecord, device: DeviceId, expected: &Expected) 
     else {
         return false;
     };
-    if record.device != device {
-        return false;
-    }
+    let is_its = record.device == device;
     match record.kind {
         FaultKind::Interrupt { .. } => {
-            refusal == Refusal::ForeignInterrupt && record.reason.is_interrupt()
+            let is_nobodys = record.device.source == NO_SOURCE;
+            refusal == Refusal::ForeignInterrupt
+                && (is_its || is_nobodys)
+                && record.reason.is_interrupt()
         }
         FaultKind::Dma {
             address,
             access: wanted,
-        } => address.as_u64() == page && wanted == access && reason_fits(record.reason, refusal),
+        } => {
+            is_its
+                && address.as_u64() == page
+                && wanted == access
+                && reason_fits(record.reason, refusal)
+        }
         FaultKind::PageRequest { .. } => false,
     }
 }
@@ -118,6 +127,8 @@ fn reason_fits(reason: FaultReason, refusal: Refusal) -> bool {
             Reason::SCALABLE_CONTEXT_NOT_PRESENT,
             Reason::PASID_DIRECTORY_NOT_PRESENT,
             Reason::PASID_NOT_PRESENT,
+            // What QEMU gives for a PASID entry that is all zero.
+            Reason::PASID_INVALID,
         ]
         .contains(&reason),
         Refusal::WriteDenied => {

@@ -7,7 +7,7 @@
 //! guest-physical address, devices, configuration space, hypercalls, interrupts.
 //!
 //! On top of it are the things that most programs need: [`Pages`], [`AddressSpace`],
-//! [`Calls`], [`iommu`], [`pci`] and [`window`].
+//! [`Calls`], [`iommu`], [`pci`] and [`Window`].
 
 #![cfg_attr(not(any(test, feature = "fake")), no_std)]
 #![cfg_attr(

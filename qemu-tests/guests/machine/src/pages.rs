@@ -19,7 +19,7 @@ impl Pages {
     pub fn new(machine: &dyn Machine, random: &mut fastrand::Rng) -> Self {
         let start = machine.start();
         let first = start.free_from.div_ceil(PAGE_SIZE);
-        let beyond = start.memory_bytes >> PAGE_SHIFT;
+        let beyond = start.memory_end() >> PAGE_SHIFT;
         let mut free: ArrayVec<u32, MOST> = (first..beyond)
             .filter_map(|number| u32::try_from(number).ok())
             .take(MOST)

@@ -1,7 +1,7 @@
 //! A guest that binds page tables of its own to its device, and tries what it must not.
 //!
 //! Its pages lie in a random order in its memory (and that memory in a random order in the
-//! host's), so an address that skipped a translation leads elsewhere. Each [step](STEPS)
+//! host's), so an address that skipped a translation leads elsewhere. Each step
 //! claims how it went; the trials within are announced, so that the hypervisor judges them
 //! by itself.
 
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn every_step_passes_whatever_the_seed() {
-        for seed in 0..20 {
+        for seed in 0..8 {
             let machine = FakeMachine::new(seed);
             let outcome = run(&machine);
             assert_eq!(outcome, Outcome::Pass, "{:#?}", machine.claims());

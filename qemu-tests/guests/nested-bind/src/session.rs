@@ -4,9 +4,11 @@ use core::fmt::Write;
 use edu::{Direction, Edu, Transfer};
 use guest_machine::pci::Function;
 use guest_machine::{AddressSpace, Calls, Machine, Outcome, Pages, Trouble, Window, iommu};
-use hypervisor_abi::{Announce, Deed, Label};
+use hypervisor_abi::{Announce, Deed, FAULT_VECTOR, Label};
 use iommu_abi::FaultEvent;
-use iommu_core::{Access, AddressRange, FaultReason, Gpa, Gva, Iova, Nanoseconds, PAGE_SIZE};
+use iommu_core::{
+    Access, Address, AddressRange, FaultReason, Gpa, Gva, Iova, Nanoseconds, PAGE_SHIFT, PAGE_SIZE,
+};
 
 /// How long a fault may take from the device's access to the guest's queue.
 const FAULT_PATIENCE: Nanoseconds = Nanoseconds::from_millis(500);
@@ -291,41 +293,55 @@ impl<'m> Session<'m> {
         }
     }
 
-    /// The next fault, which may need a moment.
+    /// The fault that the hypervisor tells of by an interrupt, which may need a moment. The
+    /// queue was empty before.
     pub(crate) fn next_fault(&self) -> Result<FaultEvent, Trouble> {
-        let begin = self.machine().now();
-        loop {
-            if let Some(event) = iommu::read_fault(&self.calls)? {
-                return Ok(event);
-            }
-            if self.machine().now().since(begin) > FAULT_PATIENCE {
-                return Err(Trouble::Unexpected {
-                    what: "faults",
-                    wanted: 1,
-                    found: 0,
-                });
-            }
-            self.machine().relax();
+        let missing = |what| Trouble::Unexpected {
+            what,
+            wanted: 1,
+            found: 0,
+        };
+        if !self.calls.wait_for(FAULT_VECTOR, FAULT_PATIENCE)? {
+            return Err(missing("interrupts that tell of faults"));
         }
+        iommu::read_fault(&self.calls)?.ok_or(missing("faults"))
     }
 
     /// Empties the fault queue.
     pub(crate) fn forget_faults(&self) -> Result<(), Trouble> {
         while iommu::read_fault(&self.calls)?.is_some() {}
+        let _ = self.machine().take_interrupt(FAULT_VECTOR);
         Ok(())
     }
 
     /// Whether two stretches of memory hold the same bytes.
     pub(crate) fn same_bytes(&self, one: Gva, other: Gva, bytes: u16) -> Result<(), Trouble> {
-        for offset in 0..u64::from(bytes) {
-            let byte = |at: Gva| -> Result<u8, Trouble> {
-                let at = self.page_of(Gva::new(at.as_u64().saturating_add(offset)))?;
-                let mut byte = [0];
-                self.machine().read(at, &mut byte)?;
-                Ok(byte.into_iter().fold(0, |_, byte| byte))
-            };
-            let (wanted, found) = (byte(one)?, byte(other)?);
-            Trouble::unless_equal("a copied byte", wanted.into(), found.into())?;
+        // Short enough that few chunks cross a page, which are compared byte by byte.
+        const CHUNK: usize = 64;
+        let end = u64::from(bytes);
+        for offset in (0..end).step_by(CHUNK) {
+            let at = |start: Gva| Gva::new(start.as_u64().saturating_add(offset));
+            let length = end.saturating_sub(offset).min(CHUNK as u64) as usize;
+            let (mut wanted, mut found) = ([0; CHUNK], [0; CHUNK]);
+            self.read_virtual(at(one), wanted.get_mut(..length).unwrap_or_default())?;
+            self.read_virtual(at(other), found.get_mut(..length).unwrap_or_default())?;
+            for (wanted, found) in wanted.into_iter().zip(found) {
+                Trouble::unless_equal("a copied byte", wanted.into(), found.into())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads at a guest-virtual address.
+    fn read_virtual(&self, at: Gva, bytes: &mut [u8]) -> Result<(), Trouble> {
+        let length = bytes.len() as u64;
+        let within = at.offset_in(PAGE_SHIFT).saturating_add(length) <= PAGE_SIZE;
+        if within {
+            return Ok(self.machine().read(self.page_of(at)?, bytes)?);
+        }
+        for (offset, byte) in (0..).zip(bytes) {
+            let at = self.page_of(Gva::new(at.as_u64().saturating_add(offset)))?;
+            self.machine().read(at, core::slice::from_mut(byte))?;
         }
         Ok(())
     }

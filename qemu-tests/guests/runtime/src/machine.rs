@@ -32,7 +32,7 @@ impl GuestMachine {
     /// The address as a pointer, if so many bytes there are the program's to use.
     fn memory<T>(&self, at: Gpa, bytes: usize) -> Result<*mut T, Absent> {
         let end = at.as_u64().checked_add(bytes as u64).ok_or(Absent(at))?;
-        if at.as_u64() < self.start.free_from || end > self.start.memory_bytes {
+        if at.as_u64() < self.start.free_from || end > self.start.memory_end() {
             return Err(Absent(at));
         }
         Ok(ptr::with_exposed_provenance_mut(at.as_u64() as usize))
@@ -54,7 +54,7 @@ impl GuestMachine {
     /// The address as a register's, if it lies above memory and is aligned.
     fn register<T>(&self, at: Gpa) -> Option<*mut T> {
         let aligned = at.as_u64().is_multiple_of(size_of::<T>() as u64);
-        let outside = at.as_u64() >= self.start.memory_bytes;
+        let outside = at.as_u64() >= self.start.memory_end();
         (aligned && outside).then(|| ptr::with_exposed_provenance_mut(at.as_u64() as usize))
     }
 

@@ -76,15 +76,21 @@ impl Artefacts {
 /// Builds every program that boots.
 pub(crate) fn build(workspace: &Workspace, options: &Options) -> Result<Artefacts> {
     target::ensure()?;
-    // Apart, because cargo would give a crate that both use the features of either, and a
-    // guest's runtime does not go into a kernel.
-    let (guests, kernels): (Vec<_>, Vec<_>) = programs(workspace)?
-        .into_iter()
-        .partition(|program| program.name.starts_with(GUEST));
+    // Apart, because cargo would give a crate that several use the features of all: the
+    // test hooks of the boot tests do not go into the kernel, nor does a guest's runtime.
+    let mut groups: BTreeMap<&str, Vec<Program>> = BTreeMap::new();
+    for program in programs(workspace)? {
+        let group = match program.name.as_str() {
+            KERNEL => KERNEL,
+            BOOT_TESTS => BOOT_TESTS,
+            _ => GUEST,
+        };
+        groups.entry(group).or_default().push(program);
+    }
     let mut artefacts = Artefacts {
         programs: BTreeMap::new(),
     };
-    for group in [guests, kernels] {
+    for group in groups.into_values() {
         artefacts
             .programs
             .extend(build_group(workspace, options, group)?);
@@ -97,9 +103,6 @@ fn build_group(
     options: &Options,
     programs: Vec<Program>,
 ) -> Result<Vec<(String, PathBuf)>> {
-    if programs.is_empty() {
-        return Ok(Vec::new());
-    }
     let mut command = cargo(workspace);
     command.args(["build", "--release", "--target", TARGET]);
     command.arg("--message-format=json-render-diagnostics");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::boot::Evidence;
-use crate::trace::Trace;
+use crate::trace::{RecordedFault, Trace};
 use crate::wire::{Line, Outcome};
 
 /// A claim of a guest, and whether anything speaks against it.
@@ -13,6 +13,10 @@ pub(crate) struct Believed {
     pub(crate) id: String,
     /// The guest's own words.
     pub(crate) text: String,
+    /// How often the hypervisor watched.
+    pub(crate) witnessed: usize,
+    /// How many refusals that the hypervisor saw are in QEMU's trace.
+    pub(crate) refusals: usize,
     /// Why it is not believed; empty if it is.
     pub(crate) doubts: Vec<String>,
 }
@@ -24,60 +28,90 @@ impl Believed {
         report
             .iter()
             .filter_map(|line| match line {
-                Line::Claim { outcome, id, text } => Some(Self {
-                    id: id.clone(),
-                    text: text.clone(),
-                    doubts: doubts(*outcome, id, report, &evidence.trace),
-                }),
+                Line::Claim { outcome, id, text } => {
+                    Some(Self::examine(*outcome, id, text, report, &evidence.trace))
+                }
                 _ => None,
             })
             .collect()
     }
-}
 
-fn doubts(outcome: Outcome, id: &str, report: &[Line], trace: &Trace) -> Vec<String> {
-    let mut doubts = Vec::new();
-    if outcome != Outcome::Pass {
-        doubts.push("the guest itself says that it failed".to_owned());
+    fn examine(outcome: Outcome, id: &str, text: &str, report: &[Line], trace: &Trace) -> Self {
+        let mut claim = Self {
+            id: id.to_owned(),
+            text: text.to_owned(),
+            witnessed: 0,
+            refusals: 0,
+            doubts: Vec::new(),
+        };
+        if outcome != Outcome::Pass {
+            let doubt = format!("the guest itself says that it failed: {text}");
+            claim.doubts.push(doubt);
+        }
+        for line in report {
+            if let Line::Witness { id: of, values } = line
+                && of == id
+            {
+                claim.hear(values, trace);
+            }
+        }
+        if claim.witnessed == 0 {
+            claim
+                .doubts
+                .push("the hypervisor saw nothing of it".to_owned());
+        }
+        claim
     }
-    let mut seen = report.iter().filter_map(|line| match line {
-        Line::Witness { id: of, values } if of == id => Some(values),
-        _ => None,
-    });
-    match seen.next() {
-        None => doubts.push("the hypervisor saw nothing of it".to_owned()),
-        Some(first) => {
-            for values in std::iter::once(first).chain(seen) {
-                doubts.extend(contradictions(values, trace));
+
+    /// A witness line against the claim, and QEMU's trace against the witness line.
+    fn hear(&mut self, values: &BTreeMap<String, String>, trace: &Trace) {
+        self.witnessed += 1;
+        if values.get("verdict").map(String::as_str) != Some("pass") {
+            let doubt = format!("the hypervisor saw otherwise: {}", show(values));
+            self.doubts.push(doubt);
+            return;
+        }
+        match recorded(values, trace) {
+            Refusal::NotMentioned => {}
+            Refusal::Recorded => self.refusals += 1,
+            Refusal::Unrecorded => {
+                let doubt = format!("QEMU recorded no such fault: {}", show(values));
+                self.doubts.push(doubt);
+            }
+            Refusal::Unclear => {
+                let doubt = format!("the witness is not understood: {}", show(values));
+                self.doubts.push(doubt);
             }
         }
     }
-    doubts
 }
 
-/// What a witness line says against the claim, or QEMU's trace against the witness line.
-fn contradictions(values: &BTreeMap<String, String>, trace: &Trace) -> Option<String> {
-    if values.get("verdict").map(String::as_str) != Some("pass") {
-        return Some(format!("the hypervisor saw otherwise: {}", show(values)));
-    }
+/// What a witness line says of a refusal, and QEMU's trace of that.
+enum Refusal {
+    NotMentioned,
+    Recorded,
+    Unrecorded,
+    Unclear,
+}
+
+fn recorded(values: &BTreeMap<String, String>, trace: &Trace) -> Refusal {
     let info = match (values.get("fault"), values.get("index")) {
-        (None, None) => return None,
+        (None, None) => return Refusal::NotMentioned,
         // Page of the request; index of the interrupt entry in the upper 16 bits (§11.4.14).
         (Some(address), _) => number(address).map(|address| address & !0xfff),
         (None, Some(index)) => number(index).and_then(|index| index.checked_shl(48)),
     };
-    let recorded = (|| {
-        let source = source(values.get("source")?)?;
-        let reason = number(values.get("reason")?)?;
-        let info = info?;
-        Some(trace.recorded().iter().any(|fault| {
-            fault.info == info && fault.source == source && u64::from(fault.reason) == reason
-        }))
-    })();
-    match recorded {
-        Some(true) => None,
-        Some(false) => Some(format!("QEMU recorded no such fault: {}", show(values))),
-        None => Some(format!("the witness is not understood: {}", show(values))),
+    let source = values.get("source").and_then(|text| source(text));
+    let reason = values.get("reason").and_then(|text| number(text));
+    let (Some(info), Some(source), Some(reason)) = (info, source, reason) else {
+        return Refusal::Unclear;
+    };
+    let is_it = |fault: &RecordedFault| {
+        fault.info == info && fault.source == source && u64::from(fault.reason) == reason
+    };
+    match trace.recorded().iter().any(is_it) {
+        true => Refusal::Recorded,
+        false => Refusal::Unrecorded,
     }
 }
 
@@ -157,7 +191,7 @@ mod tests {
         let report = ["claim fail copy wrong byte", "witness copy verdict=pass"];
         assert_eq!(
             doubts_of(&report, &[]),
-            ["the guest itself says that it failed"]
+            ["the guest itself says that it failed: wrong byte"]
         );
     }
 
@@ -165,6 +199,8 @@ mod tests {
     fn a_fault_must_be_in_the_trace_with_address_source_and_reason() {
         let right = "witness hole verdict=pass fault=0x5008 source=00:04.0 reason=0x71";
         assert_eq!(doubts_of(&["claim pass hole", right], &[FAULT]), [""; 0]);
+        let claims = Believed::all(&evidence_of(&["claim pass hole", right], &[FAULT]));
+        assert_eq!((claims[0].witnessed, claims[0].refusals), (1, 1));
         for wrong in [
             right.replace("0x5008", "0x6008"),
             right.replace("04.0", "05.0"),

@@ -3,19 +3,166 @@
 use std::collections::BTreeMap;
 
 use super::claims::Believed;
+use super::complaint::Provocation;
 use super::figures::{EXITS, Figure};
 use crate::boot::Evidence;
 use crate::qemu::Mode;
 use crate::wire::{Line, Outcome};
 
 /// Steps that the kernel must report as passed.
-const STEPS: &[&str] = &[];
+const STEPS: &[&str] = &[
+    "translation",
+    "interrupt-remapping",
+    "blocked",
+    "interrupt-source",
+    "guest",
+    "taken-back",
+];
 
-/// What the guest must have tried, each with a witness.
-const CLAIMS: &[&str] = &[];
+/// What the guest must have tried, each with a witness; what that shows; and whether the
+/// device must have been refused on the way, with a fault that QEMU recorded.
+const CLAIMS: &[(&str, &str, Includes)] = &[
+    (
+        "blocked",
+        "before anything is bound the device reaches nothing",
+        Refused,
+    ),
+    (
+        "root-outside",
+        "a root table outside the guest's memory is refused, one inside is not",
+        Permitted,
+    ),
+    (
+        "bind",
+        "the guest's own page table is bound to its device",
+        Permitted,
+    ),
+    (
+        "copy",
+        "the device copies between guest-virtual pages",
+        Permitted,
+    ),
+    (
+        "copy-across",
+        "the device copies across pages that lie apart",
+        Permitted,
+    ),
+    (
+        "map-more",
+        "a page is refused, then mapped and invalidated, then reached",
+        Refused,
+    ),
+    (
+        "remap",
+        "an address that leads elsewhere after an invalidation does so for the device",
+        Permitted,
+    ),
+    (
+        "unmap",
+        "a page is reached, then unmapped and invalidated, then refused; then mapped again",
+        Refused,
+    ),
+    (
+        "batch",
+        "many pages are changed and invalidated in one call",
+        Permitted,
+    ),
+    (
+        "read-only",
+        "a write to a read-only page is refused, a read is not",
+        Refused,
+    ),
+    (
+        "supervisor",
+        "a supervisor page is refused, a user page is not",
+        Refused,
+    ),
+    (
+        "reserved-bit",
+        "an entry with a reserved bit is refused, one without is not",
+        Refused,
+    ),
+    (
+        "leaf-outside",
+        "an entry that leads out of the guest's memory is refused",
+        Refused,
+    ),
+    (
+        "leaf-canary",
+        "an entry that leads to a page of the hypervisor's is refused",
+        Refused,
+    ),
+    (
+        "leaf-hypervisor",
+        "an entry that leads into the hypervisor's image is refused",
+        Refused,
+    ),
+    (
+        "leaf-registers",
+        "an entry that leads to the unit's registers is refused",
+        Refused,
+    ),
+    (
+        "leaf-interrupts",
+        "an entry that leads to the interrupt address range is refused",
+        Refused,
+    ),
+    (
+        "table-outside",
+        "a table outside the guest's memory is refused",
+        Refused,
+    ),
+    (
+        "interrupt",
+        "the device's interrupt reaches the guest, remapped",
+        Permitted,
+    ),
+    (
+        "foreign-interrupt",
+        "an interrupt that is another's is refused, its own is not",
+        Refused,
+    ),
+    (
+        "hostile-calls",
+        "bad handles, sizes, flags and pointers get an error and change nothing",
+        Permitted,
+    ),
+    (
+        "pasid",
+        "binding by PASID works, or says that the device has none",
+        Permitted,
+    ),
+    (
+        "unbind",
+        "after unbinding the device reaches nothing again",
+        Refused,
+    ),
+];
 
-/// What QEMU says on standard error of the attempts that the demonstration provokes.
-pub(crate) const PROVOKED: &[&str] = &["detected translation failure"];
+/// Whether a claim includes a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Includes {
+    /// At least one.
+    Refused,
+    /// None that is required.
+    Permitted,
+}
+use Includes::{Permitted, Refused};
+
+/// What a claim shows, in words.
+pub(crate) fn meaning(claim: &str) -> &'static str {
+    let mut known = CLAIMS.iter();
+    known
+        .find(|(id, ..)| *id == claim)
+        .map_or("", |(_, meaning, _)| meaning)
+}
+
+/// What the demonstration does on purpose that QEMU complains of.
+pub(crate) const PROVOKED: &[Provocation] = &[
+    Provocation::RefusedDma,
+    Provocation::ForeignInterrupt,
+    Provocation::AbsentInterrupt,
+];
 
 /// Figures that must not be 0, whatever mode and guest are.
 const ALWAYS: &[&str] = &[
@@ -37,6 +184,8 @@ pub(crate) struct Required {
     pub(crate) steps: Vec<&'static str>,
     /// IDs of claims.
     pub(crate) claims: Vec<&'static str>,
+    /// IDs of claims with a refusal that QEMU recorded.
+    pub(crate) refusals: Vec<&'static str>,
     /// Names of figures.
     pub(crate) figures: Vec<&'static str>,
 }
@@ -54,7 +203,12 @@ impl Required {
         }
         Self {
             steps: STEPS.to_vec(),
-            claims: CLAIMS.to_vec(),
+            claims: CLAIMS.iter().map(|(id, ..)| *id).collect(),
+            refusals: CLAIMS
+                .iter()
+                .filter(|(_, _, includes)| *includes == Refused)
+                .map(|(id, ..)| *id)
+                .collect(),
             figures,
         }
     }
@@ -150,6 +304,12 @@ impl<'e> Demonstration<'e> {
                 problems.push(format!("the guest did not get to {id}"));
             }
         }
+        for id in &required.refusals {
+            let refused = |claim: &Believed| claim.id == *id && claim.refusals > 0;
+            if !self.claims.iter().any(refused) {
+                problems.push(format!("claim {id}: QEMU recorded no refusal"));
+            }
+        }
         for name in &required.figures {
             if figures
                 .iter()
@@ -186,6 +346,7 @@ mod tests {
         Required {
             steps: vec!["units"],
             claims: vec!["copy"],
+            refusals: Vec::new(),
             figures: vec!["hypercalls"],
         }
     }
@@ -211,6 +372,18 @@ mod tests {
     }
 
     #[test]
+    fn a_claimed_refusal_must_have_been_recorded_by_qemu() {
+        let required = Required {
+            refusals: vec!["copy"],
+            ..required()
+        };
+        assert_eq!(
+            problems(REPORT, &required),
+            ["claim copy: QEMU recorded no refusal"]
+        );
+    }
+
+    #[test]
     fn a_figure_of_zero_is_a_problem() {
         let mut report = REPORT.to_vec();
         report[4] = "figure hypercalls 0";
@@ -232,6 +405,13 @@ mod tests {
         let mut report = REPORT.to_vec();
         report[0] = "chosen mode=first-stage guest=svm seed=0x1";
         assert_eq!(problems(&report, &required()).len(), 1);
+    }
+
+    #[test]
+    fn all_that_the_guest_does_is_required_and_nothing_else() {
+        let steps: Vec<&str> = nested_bind::step_names().collect();
+        let claims: Vec<&str> = CLAIMS.iter().map(|(id, ..)| *id).collect();
+        assert_eq!(claims, steps);
     }
 
     #[test]

@@ -4,11 +4,13 @@
 //! Every rule gives its problems as sentences for a person; no problem, no failure.
 
 mod claims;
+mod complaint;
 mod demonstration;
 mod ending;
 mod figures;
 
 pub(crate) use claims::Believed;
-pub(crate) use demonstration::{Demonstration, PROVOKED, Required};
+pub(crate) use complaint::{Announced, Provocation};
+pub(crate) use demonstration::{Demonstration, PROVOKED, Required, meaning};
 pub(crate) use ending::{Expectation, problems};
 pub(crate) use figures::{Figure, disagreements, figures};

@@ -7,6 +7,9 @@ use addr2line::Loader;
 /// Where the kernel is linked (`linker.ld`); what lies lower is no code of its own.
 const IMAGE: u64 = 0xffff_ffff_8000_0000;
 
+/// The word before the addresses of a backtrace.
+const BACKTRACE: &str = "backtrace";
+
 /// A line for each address of a text that lies in a function: `ADDRESS FUNCTION (FILE:LINE)`,
 /// those of a recursion once. Nothing where the image cannot be read: the addresses stand in
 /// the text anyway.
@@ -14,8 +17,14 @@ pub(crate) fn explain(root: &Path, image: &Path, text: &str) -> Vec<String> {
     let Ok(loader) = Loader::new(image) else {
         return Vec::new();
     };
-    let places = addresses(text)
-        .filter_map(|address| Some(format!("{address:#x} {}", place(&loader, root, address)?)));
+    // What follows is where each function returns to, which is behind the call.
+    let (at, returns) = text.split_once(BACKTRACE).unwrap_or((text, ""));
+    let places = addresses(at)
+        .map(|address| (address, address))
+        .chain(addresses(returns).map(|address| (address, address - 1)))
+        .filter_map(|(shown, inside)| {
+            Some(format!("{shown:#x} {}", place(&loader, root, inside)?))
+        });
     repeated_once(places)
 }
 

@@ -14,7 +14,7 @@ use crate::boot::{self, Evidence, Heard, Terms};
 use crate::build::{self, Artefacts, BootModule, KERNEL};
 use crate::cli::RunArguments;
 use crate::gdb;
-use crate::judge::{self, Demonstration, Expectation, Figure, PROVOKED, Required};
+use crate::judge::{self, Announced, Demonstration, Expectation, Figure, PROVOKED, Required};
 use crate::log::{Programs, Style};
 use crate::qemu::{self, Ending, Machine, Mode, Qemu, Unit};
 use crate::seed;
@@ -163,8 +163,7 @@ fn refusal(evidence: &Evidence) -> Option<&str> {
 /// Judges a demonstration.
 pub(crate) fn judge(evidence: &Evidence, setup: &Setup, qemu: &Qemu) -> Summary {
     let expected = Expectation {
-        complaints: PROVOKED.iter().map(|&part| part.to_owned()).collect(),
-        complaints_must_come: false,
+        complaints: Announced::possible(PROVOKED),
         ..Expectation::quiet_success()
     };
     let figures: Vec<Figure> = judge::figures(evidence);

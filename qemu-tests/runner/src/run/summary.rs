@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::Setup;
 use crate::boot::Evidence;
-use crate::judge::{Believed, Demonstration, Figure, Required};
+use crate::judge::{Believed, Demonstration, Figure, Required, meaning};
 use crate::log::Style;
 use crate::qemu::Qemu;
 use crate::wire::Outcome;
@@ -75,6 +75,11 @@ impl Summary {
         &self.problems
     }
 
+    /// How the guest ran.
+    pub(crate) fn guest(&self) -> &str {
+        &self.guest
+    }
+
     /// The table.
     pub(crate) fn show(&self, style: Style) -> String {
         let mut text = String::new();
@@ -99,18 +104,7 @@ impl Summary {
             writeln!(out, " {} {id:28} {text}", mark(*outcome, style))?;
         }
         for claim in &self.claims {
-            let outcome = if claim.doubts.is_empty() {
-                Outcome::Pass
-            } else {
-                Outcome::Fail
-            };
-            writeln!(
-                out,
-                " {} guest: {:21} {}",
-                mark(outcome, style),
-                claim.id,
-                claim.text
-            )?;
+            write_claim(out, claim, style)?;
         }
         writeln!(out, "\n   {:32} {:>12} {:>12}", "figure", "counted", "QEMU")?;
         for figure in &self.figures {
@@ -190,6 +184,9 @@ impl Summary {
                 "id": claim.id,
                 "believed": claim.doubts.is_empty(),
                 "text": claim.text,
+                "shows": meaning(&claim.id),
+                "witnessed": claim.witnessed,
+                "refusals": claim.refusals,
                 "doubts": claim.doubts,
             })).collect::<Vec<_>>(),
             "figures": figures,
@@ -201,6 +198,35 @@ impl Summary {
             "notes": self.notes,
             "problems": self.problems,
         })
+    }
+}
+
+/// What a claim shows, and what bears it out.
+fn write_claim(out: &mut String, claim: &Believed, style: Style) -> std::fmt::Result {
+    let outcome = if claim.doubts.is_empty() {
+        Outcome::Pass
+    } else {
+        Outcome::Fail
+    };
+    let mut seen = counted(claim.witnessed, "trial");
+    if claim.refusals > 0 {
+        seen.push_str(", ");
+        seen.push_str(&counted(claim.refusals, "refusal"));
+        seen.push_str(" in QEMU's trace");
+    }
+    writeln!(
+        out,
+        " {} guest: {:21} {} ({seen})",
+        mark(outcome, style),
+        claim.id,
+        meaning(&claim.id),
+    )
+}
+
+fn counted(count: usize, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
     }
 }
 

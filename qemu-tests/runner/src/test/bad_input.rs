@@ -1,7 +1,7 @@
 //! Machines, tables and command lines with which the kernel cannot do its work. Each must
 //! end in a status of its own and a sentence that says what was found.
 
-use super::dmar_table;
+use ::dmar::builder::{Structure, Table, fix_checksum};
 
 /// One of them.
 #[derive(Debug, Clone, Copy)]
@@ -53,17 +53,17 @@ pub(crate) const ALL: &[BadInput] = &[
     },
     BadInput {
         name: "with_a_dmar_of_wrong_checksum",
-        what: What::Dmar(|| dmar_table::wrong_checksum(dmar_table::table(&dmar_table::unit(UNIT)))),
+        what: What::Dmar(wrong_checksum),
         append: "",
         exit: "bad-dmar",
-        says: &["checksum"],
+        says: &["sum up to"],
     },
     BadInput {
         name: "with_a_dmar_longer_than_its_file",
-        what: What::Dmar(|| dmar_table::too_long(dmar_table::table(&dmar_table::unit(UNIT)))),
+        what: What::Dmar(too_long),
         append: "",
         exit: "bad-dmar",
-        says: &["length"],
+        says: &["claims", "only"],
     },
     BadInput {
         name: "with_a_dmar_that_is_cut_off",
@@ -74,14 +74,14 @@ pub(crate) const ALL: &[BadInput] = &[
     },
     BadInput {
         name: "with_a_dmar_that_names_no_unit",
-        what: What::Dmar(|| dmar_table::table(&[])),
+        what: What::Dmar(|| table().build()),
         append: "",
         exit: "no-unit",
         says: &[],
     },
     BadInput {
         name: "with_a_unit_that_does_not_answer",
-        what: What::Dmar(|| dmar_table::table(&dmar_table::unit(NOTHING))),
+        what: What::Dmar(|| table_of_unit(NOTHING)),
         append: "",
         exit: "dead-unit",
         says: &["0xfed98000"],
@@ -98,7 +98,7 @@ pub(crate) const ALL: &[BadInput] = &[
         what: What::CommandLine,
         append: "mode=first-stage",
         exit: "no-mode",
-        says: &["first-stage"],
+        says: &["scalable mode"],
     },
     BadInput {
         name: "with_svm_asked_for_on_a_cpu_without",
@@ -119,7 +119,7 @@ pub(crate) const ALL: &[BadInput] = &[
         what: What::NoModule,
         append: "guest=svm",
         exit: "no-guest",
-        says: &["nested-bind"],
+        says: &["boot module"],
     },
     BadInput {
         name: "with_too_little_memory",
@@ -129,6 +129,38 @@ pub(crate) const ALL: &[BadInput] = &[
         says: &["memory"],
     },
 ];
+
+fn table() -> Table {
+    /// Interrupts can be remapped (§8.1).
+    const INTR_REMAP: u8 = 1;
+    Table::new(48).flags(INTR_REMAP)
+}
+
+/// One unit for all devices of segment 0.
+fn table_of_unit(register_base: u64) -> Vec<u8> {
+    /// DRHD: all devices that no other unit has (§8.3).
+    const INCLUDE_PCI_ALL: u8 = 1;
+    let unit = Structure::drhd(register_base).flags(INCLUDE_PCI_ALL);
+    table().with(unit).build()
+}
+
+fn wrong_checksum() -> Vec<u8> {
+    let mut bytes = table_of_unit(UNIT);
+    bytes[CHECKSUM] = bytes[CHECKSUM].wrapping_add(1);
+    bytes
+}
+
+/// Claims more bytes than there are; the checksum is right.
+fn too_long() -> Vec<u8> {
+    let mut bytes = table_of_unit(UNIT);
+    bytes[LENGTH] += 64;
+    fix_checksum(&mut bytes);
+    bytes
+}
+
+/// Where the length of a table begins, and where its checksum is (ACPI, table header).
+const LENGTH: usize = 4;
+const CHECKSUM: usize = 9;
 
 #[cfg(test)]
 mod tests {

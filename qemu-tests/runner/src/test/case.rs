@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::bad_input::BadInput;
 use super::descriptor::Descriptor;
-use super::matrix::Corner;
+use super::matrix::{Axes, Corner};
 
 /// What is booted and judged.
 #[derive(Debug, Clone)]
@@ -14,9 +14,44 @@ pub(crate) enum Subject {
     /// A boot test.
     Boot(Arc<Descriptor>),
     /// The whole of `cargo xtask run`.
-    Demonstration,
+    Demonstration(Demonstration),
     /// A machine or a command line that the kernel must refuse in words.
     BadInput(BadInput),
+}
+
+/// A way to run the demonstration.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Demonstration {
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// QEMU's CPU model, if it is another than usual.
+    pub(crate) cpu: Option<&'static str>,
+    /// How the guest must run, if the kernel is not told.
+    pub(crate) falls_back_to: Option<&'static str>,
+}
+
+impl Demonstration {
+    /// All ways.
+    pub(crate) const ALL: [Self; 2] = [
+        Self {
+            name: "run",
+            cpu: None,
+            falls_back_to: None,
+        },
+        Self {
+            name: "run_on_a_cpu_without_svm",
+            cpu: Some("qemu64,-svm"),
+            falls_back_to: Some("direct"),
+        },
+    ];
+
+    /// On which machines: the fallback is one decision, so one machine shows it.
+    pub(crate) fn axes(&self) -> Axes {
+        match self.falls_back_to {
+            None => Axes::of_demonstrations(),
+            Some(_) => Axes::of_boot_tests().first(),
+        }
+    }
 }
 
 /// A test on one machine.
@@ -64,7 +99,7 @@ impl Case {
     pub(crate) fn name(&self) -> String {
         let test = match &self.subject {
             Subject::Boot(descriptor) => &descriptor.name,
-            Subject::Demonstration => "run",
+            Subject::Demonstration(demonstration) => demonstration.name,
             Subject::BadInput(input) => input.name,
         };
         format!("{test}[{}]", self.corner)
@@ -114,14 +149,13 @@ pub(crate) fn select(cases: Vec<Case>, filter: Option<&str>) -> Vec<Case> {
 mod tests {
     use super::*;
     use crate::cli::Matrix;
-    use crate::test::matrix::Axes;
 
     fn cases() -> Vec<Case> {
         Axes::of_demonstrations()
             .corners(Matrix::Pairs)
             .into_iter()
             .map(|corner| Case {
-                subject: Subject::Demonstration,
+                subject: Subject::Demonstration(Demonstration::ALL[0]),
                 corner,
                 seed: 1,
             })

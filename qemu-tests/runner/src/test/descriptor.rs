@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use object::{Object, ObjectSection};
 
 use super::matrix::Axes;
+use crate::judge::{Announced, Provocation};
 use crate::provision::Suite;
 use crate::qemu::{Clock, Mode};
 use crate::wire::ExitStatus;
@@ -39,7 +40,7 @@ pub(crate) struct Descriptor {
     /// What the exit line must contain.
     pub(crate) says: Option<String>,
     /// What QEMU must complain of.
-    pub(crate) complains: Vec<String>,
+    pub(crate) complaints: Announced,
     /// For tests of the runner: part of the problem that it must find.
     pub(crate) fails: Option<String>,
 }
@@ -92,7 +93,7 @@ impl Descriptor {
             limit: Duration::from_secs(20),
             exit: "ok".to_owned(),
             says: None,
-            complains: Vec::new(),
+            complaints: Announced::default(),
             fails: None,
         };
         for line in lines {
@@ -123,7 +124,12 @@ impl Descriptor {
                 self.exit = status.name().to_owned();
             }
             "says" => self.says = Some(value.to_owned()),
-            "complains" => self.complains = words(value, '|'),
+            "provokes" => {
+                for provocation in each(value, Provocation::of_name)? {
+                    self.complaints.add(provocation);
+                }
+            }
+            "complains" => self.complaints.must.extend(words(value, '|')),
             "fails" => self.fails = Some(value.to_owned()),
             _ => bail!("is not known"),
         }
@@ -187,7 +193,7 @@ mod tests {
     fn every_key_is_understood() {
         let text = "b\nmodes=legacy first-stage\nqemu=10.0.2 11.1\nwidths=39\ncaching=on\ncpus=2 4\n\
                     unit=eim=on,snoop-control=on\ncpu=max,-svm\nclock=host\nmachine=-m 1G\nneeds=iommu-testdev\n\
-                    seconds=3\nexit=panic\nsays=out of\ncomplains=a b|c\nfails=x\n\0";
+                    seconds=3\nexit=panic\nsays=out of\ncomplains=a b|c\nprovokes=refused-dma\nfails=x\n\0";
         let test = parse(text.as_bytes()).unwrap().remove(0);
         assert_eq!(test.axes.modes, [Mode::Legacy, Mode::FirstStage]);
         assert_eq!(
@@ -211,7 +217,10 @@ mod tests {
             (test.exit.as_str(), test.says.as_deref()),
             ("panic", Some("out of"))
         );
-        assert_eq!(test.complains, ["a b", "c"]);
+        assert_eq!(
+            test.complaints.must,
+            ["a b", "c", "detected translation failure"]
+        );
         assert_eq!(test.fails.as_deref(), Some("x"));
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::bad_input::{BadInput, What};
-use super::case::{Case, Finding, Subject, Verdict};
+use super::case::{Case, Demonstration, Finding, Subject, Verdict};
 use super::descriptor::{Descriptor, UnitOptions};
 use super::matrix::NO_GUEST;
 use super::qemus::Qemus;
@@ -14,7 +14,7 @@ use crate::boot::{self, Evidence, Terms};
 use crate::build::{Artefacts, BOOT_TESTS, BootModule, KERNEL};
 use crate::command::quote;
 use crate::gdb;
-use crate::judge::{self, Expectation};
+use crate::judge::{self, Announced, Expectation, PROVOKED};
 use crate::log::Programs;
 use crate::qemu::{Machine, Qemu, Unit};
 use crate::run::{self, Setup};
@@ -71,7 +71,9 @@ impl Context<'_> {
         }
         match &case.subject {
             Subject::Boot(descriptor) => self.boot_test(case, descriptor, qemu, directory),
-            Subject::Demonstration => self.demonstration(case, qemu, directory),
+            Subject::Demonstration(demonstration) => {
+                self.demonstration(case, *demonstration, qemu, directory)
+            }
             Subject::BadInput(input) => self.bad_input(case, *input, qemu, directory),
         }
     }
@@ -115,13 +117,27 @@ impl Context<'_> {
         Ok(judge_boot_test(test, &evidence))
     }
 
-    fn demonstration(&self, case: &Case, qemu: &Qemu, directory: &Path) -> Result<Verdict> {
+    fn demonstration(
+        &self,
+        case: &Case,
+        demonstration: Demonstration,
+        qemu: &Qemu,
+        directory: &Path,
+    ) -> Result<Verdict> {
         let setup = setup_of(case);
-        let machine = setup.machine(self.artefacts, &directory.join("module.tar"))?;
+        let mut machine = setup.machine(self.artefacts, &directory.join("module.tar"))?;
+        if let Some(model) = demonstration.cpu {
+            machine.cpu = model.to_owned();
+        }
         let evidence = self.boot(qemu, &machine, directory, LIMIT)?;
         let summary = run::judge(&evidence, &setup, qemu);
         summary.write(&directory.join("summary.json"))?;
-        Ok(verdict_of(summary.problems().to_vec(), &evidence))
+        let mut problems = summary.problems().to_vec();
+        let expected = demonstration.falls_back_to.or(setup.guest);
+        if expected.is_some_and(|guest| guest != summary.guest()) {
+            problems.push(format!("the guest ran as {}", summary.guest()));
+        }
+        Ok(verdict_of(problems, &evidence))
     }
 
     fn bad_input(
@@ -222,9 +238,8 @@ fn verdict_of(problems: Vec<String>, evidence: &Evidence) -> Verdict {
 fn judge_boot_test(test: &Descriptor, evidence: &Evidence) -> Verdict {
     let expected = Expectation {
         status: test.exit.clone(),
-        complaints: test.complains.clone(),
+        complaints: test.complaints.clone(),
         unit_used: false,
-        ..Expectation::quiet_success()
     };
     let mut problems = judge::problems(evidence, &expected);
     problems.extend(wrong_words(evidence, test.says.as_deref()));
@@ -295,8 +310,9 @@ fn wrong_words(evidence: &Evidence, wanted: Option<&str>) -> Option<String> {
 fn judge_bad_input(input: BadInput, evidence: &Evidence) -> Verdict {
     let expected = Expectation {
         status: input.exit.to_owned(),
+        // Some inputs turn out bad only when the demonstration has begun.
+        complaints: Announced::possible(PROVOKED),
         unit_used: false,
-        ..Expectation::quiet_success()
     };
     let mut problems = judge::problems(evidence, &expected);
     problems.extend(

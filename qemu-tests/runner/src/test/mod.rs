@@ -4,7 +4,6 @@
 mod bad_input;
 mod case;
 mod descriptor;
-mod dmar_table;
 mod execute;
 mod host;
 mod junit;
@@ -25,7 +24,7 @@ use crate::provision::Suite;
 use crate::seed;
 use crate::workspace::Workspace;
 
-use case::{Case, Subject};
+use case::{Case, Demonstration, Subject};
 use execute::Context;
 use host::HostTests;
 use matrix::Axes;
@@ -121,7 +120,9 @@ fn all_cases(artefacts: &Artefacts, matrix: Matrix, seed: Option<u64>) -> Result
     for descriptor in descriptor::read(artefacts.file(BOOT_TESTS)?)? {
         subjects.push((descriptor.axes.clone(), Subject::Boot(Arc::new(descriptor))));
     }
-    subjects.push((Axes::of_demonstrations(), Subject::Demonstration));
+    for demonstration in Demonstration::ALL {
+        subjects.push((demonstration.axes(), Subject::Demonstration(demonstration)));
+    }
     for &input in bad_input::ALL {
         subjects.push((Axes::of_boot_tests().first(), Subject::BadInput(input)));
     }

@@ -1,7 +1,7 @@
 //! The kernel's own memory: rights of its image, guard pages.
 
+use crate::bench::Bench;
 use crate::check::{Deviation, Outcome};
-use crate::harness::Bench;
 use crate::registry::boot_test;
 use core::hint::black_box;
 
@@ -11,7 +11,7 @@ boot_test!(
     exit = "exception",
     says = "page fault",
 );
-fn code_cannot_be_written(_: &Bench) -> Outcome {
+fn code_cannot_be_written(_: &mut Bench) -> Outcome {
     let code = code_cannot_be_written as *mut u8;
     // SAFETY: faults, or the test fails; nothing runs from there afterwards.
     unsafe { code.write_volatile(0xf4) };
@@ -24,7 +24,7 @@ boot_test!(
     exit = "exception",
     says = "page fault",
 );
-fn data_cannot_be_executed(_: &Bench) -> Outcome {
+fn data_cannot_be_executed(_: &mut Bench) -> Outcome {
     /// `ret`.
     static mut CODE: [u8; 1] = [0xc3];
 
@@ -41,7 +41,7 @@ boot_test!(
     exit = "exception",
     says = "double fault",
 );
-fn a_stack_overflow_meets_the_guard_page(_: &Bench) -> Outcome {
+fn a_stack_overflow_meets_the_guard_page(_: &mut Bench) -> Outcome {
     let depth = fall(0);
     Err(Deviation::failed(format_args!(
         "{depth} frames of 4 KiB fitted on the stack"

@@ -1,4 +1,10 @@
 //! The tests, a file for each thing that they are about.
 
+mod blocking;
+mod interrupts;
+mod invalidation;
+mod mapping;
 mod memory;
+mod pasid;
+mod registers;
 mod runner;

@@ -1,8 +1,8 @@
 //! Tests of the runner itself: does it see what it must see? Each provokes what a broken
 //! kernel would do.
 
+use crate::bench::Bench;
 use crate::check::{Deviation, Outcome};
-use crate::harness::Bench;
 use crate::registry::boot_test;
 use core::hint::spin_loop;
 
@@ -12,7 +12,7 @@ boot_test!(
     exit = "panic",
     says = "this panic is what the test is about",
 );
-fn a_panic_is_an_exit_status(_: &Bench) -> Outcome {
+fn a_panic_is_an_exit_status(_: &mut Bench) -> Outcome {
     panic!("this panic is what the test is about")
 }
 
@@ -22,7 +22,7 @@ boot_test!(
     seconds = "2",
     fails = "no end within 2 s",
 );
-fn a_hang_is_a_failure_with_the_last_log_lines(_: &Bench) -> Outcome {
+fn a_hang_is_a_failure_with_the_last_log_lines(_: &mut Bench) -> Outcome {
     defmt::info!("hanging on purpose");
     loop {
         spin_loop();
@@ -34,7 +34,7 @@ boot_test!(
     matrix = "once",
     fails = "said to fail",
 );
-fn a_test_that_fails_is_a_failure(_: &Bench) -> Outcome {
+fn a_test_that_fails_is_a_failure(_: &mut Bench) -> Outcome {
     Err(Deviation::failed(format_args!("said to fail")))
 }
 
@@ -43,7 +43,7 @@ boot_test!(
     matrix = "once",
     fails = "triple fault",
 );
-fn a_triple_fault_is_a_failure(_: &Bench) -> Outcome {
+fn a_triple_fault_is_a_failure(_: &mut Bench) -> Outcome {
     use x86_64::VirtAddr;
     use x86_64::instructions::{interrupts, tables};
     use x86_64::structures::DescriptorTablePointer;

@@ -24,6 +24,8 @@ type Walked = Result<(u64, bool), (FaultReason, u32)>;
 pub(super) struct Unit {
     pub(super) root: Option<(u32, u64)>,
     pub(super) faults: VecDeque<FaultEvent>,
+    /// The guest was interrupted because of faults.
+    pub(super) told: bool,
     pub(super) deaf: bool,
     pub(super) lenient: bool,
     cache: BTreeMap<u64, Walked>,
@@ -90,6 +92,7 @@ impl Unit {
     }
 
     fn record(&mut self, address: u64, write: bool, (reason, level): (FaultReason, u32)) {
+        self.told |= self.faults.is_empty();
         let attached = self.root.map_or(0, |(id, _)| id);
         self.faults.push_back(FaultEvent {
             kind: 1,

@@ -1,7 +1,7 @@
 //! The other side of the hypercalls, as far as programs use it.
 
 use super::device::{Device, FOREIGN_MESSAGE, OWN_MESSAGE};
-use super::{EDU, MEMORY_BYTES, Memory};
+use super::{EDU, Memory};
 use hypervisor_abi::{Claim, Op as Own, TargetEntry, TargetKind, Targets};
 use iommu_abi::*;
 use iommu_core::Gpa;
@@ -103,7 +103,7 @@ impl Hypervisor {
         };
         let entries = [
             entry(TargetKind::Canary, 0x3000_0000),
-            entry(TargetKind::Hypervisor, 0x4000_0000),
+            entry(TargetKind::Hypervisor, 0x10_0000),
             entry(TargetKind::UnitRegisters, 0xfed9_0000),
             entry(TargetKind::ForeignInterrupt, FOREIGN_MESSAGE),
             entry(TargetKind::OwnInterrupt, OWN_MESSAGE),
@@ -148,7 +148,7 @@ impl Hypervisor {
         if !new.user_page_directory.is_multiple_of(4096) {
             return Err(Errno::EINVAL);
         }
-        if new.user_page_directory >= MEMORY_BYTES as u64 {
+        if memory.at(Gpa::new(new.user_page_directory), 1).is_none() {
             return Err(Errno::EFAULT);
         }
         self.last_id += 1;

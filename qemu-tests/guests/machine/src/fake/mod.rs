@@ -11,14 +11,15 @@ mod hypervisor;
 use crate::{Absent, Clock, Machine};
 use device::Device;
 use hypervisor::Hypervisor;
-use hypervisor_abi::{START_MAGIC, Start};
+use hypervisor_abi::{FAULT_VECTOR, START_MAGIC, Start};
 use iommu_core::{Gpa, Nanoseconds, SourceId};
 use std::string::String;
 use std::sync::{Mutex, MutexGuard};
 use std::vec::Vec;
 
 const MEMORY_BYTES: usize = 2 << 20;
-const FREE_FROM: u64 = 0x1_0000;
+const MEMORY_BASE: u64 = 0x4000_0000;
+const FREE_FROM: u64 = MEMORY_BASE + 0x1_0000;
 const EDU: u16 = 4 << 3;
 const EDU_BAR: u64 = 0xc000_0000;
 
@@ -26,7 +27,7 @@ pub(crate) struct Memory(Vec<u8>);
 
 impl Memory {
     fn at(&mut self, at: Gpa, bytes: usize) -> Option<&mut [u8]> {
-        let first = usize::try_from(at.as_u64()).ok()?;
+        let first = usize::try_from(at.as_u64().checked_sub(MEMORY_BASE)?).ok()?;
         self.0.get_mut(first..first.checked_add(bytes)?)
     }
 
@@ -97,11 +98,11 @@ impl Machine for FakeMachine {
     fn start(&self) -> Start {
         Start {
             magic: START_MAGIC,
+            memory_base: MEMORY_BASE,
             memory_bytes: MEMORY_BYTES as u64,
             free_from: FREE_FROM,
             seed: self.seed,
             tsc_per_ms: 1_000_000,
-            reserved: 0,
         }
     }
 
@@ -186,6 +187,10 @@ impl Machine for FakeMachine {
     }
 
     fn take_interrupt(&self, vector: u8) -> bool {
-        self.state().device.interrupts.remove(&vector)
+        let mut state = self.state();
+        if vector == FAULT_VECTOR {
+            return core::mem::take(&mut state.device.unit.told);
+        }
+        state.device.interrupts.remove(&vector)
     }
 }

@@ -13,6 +13,8 @@ const BLOCKED: &[FaultReason] = &[
     FaultReason::SCALABLE_ROOT_NOT_PRESENT,
     FaultReason::PASID_DIRECTORY_NOT_PRESENT,
     FaultReason::PASID_NOT_PRESENT,
+    // What QEMU gives for a PASID entry that is all zero.
+    FaultReason::PASID_INVALID,
 ];
 
 /// Nothing is bound: the device reaches nothing.
@@ -25,7 +27,7 @@ pub(crate) fn blocked_before(session: &mut Session) -> Result<(), Trouble> {
 
 /// A root outside the guest's memory is refused; one inside is not.
 pub(crate) fn root_outside_memory(session: &mut Session) -> Result<(), Trouble> {
-    let beyond = Gpa::new(session.machine().start().memory_bytes);
+    let beyond = Gpa::new(session.machine().start().memory_end());
     session.calls_only("refused", |session| {
         let outside = iommu::user_table(&session.calls, session.device, beyond);
         Trouble::unless_refused("a root outside memory", Errno::EFAULT, outside)

@@ -2,7 +2,7 @@
 
 use crate::session::Session;
 use guest_machine::{Trouble, iommu};
-use iommu_abi::{Errno, Invalidate, Op, Unbind};
+use iommu_abi::{Bind, Errno, Invalidate, Op, Unbind};
 use iommu_core::{Access, Gpa};
 
 const NO_SUCH_OPERATION: u32 = 0x1ff;
@@ -18,6 +18,9 @@ pub(crate) fn hostile(session: &mut Session) -> Result<(), Trouble> {
         sizes_and_flags(session)?;
         pointers(session)
     })?;
+    // Other bytes than the page has, so that a write shows.
+    let (source, _) = session.map_random_page()?;
+    session.load_buffer(source)?;
     session.permitted("after", at, Access::WRITE)
 }
 
@@ -33,7 +36,13 @@ fn handles(session: &Session) -> Result<(), Trouble> {
     let (device, table) = (session.device, session.table_id()?);
     let missing = |what, outcome| Trouble::unless_refused(what, Errno::ENOENT, outcome);
     missing("a strange object", iommu::destroy(calls, NO_SUCH_HANDLE))?;
-    let strange_table = iommu::bind(calls, device, NO_SUCH_HANDLE, None);
+    let mut replace = Bind {
+        flags: Bind::REPLACE,
+        device_id: device,
+        ioas_id: NO_SUCH_HANDLE,
+        ..Bind::new()
+    };
+    let strange_table = iommu::call(calls, &mut replace).map(|_| ());
     missing("a strange table", strange_table)?;
     let strange_device = iommu::bind(calls, NO_SUCH_HANDLE, table, None);
     missing("a strange device", strange_device)?;
@@ -75,7 +84,7 @@ fn sizes_and_flags(session: &Session) -> Result<(), Trouble> {
 }
 
 fn pointers(session: &Session) -> Result<(), Trouble> {
-    let beyond = session.machine().start().memory_bytes;
+    let beyond = session.machine().start().memory_end();
     let unbind = Op::Unbind.as_u32();
     for at in [beyond, 1 << 60] {
         let outside = session.calls.call_at(unbind, Gpa::new(at));

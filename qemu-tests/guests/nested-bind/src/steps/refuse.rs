@@ -99,7 +99,7 @@ pub(crate) fn reserved_bit(session: &mut Session) -> Result<(), Trouble> {
 
 /// The first page beyond the guest's memory.
 pub(crate) fn leaf_outside_memory(session: &mut Session) -> Result<(), Trouble> {
-    let beyond = session.machine().start().memory_bytes;
+    let beyond = session.machine().start().memory_end();
     leaf_to(session, beyond)
 }
 

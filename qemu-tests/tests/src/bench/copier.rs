@@ -1,0 +1,133 @@
+//! The `edu` device as a source of DMA.
+
+use edu::{Direction, Edu, Transfer};
+use kernel::memory::RegisterWindow;
+use kernel::pci::Bus;
+use kernel::platform::KernelPlatform;
+
+use iommu_core::{Attachment, Backend, Batch, DeviceId, Iova, Nanoseconds, Pasid, Platform, Slot};
+use pci::capability::MsiCapability;
+use pci::{CommandRegister, Config};
+
+use super::domain::{Domain, release};
+use crate::check::Deviation;
+
+/// A device that copies between memory and a buffer of its own of 4 KiB.
+pub(crate) struct Copier {
+    id: DeviceId,
+    edu: Edu<RegisterWindow>,
+    msi: MsiCapability,
+    bus: &'static Bus,
+}
+
+struct Clock;
+
+impl edu::Clock for Clock {
+    fn now(&self) -> Nanoseconds {
+        KernelPlatform.now()
+    }
+
+    fn relax(&self) {
+        KernelPlatform.relax();
+    }
+}
+
+impl Copier {
+    /// Whole pages.
+    pub(crate) const PAGE: u16 = 4096;
+
+    pub(super) fn find(bus: &'static Bus) -> Result<Self, Deviation> {
+        let function = bus
+            .topology
+            .find(edu::VENDOR, edu::DEVICE)
+            .ok_or_else(|| Deviation::skipped(format_args!("the machine has no edu device")))?;
+        let missing = |what: &str| Deviation::failed(format_args!("the edu device has no {what}"));
+        let bar = function.bar(0).ok_or_else(|| missing("registers"))?;
+        let msi = function.capabilities.msi.ok_or_else(|| missing("MSI"))?;
+        let config = Config::new(&bus.ecam, function.id);
+        config.set_command(
+            config.command() | CommandRegister::MEMORY_ENABLE | CommandRegister::BUS_MASTER_ENABLE,
+        );
+        Ok(Self {
+            id: function.id,
+            edu: Edu::new(RegisterWindow::map(bar.base, bar.size as usize)?)?,
+            msi,
+            bus,
+        })
+    }
+
+    /// Its requester id.
+    pub(crate) fn id(&self) -> DeviceId {
+        self.id
+    }
+
+    /// Lets its requests go through a domain, and waits until nothing else is remembered.
+    pub(crate) fn attach(&self, domain: &Domain) -> Result<(), Deviation> {
+        self.lead_to(domain, None, Attachment::Domain(domain.handle()))
+    }
+
+    /// The same for its requests with a PASID.
+    pub(crate) fn attach_pasid(&self, domain: &Domain, pasid: Pasid) -> Result<(), Deviation> {
+        self.lead_to(domain, Some(pasid), Attachment::Domain(domain.handle()))
+    }
+
+    /// Refuses all of its requests again.
+    pub(crate) fn block(&self, domain: &Domain) -> Result<(), Deviation> {
+        self.lead_to(domain, None, Attachment::Blocked)
+    }
+
+    /// Refuses its requests with a PASID again.
+    pub(crate) fn block_pasid(&self, domain: &Domain, pasid: Pasid) -> Result<(), Deviation> {
+        self.lead_to(domain, Some(pasid), Attachment::Blocked)
+    }
+
+    fn lead_to(
+        &self,
+        domain: &Domain,
+        pasid: Option<Pasid>,
+        to: Attachment,
+    ) -> Result<(), Deviation> {
+        let driver = domain.driver();
+        let slot = Slot {
+            device: self.id,
+            pasid,
+        };
+        let replaced = driver.replace(slot, to)?;
+        let mut batch = Batch::with_capacity(1).ok_or_else(Deviation::no_memory)?;
+        batch
+            .add(replaced.owed)
+            .map_err(|_| Deviation::no_memory())?;
+        release(&mut driver.commit(&mut batch)?);
+        Ok(())
+    }
+
+    /// Reads memory at an address of the device's into its buffer.
+    pub(crate) fn load(&self, from: Iova, bytes: u16) -> Result<(), Deviation> {
+        self.copy(Direction::FromMemory, from, bytes)
+    }
+
+    /// Writes its buffer to memory at an address of the device's.
+    pub(crate) fn store(&self, to: Iova, bytes: u16) -> Result<(), Deviation> {
+        self.copy(Direction::ToMemory, to, bytes)
+    }
+
+    fn copy(&self, direction: Direction, memory: Iova, bytes: u16) -> Result<(), Deviation> {
+        let transfer = Transfer::new(direction, memory, 0, bytes)?;
+        self.edu
+            .copy(&transfer, &Clock, Edu::<RegisterWindow>::PATIENCE)?;
+        Ok(())
+    }
+
+    /// Lets its interrupt be this message.
+    pub(crate) fn send_interrupts_as(&self, message: iommu_core::IrqMessage) {
+        self.msi
+            .set_message_info(message.address, message.data, &self.bus.ecam);
+        self.msi.set_enabled(true, &self.bus.ecam);
+    }
+
+    /// Raises its interrupt.
+    pub(crate) fn raise_interrupt(&self) {
+        self.edu.raise(edu::Causes::new().with_requested(1));
+        self.edu.acknowledge();
+    }
+}

@@ -1,0 +1,89 @@
+//! Interrupts of devices, and that they come or do not.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use kernel::cpu::apic;
+use kernel::cpu::vectors::{self, Handler, Vector};
+use kernel::remapping::Driver;
+
+use iommu_core::{DeviceId, IrqHandle, IrqMessage, IrqRemapper, IrqTarget, Nanoseconds, Platform};
+
+use super::PLATFORM;
+use crate::check::Deviation;
+
+/// Longer than an interrupt takes.
+const PATIENCE: Nanoseconds = Nanoseconds::from_millis(20);
+
+/// Counts interrupts on a vector. Handlers are for ever, so a test has it as a `static`.
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    /// None has come.
+    pub(crate) const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// How many came.
+    pub(crate) fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Waits for one more than there were.
+    pub(crate) fn came_after(&self, before: u64) -> bool {
+        let begun = PLATFORM.now();
+        while self.count() == before && PLATFORM.now().since(begun) < PATIENCE {
+            PLATFORM.relax();
+        }
+        self.count() > before
+    }
+}
+
+impl Handler for Counter {
+    fn handle(&self, _: Vector) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// An interrupt of one device that a [`Counter`] counts.
+pub(crate) struct Line {
+    driver: &'static Driver,
+    handle: IrqHandle,
+    vector: Vector,
+}
+
+impl Line {
+    /// An interrupt that only `source` may raise.
+    pub(crate) fn allocate(
+        driver: &'static Driver,
+        source: DeviceId,
+        counter: &'static Counter,
+    ) -> Result<Self, Deviation> {
+        let vector = vectors::allocate(counter)
+            .map_err(|_| Deviation::failed(format_args!("no vector is left")))?;
+        Ok(Self {
+            driver,
+            handle: driver.allocate(source, 1)?,
+            vector,
+        })
+    }
+
+    /// The message that raises it, on this CPU.
+    pub(crate) fn message(&self) -> Result<IrqMessage, Deviation> {
+        let target = IrqTarget {
+            apic_id: apic::id(),
+            vector: self.vector.number(),
+            level: false,
+        };
+        Ok(self.driver.route(&self.handle, 0, target)?)
+    }
+
+    /// The index of its entry.
+    pub(crate) fn index(&self) -> u16 {
+        self.handle.first
+    }
+
+    /// Takes the entry back.
+    pub(crate) fn free(self) -> Result<(), Deviation> {
+        Ok(self.driver.free(self.handle)?)
+    }
+}
