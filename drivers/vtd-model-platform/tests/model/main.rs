@@ -2,6 +2,7 @@
 
 mod bring_up;
 mod coherence;
+mod device_tlbs;
 mod firmware;
 mod guest;
 mod guests;
@@ -13,4 +14,5 @@ mod queue_errors;
 mod random;
 mod replacing;
 mod rig;
+mod shutting_down;
 mod units;
