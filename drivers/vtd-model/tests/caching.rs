@@ -518,3 +518,33 @@ fn a_prefetch_sets_no_accessed_flag() {
         assert_eq!(bench.machine.read_u64(slot), OLD | 7);
     }
 }
+
+#[test]
+fn a_fetch_of_a_pasid_entry_may_join_its_old_beginning_to_its_new_end() {
+    // PGTT changes first, FSPTPTR after: the unit may have read the beginning before both
+    // stores, unless an invalidation in between has ended its fetch.
+    for settled in [false, true] {
+        let mut bench = scalable(FIRST_ENTRY);
+        bench.first(0x5000, 1, OLD | 0x67);
+        let other = bench.frame();
+        bench.put_entry(other, 4, 0x5000, 1, NEW | 0x67, 0x27);
+        bench.poke(PASIDS + 5 * 64, SECOND_ENTRY[0]);
+        if settled {
+            bench.submit(&[(0x37, 0), (0x12, 0)]);
+        }
+        bench.poke(PASIDS + 5 * 64 + 16, other);
+        let seen = answers(&bench, read().with_pasid(5));
+        assert_eq!(seen.contains(&Some(NEW)), !settled, "{seen:x?}");
+    }
+    // Cleared, invalidated, then rewritten: nothing is mixed.
+    let mut bench = scalable(FIRST_ENTRY);
+    bench.first(0x5000, 1, OLD | 0x67);
+    let other = bench.frame();
+    bench.put_entry(other, 4, 0x5000, 1, NEW | 0x67, 0x27);
+    bench.poke(PASIDS + 5 * 64, FIRST_ENTRY[0] & !1);
+    bench.submit(&[(5 << 32 | 0x7_0017, 0), (5 << 32 | 0x7_0026, 0)]);
+    bench.poke(PASIDS + 5 * 64 + 16, other);
+    assert_eq!(answers(&bench, read().with_pasid(5)), [None]);
+    bench.poke(PASIDS + 5 * 64, FIRST_ENTRY[0]);
+    assert_eq!(answers(&bench, read().with_pasid(5)), [Some(NEW)]);
+}
