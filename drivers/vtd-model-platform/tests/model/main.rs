@@ -5,6 +5,7 @@ mod coherence;
 mod device_tlbs;
 mod firmware;
 mod guest;
+mod guest_random;
 mod guests;
 mod interrupts;
 mod mapping;
