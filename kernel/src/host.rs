@@ -93,7 +93,11 @@ fn start_clock(firmware: &Firmware) -> Result<(), HostError> {
         return Ok(());
     }
     let timer = firmware.pm_timer().ok_or(HostError::Clock)?;
-    time::start_by_pm_timer(timer.port, timer.wide).map_err(|_| HostError::Clock)
+    time::start_by_pm_timer(timer.port, timer.wide).map_err(|_| HostError::Clock)?;
+    if let Some((source, hertz)) = time::source() {
+        defmt::info!("time-stamp counter at {=u64} Hz, by {}", hertz, source);
+    }
+    Ok(())
 }
 
 /// Masks the I/O APICs' lines before interrupts are remapped. Without an MADT there is

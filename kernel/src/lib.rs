@@ -11,6 +11,14 @@
 //! After the start nothing allocates infallibly: `try_reserve`, fixed tables, and errors.
 
 #![no_std]
+#![cfg_attr(
+    not(target_os = "none"),
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "what only the machine uses has no user on a host, where the library is for tests"
+    )
+)]
 
 #[cfg(test)]
 extern crate std;

@@ -73,6 +73,12 @@ pub fn is_present(format: TableFormat, entry: u64) -> bool {
     }
 }
 
+/// Whether a present entry of a level with large pages is one (PS, in both stages), or
+/// would be if it obeyed the rules.
+pub(crate) fn is_large(entry: u64) -> bool {
+    SecondStageEntry::from_bits(entry).page_size()
+}
+
 /// An entry that leads to `table`, with all rights, so that leaves alone decide. In the
 /// first stage A is set already, because a unit whose walks do not snoop cannot set it.
 ///

@@ -260,17 +260,23 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         Ok(())
     }
 
+    /// Unbinds what it can. The first error is returned, after everything has been tried.
     fn unbind_all(
         &self,
         guest: &mut Vm,
         which: impl Fn(&crate::vm::Binding) -> bool,
     ) -> Result<(), IommuError> {
         let mut result = Ok(());
-        while let Some(place) = guest.bindings.iter().position(&which) {
-            let detached = self.detach(guest, place);
-            result = result.and(detached.outcome);
-            if !detached.blocked {
-                break;
+        let mut place = 0usize;
+        while let Some(binding) = guest.bindings.get(place) {
+            let mut stays = true;
+            if which(binding) {
+                let detached = self.detach(guest, place);
+                result = result.and(detached.outcome);
+                stays = !detached.blocked;
+            }
+            if stays {
+                place = place.saturating_add(1);
             }
         }
         result

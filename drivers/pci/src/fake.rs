@@ -35,8 +35,7 @@ impl Machine {
 
     pub(crate) fn endpoint(&self, bus: u8, device: u8, function: u8) -> Builder<'_> {
         let source = SourceId::new(bus, device, function).unwrap();
-        let mut bytes = Vec::new();
-        bytes.resize(BYTES, 0);
+        let bytes = std::vec![0; BYTES];
         self.functions.borrow_mut().insert(
             source.bits(),
             Space {

@@ -4,7 +4,7 @@ use iommu_core::{Address, Frame, Hpa, Order};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Where the arena begins for hardware: nothing that a CPU's address could be taken for.
@@ -35,10 +35,18 @@ pub(crate) struct Arena {
     behind_caches: Option<Box<[Page]>>,
     /// Allocated blocks by their first page.
     blocks: Mutex<BTreeMap<usize, Order>>,
+    /// The same for those who only look: how many pages the block has that begins here.
+    sizes: Box<[AtomicUsize]>,
+    /// How often the block that begins here was adopted.
+    adoptions: Box<[AtomicU64]>,
 }
 
 fn pages(count: usize) -> Box<[Page]> {
     std::iter::repeat_with(Page::zeroed).take(count).collect()
+}
+
+fn zeroes<T: Default>(count: usize) -> Box<[T]> {
+    std::iter::repeat_with(T::default).take(count).collect()
 }
 
 impl Arena {
@@ -47,6 +55,8 @@ impl Arena {
             pages: pages(count),
             behind_caches: non_coherent.then(|| pages(count)),
             blocks: Mutex::default(),
+            sizes: zeroes(count),
+            adoptions: zeroes(count),
         }
     }
 
@@ -71,6 +81,7 @@ impl Arena {
             return None;
         }
         blocks.insert(first, order);
+        self.sizes[first].store(count, Ordering::Release);
         for memory in self.views() {
             fill(&memory[first..first + count], 0);
         }
@@ -81,6 +92,7 @@ impl Arena {
         let found = self.find(block.hpa, order);
         assert_eq!(found.cells, block.cells, "{} has other cells", block.hpa);
         let first = self.page_of(block.hpa).expect("a page of the arena");
+        self.sizes[first].store(0, Ordering::Release);
         self.blocks().remove(&first);
         for memory in self.views() {
             fill(&memory[first..first + order.pages() as usize], POISON);
@@ -90,11 +102,32 @@ impl Arena {
     /// The block that was allocated with this address and order.
     pub(crate) fn find(&self, hpa: Hpa, order: Order) -> Block {
         let first = self.page_of(hpa).expect("an address of the arena");
-        let blocks = self.blocks();
-        let allocated = blocks.get(&first);
-        assert_eq!(allocated, Some(&order), "{hpa} is not such a block");
-        drop(blocks);
+        let pages = self.sizes[first].load(Ordering::Acquire);
+        let wanted = order.pages() as usize;
+        assert_eq!(pages, wanted, "{hpa} is not such a block");
         self.block(first)
+    }
+
+    /// Finds a block and counts that.
+    pub(crate) fn adopt(&self, hpa: Hpa, order: Order) -> Block {
+        let block = self.find(hpa, order);
+        let first = self.page_of(hpa).expect("an address of the arena");
+        self.adoptions[first].fetch_add(1, Ordering::Relaxed);
+        block
+    }
+
+    /// Blocks that were adopted, and how often.
+    pub(crate) fn adoptions(&self) -> impl Iterator<Item = (Hpa, u64)> {
+        let counts = self.adoptions.iter().enumerate();
+        counts
+            .map(|(page, count)| (hpa_of(page), count.load(Ordering::Relaxed)))
+            .filter(|&(_, count)| count > 0)
+    }
+
+    pub(crate) fn forget_adoptions(&self) {
+        for count in &self.adoptions {
+            count.store(0, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn write_back(&self, frame: &Frame, cells: Range<usize>) {
@@ -127,6 +160,26 @@ impl Arena {
         }
     }
 
+    pub(crate) fn device_page(&self, hpa: Hpa) -> Option<&[AtomicU64; Frame::CELLS_IN_PAGE]> {
+        let memory = self.behind_caches.as_ref().unwrap_or(&self.pages);
+        Some(&memory[self.page_of(hpa)?].0)
+    }
+
+    pub(crate) fn device_compare_exchange(
+        &self,
+        hpa: Hpa,
+        current: u64,
+        new: u64,
+    ) -> Option<Result<u64, u64>> {
+        let memory = self.behind_caches.as_ref().unwrap_or(&self.pages);
+        let cell = &memory[self.page_of(hpa)?].0[cell_of(hpa)];
+        let done = cell.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire);
+        if done.is_ok() {
+            self.device_store(hpa, new);
+        }
+        Some(done)
+    }
+
     fn views(&self) -> impl Iterator<Item = &[Page]> {
         std::iter::once(&*self.pages).chain(self.behind_caches.as_deref())
     }
@@ -142,7 +195,7 @@ impl Arena {
         // SAFETY: `first` is an index of the slice.
         let page = unsafe { base.add(first) };
         Block {
-            hpa: Hpa::new(BASE.as_u64() + ((first as u64) << 12)),
+            hpa: hpa_of(first),
             cells: page.cast(),
         }
     }
@@ -151,6 +204,10 @@ impl Arena {
         let page = (hpa.checked_sub(BASE)? >> 12) as usize;
         (page < self.pages.len()).then_some(page)
     }
+}
+
+fn hpa_of(page: usize) -> Hpa {
+    Hpa::new(BASE.as_u64() + ((page as u64) << 12))
 }
 
 fn cell_of(hpa: Hpa) -> usize {

@@ -42,7 +42,6 @@ struct State {
     /// Allocations until one fails; 0 for never.
     until_failure: u64,
     allocations: u64,
-    adoptions: HashMap<Hpa, u64>,
 }
 
 impl TestPlatform {
@@ -89,12 +88,12 @@ impl TestPlatform {
     /// How often each frame was adopted since the last call of
     /// [`forget_adoptions`](Self::forget_adoptions).
     pub fn adoptions(&self) -> HashMap<Hpa, u64> {
-        self.state().adoptions.clone()
+        self.arena.adoptions().collect()
     }
 
     /// Starts counting adoptions anew.
     pub fn forget_adoptions(&self) {
-        self.state().adoptions.clear();
+        self.arena.forget_adoptions();
     }
 
     /// What hardware reads at `hpa`, a multiple of 8; `None` outside of the arena.
@@ -105,6 +104,22 @@ impl TestPlatform {
     /// What hardware writes at `hpa`: both it and the CPU see the value from now on.
     pub fn device_store(&self, hpa: Hpa, value: u64) {
         self.arena.device_store(hpa, value);
+    }
+
+    /// The page at `hpa` as hardware sees it; `None` outside of the arena.
+    pub fn device_page(&self, hpa: Hpa) -> Option<&[AtomicU64; Frame::CELLS_IN_PAGE]> {
+        self.arena.device_page(hpa)
+    }
+
+    /// What hardware does atomically at `hpa`: replaces `current` by `new`, or tells what it
+    /// found instead; `None` outside of the arena.
+    pub fn device_compare_exchange(
+        &self,
+        hpa: Hpa,
+        current: u64,
+        new: u64,
+    ) -> Option<Result<u64, u64>> {
+        self.arena.device_compare_exchange(hpa, current, new)
     }
 
     /// Calls `watcher` after each step of [`Platform`] that hardware could see: a publish,
@@ -161,8 +176,7 @@ impl Platform for TestPlatform {
     }
 
     unsafe fn adopt(&self, hpa: Hpa, order: Order) -> Frame {
-        let block = self.arena.find(hpa, order);
-        *self.state().adoptions.entry(hpa).or_default() += 1;
+        let block = self.arena.adopt(hpa, order);
         // SAFETY: the caller's promise; that the block is allocated was checked.
         unsafe { Frame::from_raw(block.hpa, block.cells, order) }
     }

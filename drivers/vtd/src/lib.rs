@@ -70,12 +70,12 @@ pub use bring_up::{
     Quiesced, Ready, UnitConfig, UnitDescription,
 };
 pub use driver::{
-    DeviceTlb, DeviceTlbError, Driver, DriverConfig, EnableError, EnableFailure, Failed, Preparing,
-    Quarantined, Scopes, ShutDownFailure, Translating,
+    DeviceTlb, DeviceTlbError, Driver, DriverConfig, EnableError, EnableFailure, Failed, Inspected,
+    Preparing, Quarantined, Scopes, ShutDownFailure, Sink, Translating,
 };
 pub use event::Event;
 pub use invalidation::{CostRule, Debt};
-pub use irq_remap::ioapic_entry;
+pub use irq_remap::{InterruptSource, ioapic_entry};
 pub use mode::{Mode, ModeChoice, ModeError, ModeRequest};
 pub use statistics::Statistics;
 pub use unit::{Command, Message, TimeLimits, TimedOut};

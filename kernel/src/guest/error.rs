@@ -50,7 +50,9 @@ impl GuestError {
 impl fmt::Display for GuestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoProgram => f.write_str("the guest's program is not in the boot module"),
+            Self::NoProgram => f.write_str(
+                "the guest's program is not in the boot module: pack it as guest/NAME.elf into a tar archive and give that as the module (`cargo xtask run` does)",
+            ),
             Self::NotDirect => f.write_str("the guest's program cannot run inside the kernel"),
             Self::Setup(error) => write!(f, "{error}"),
             Self::Svm(error) => write!(f, "{error}; guest=direct needs none"),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::bench;
 use crate::build::LogLevels;
 use crate::dmar;
 use crate::provision::Suite;
@@ -28,6 +29,8 @@ pub(crate) enum Command {
     Test(TestArguments),
     /// Read DMAR tables, and say what the driver would do on the machines they come from.
     Dmar(dmar::Arguments),
+    /// Measure mapping, beside other crates and the limit.
+    Bench(bench::Arguments),
 }
 
 #[derive(Debug, Args)]

@@ -137,31 +137,11 @@ const LINK_CELLS: Range<usize> = 0..2;
 impl Reserve {
     /// An empty table. Hardware that does not snoop may read the list's links where nothing
     /// is stored over them; they are not present, like the zeroes that belong there.
-    pub(crate) fn take(&mut self) -> Option<NewTable> {
+    pub(crate) fn take(&mut self) -> Option<Frame> {
         let mut frame = self.0.pop()?;
         for index in LINK_CELLS {
             frame.store_private(index, 0);
         }
-        Some(NewTable(frame))
-    }
-}
-
-/// A table that no entry leads to yet.
-pub(crate) struct NewTable(Frame);
-
-impl NewTable {
-    pub(crate) fn store(&mut self, index: usize, entry: u64) {
-        self.0.store_private(index, entry);
-    }
-
-    /// The frame, to be filled by plain stores.
-    pub(crate) fn frame(&mut self) -> &mut Frame {
-        &mut self.0
-    }
-
-    /// Ends the filling: `entries` were stored. From now on an entry may lead here.
-    pub(crate) fn seal<P: Platform>(self, memory: &Memory<'_, P>, entries: Range<usize>) -> Hpa {
-        memory.write_back(&self.0, entries);
-        self.0.leak()
+        Some(frame)
     }
 }

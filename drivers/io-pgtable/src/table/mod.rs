@@ -20,9 +20,9 @@ use iommu_core::{
     Access, Address, AddressRange, Coherence, FrameList, Hpa, Iova, MapError, Order, OutOfFrames,
     Platform, Run, TableFormat,
 };
-use map::in_the_way;
+use map::{Mapping, in_the_way};
 use memory::{Memory, View};
-use runs::{Cursor, checked_total};
+use runs::Runs;
 use span::Span;
 use unmap::Withdrawn;
 
@@ -136,8 +136,8 @@ impl PageTable {
         access: Access,
     ) -> Result<Mapped, MapError> {
         self.check_access(access)?;
-        let pages = checked_total(runs, self.config.limits.host_bits)?;
-        let range = AddressRange::of_pages(iova, pages).map_err(|error| match error {
+        let runs = Runs::check(runs, self.config.limits.host_bits)?;
+        let range = AddressRange::of_pages(iova, runs.total).map_err(|error| match error {
             iommu_core::RangeError::Wraps => MapError::BeyondWidth(iova),
             _ => MapError::Malformed,
         })?;
@@ -149,10 +149,10 @@ impl PageTable {
 
         let memory = self.memory(platform);
         let (top, level) = self.lowest_table_around(&memory, span)?;
-        let mut source = Cursor::new(runs);
-        let missing = memory.missing_tables(Some(&top), level, span, &mut source.clone())?;
+        let mut mapping = Mapping::new(&runs, self.config.limits.leaves, access);
+        let missing = memory.missing_tables(Some(&top), level, span, &mut mapping.clone())?;
         let mut reserve = memory.reserve(missing)?;
-        let linked = memory.fill(&top, level, span, access, &mut source, &mut reserve);
+        let linked = memory.fill::<true>(&top, level, span, &mut mapping, &mut reserve);
         memory.give_back(reserve);
         self.tables = self.tables.saturating_add(missing);
         Ok(Mapped {

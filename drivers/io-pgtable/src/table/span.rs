@@ -81,6 +81,28 @@ impl Span {
         index_of(self.first, level)..last.saturating_add(1)
     }
 
+    /// The first `count` of the [`entries`](Self::entries).
+    pub(crate) fn first_entries(self, level: u8, count: u64) -> Range<usize> {
+        let start = index_of(self.first, level);
+        start..start.saturating_add(count as usize)
+    }
+
+    /// What the first `count` entries of `level` translate, at least one, and the rest.
+    pub(crate) fn split_entries(self, level: u8, count: u64) -> (Self, Option<Self>) {
+        let further = count.saturating_sub(1) << span_shift(level);
+        let end = last_beside(self.first.saturating_add(further), level);
+        let taken = Self {
+            first: self.first,
+            last: end.min(self.last),
+        };
+        let rest = end.checked_add(1).filter(|_| end < self.last);
+        let rest = rest.map(|first| Self {
+            first,
+            last: self.last,
+        });
+        (taken, rest)
+    }
+
     /// Cuts the range into what the single entries of one table of `level` translate, from
     /// the lowest up.
     pub(crate) fn pieces(self, level: u8) -> impl Iterator<Item = Piece> {
@@ -137,6 +159,24 @@ mod tests {
         ];
         let expected = expected.map(|(index, span, whole)| Piece { index, span, whole });
         assert_eq!(pieces, expected);
+    }
+
+    #[test]
+    fn entries_are_split_off_from_the_front() {
+        let all = span(0x1f_f000, 0x60_0fff);
+        let (one, rest) = all.split_entries(2, 1);
+        assert_eq!(
+            (one, rest),
+            (span(0x1f_f000, 0x1f_ffff), Some(span(0x20_0000, 0x60_0fff)))
+        );
+        let (two, rest) = rest.unwrap().split_entries(2, 2);
+        assert_eq!(
+            (two, rest),
+            (span(0x20_0000, 0x5f_ffff), Some(span(0x60_0000, 0x60_0fff)))
+        );
+        assert_eq!(rest.unwrap().split_entries(2, 1), (rest.unwrap(), None));
+        let top = span(u64::MAX << 21, u64::MAX);
+        assert_eq!(top.split_entries(2, 1), (top, None));
     }
 
     #[test]

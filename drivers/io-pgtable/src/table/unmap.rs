@@ -7,7 +7,7 @@
 
 use super::memory::{Memory, Reserve};
 use super::span::{Piece, Span};
-use crate::entry::{Entry, encode_table};
+use crate::entry::{Entry, encode_table, is_large};
 use crate::geometry::span_shift;
 use core::sync::atomic::Ordering;
 use iommu_core::{Access, Frame, FrameList, Hpa, Platform};
@@ -89,16 +89,26 @@ impl<P: Platform> Memory<'_, P> {
         if level <= 1 {
             return self.clear_leaves(table, span, out);
         }
+        let mut leaves_cleared = false;
         for piece in span.pieces(level) {
             let entry = table.load(piece.index).unwrap_or(0);
+            // Most entries are one of these two, which costs less to see than to decode.
+            if !self.is_present(entry) {
+                continue;
+            }
+            if level <= 3 && piece.whole && is_large(entry) {
+                self.publish_unwritten(table, piece.index, 0);
+                out.note(piece.span);
+                leaves_cleared = true;
+                continue;
+            }
             match self.decode(level, entry) {
-                Entry::NotPresent => {}
                 Entry::Table { address, .. } => {
                     self.clear_table(table, level, piece, Hpa::new(address), reserve, out);
                 }
                 Entry::Leaf {
                     address, access, ..
-                } if !piece.whole => {
+                } => {
                     let large = Large {
                         page: Hpa::new(address),
                         access,
@@ -106,18 +116,17 @@ impl<P: Platform> Memory<'_, P> {
                     };
                     self.clear_part(table, piece, large, reserve, out);
                 }
-                Entry::Leaf { .. } => {
-                    self.publish(table, piece.index, 0);
-                    out.note(piece.span);
-                }
                 // Not ours. Nothing is known of what lies below, so nothing there is
                 // touched; but nobody shall reach it.
-                Entry::Reserved => {
+                Entry::NotPresent | Entry::Reserved => {
                     self.publish(table, piece.index, 0);
                     out.links = true;
                     out.note(piece.span);
                 }
             }
+        }
+        if leaves_cleared {
+            self.write_back(table, span.entries(level));
         }
     }
 
@@ -193,13 +202,14 @@ impl<P: Platform> Memory<'_, P> {
     fn split(&self, large: Large, reserve: &mut Reserve) -> Option<Hpa> {
         let below = large.level.saturating_sub(1);
         let step = 1u64.checked_shl(span_shift(below))?;
-        let mut table = reserve.take()?;
+        let table = reserve.take()?;
         let mut entry = self.leaf(below, large.page, large.access);
-        for cell in table.frame().cells() {
+        for cell in table.cells() {
             cell.store(entry, Ordering::Relaxed);
             entry = entry.wrapping_add(step);
         }
-        Some(table.seal(self, 0..Frame::CELLS_IN_PAGE))
+        self.write_back(&table, 0..Frame::CELLS_IN_PAGE);
+        Some(table.leak())
     }
 
     /// Puts a table that no entry leads to any more, and all tables below it, on the list.
@@ -208,6 +218,10 @@ impl<P: Platform> Memory<'_, P> {
             let table = self.view(address);
             for index in 0..Frame::CELLS_IN_PAGE {
                 let entry = table.load(index).unwrap_or(0);
+                // Most entries are one of these, which costs less to see than to decode.
+                if !self.is_present(entry) || is_large(entry) {
+                    continue;
+                }
                 if let Entry::Table { address, .. } = self.decode(level, entry) {
                     self.withdraw_all(Hpa::new(address), level.saturating_sub(1), frames);
                 }

@@ -1,12 +1,12 @@
 //! A table beside a plain map of what it should translate, and a walk that hardware would
 //! make, written without the code under test.
 
+use crate::model::Model;
 use io_pgtable::{Limits, Mapped, PageTable, TableConfig, Unmapped};
 use iommu_core::{
     Access, AddressRange, Coherence, FrameList, Hpa, Iova, LeafSizes, MapError, Platform, Run,
     Stage, TableFormat,
 };
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use test_platform::TestPlatform;
 
@@ -50,9 +50,6 @@ pub(crate) fn pages(iova: u64, count: u64) -> AddressRange<Iova> {
     AddressRange::of_pages(Iova::new(iova), count).unwrap()
 }
 
-/// Host pages by page of IOVA.
-pub(crate) type Model = BTreeMap<u64, (u64, Access)>;
-
 pub(crate) struct Fixture {
     pub(crate) platform: Arc<TestPlatform>,
     pub(crate) format: TableFormat,
@@ -95,7 +92,7 @@ impl Fixture {
             platform,
             format,
             table,
-            model: Model::new(),
+            model: Model::default(),
         }
     }
 
@@ -113,12 +110,10 @@ impl Fixture {
         let mapped = self
             .table
             .map(&self.platform, Iova::new(iova), runs, access)?;
-        let hpas = runs
-            .iter()
-            .flat_map(|run| (0..run.pages).map(|page| run.hpa.as_u64() + page * PAGE));
-        for (page, hpa) in hpas.enumerate() {
-            let iova = iova + page as u64 * PAGE;
-            assert!(self.model.insert(iova, (hpa, access)).is_none());
+        let mut next = iova;
+        for run in runs {
+            self.model.map(next, run.hpa.as_u64(), run.pages, access);
+            next = next.wrapping_add(run.pages * PAGE);
         }
         Ok(mapped)
     }
@@ -131,18 +126,18 @@ impl Fixture {
     ) -> Result<Unmapped, MapError> {
         let unmapped = self.table.unmap(&self.platform, range)?;
         let (first, last) = (range.first().as_u64(), range.last().as_u64());
-        let gone: Vec<u64> = self
-            .model
-            .range(first..=last)
-            .map(|(&page, _)| page)
-            .collect();
-        for page in &gone {
+        let gone = self.model.unmap(first, last);
+        for &(first, last) in &gone {
             let changed = unmapped.changed.expect("something changed");
+            let ends = [first, last].map(Iova::new);
             assert!(
-                changed.contains(Iova::new(*page)),
-                "{page:#x} must be flushed"
+                ends.iter().all(|&end| changed.contains(end)),
+                "{first:#x} must be flushed"
             );
-            self.model.remove(page);
+        }
+        for (first, last) in gone.iter().copied() {
+            self.check_page(first);
+            self.check_page(last & !0xfff);
         }
         assert_eq!(unmapped.changed.is_some(), !gone.is_empty());
         assert!(unmapped.frames.is_empty() || !unmapped.leaf_only);
@@ -165,7 +160,7 @@ impl Fixture {
     /// its neighbours are not translated.
     #[track_caller]
     pub(crate) fn check(&self) {
-        for &page in self.model.keys() {
+        for page in self.model.pages() {
             let neighbours = [page.checked_sub(PAGE), Some(page), page.checked_add(PAGE)];
             for page in neighbours.into_iter().flatten() {
                 self.check_page(page);
@@ -179,7 +174,7 @@ impl Fixture {
         if !io_pgtable::in_width(self.format, Iova::new(page), 57) {
             return;
         }
-        let expected = self.model.get(&page).copied();
+        let expected = self.model.get(page);
         let said = self
             .table
             .translate(&self.platform, Iova::new(page + 0x123));

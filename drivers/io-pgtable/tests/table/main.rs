@@ -6,5 +6,6 @@
 mod fixture;
 mod mapping;
 mod memory_safety;
+mod model;
 mod random;
 mod unmapping;

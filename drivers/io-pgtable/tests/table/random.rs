@@ -107,8 +107,7 @@ fn make((format, leaves, coherent): (TableFormat, LeafSizes, bool)) -> Fixture {
 
 /// Whether the model has anything in these pages.
 fn occupied(fixture: &Fixture, iova: u64, pages: u64) -> bool {
-    let end = iova + pages * PAGE;
-    fixture.model.range(iova..end).next().is_some()
+    fixture.model.overlaps(iova, iova + pages * PAGE - 1)
 }
 
 fn apply(fixture: &mut Fixture, step: &Step) {

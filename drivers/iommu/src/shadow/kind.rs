@@ -68,7 +68,7 @@ impl Kind {
             iova_bits: device.iova_bits,
             // First-stage entries that are not present are never cached, not even with
             // CAP.CM = 1 (§6.1).
-            tell_of_new: device.caching_mode && !first_stage,
+            tell_of_new: device.write_buffer_flush || device.caching_mode && !first_stage,
         })
     }
 

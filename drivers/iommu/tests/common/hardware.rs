@@ -11,7 +11,9 @@ use iommu_core::{
     MapError, Owed, PageRequest, PageResponse, Quarantine, Replaced, Run, Scope, Slot, Stage,
     TableFormat, WalkStep,
 };
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use test_platform::TestPlatform;
 
@@ -53,13 +55,18 @@ pub struct State {
     generation: u32,
 }
 
+/// Looks at the host pages that devices can reach.
+type Check = Box<dyn Fn(&BTreeSet<u64>) + Send>;
+
 /// The unit, with the devices behind it.
 pub struct Hardware {
     platform: Arc<TestPlatform>,
     pub capabilities: DeviceCapabilities,
     pub state: Mutex<State>,
+    /// Caches nothing: for tables with more paths than can be gone through.
+    pub lazy: AtomicBool,
     /// Called after every step with what devices can reach now.
-    reachable: Mutex<Option<Box<dyn Fn(&BTreeSet<u64>) + Send>>>,
+    reachable: Mutex<Option<Check>>,
 }
 
 impl Hardware {
@@ -68,6 +75,7 @@ impl Hardware {
             platform: platform.clone(),
             capabilities,
             state: Mutex::default(),
+            lazy: AtomicBool::new(false),
             reachable: Mutex::default(),
         });
         let watcher = Arc::downgrade(&hardware);
@@ -239,6 +247,10 @@ impl Hardware {
 
     /// Caches everything that attached tables allow, then has it checked.
     pub fn cache_everything(&self) {
+        if self.lazy.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut seen = Seen::default();
         let mut state = self.state.lock().unwrap();
         let live: HashSet<DomainHandle> = state
             .attached
@@ -253,6 +265,7 @@ impl Hardware {
             if let DomainSpec::Root { format, root } = domain.spec {
                 self.cache_table(
                     &mut state,
+                    &mut seen,
                     *handle,
                     format,
                     format.levels(),
@@ -266,7 +279,7 @@ impl Hardware {
         let pointers: Vec<Pointer> = state
             .pointers
             .iter()
-            .filter(|(handle, ..)| live.contains(handle))
+            .filter(|pointer| live.contains(&pointer.0) && !seen.fresh.contains(*pointer))
             .copied()
             .collect();
         for (handle, first, level, table, write) in pointers {
@@ -276,7 +289,9 @@ impl Hardware {
             let DomainSpec::Root { format, .. } = domain.spec else {
                 continue;
             };
-            self.cache_table(&mut state, handle, format, level, table, first, write);
+            self.cache_table(
+                &mut state, &mut seen, handle, format, level, table, first, write,
+            );
         }
         let mut reachable = BTreeSet::new();
         for (handle, _, bits, host, _) in &state.leaves {
@@ -298,6 +313,7 @@ impl Hardware {
     fn cache_table(
         &self,
         state: &mut State,
+        seen: &mut Seen,
         handle: DomainHandle,
         format: TableFormat,
         level: u8,
@@ -305,24 +321,24 @@ impl Hardware {
         first: u64,
         write: bool,
     ) {
-        for index in 0..512 {
+        let entries = seen.tables.entry((table, level)).or_insert_with(|| {
+            let entries = (0..512)
+                .filter_map(|index| Some((index, self.entry(format, level, table, index)?)));
+            Rc::new(entries.collect())
+        });
+        for (index, entry) in entries.clone().iter() {
             let start = first | index << shift(level);
-            match self.entry(format, level, table, index) {
-                None => {}
-                Some(Entry::Leaf(host, writes)) => {
+            match *entry {
+                Entry::Leaf(host, writes) => {
                     let leaf = (handle, start, shift(level), host, write && writes);
                     state.leaves.insert(leaf);
                 }
-                Some(Entry::Table(next, writes)) => {
+                Entry::Table(next, writes) => {
                     let write = write && writes;
-                    // What is known already has been walked, or will be.
-                    if state
-                        .pointers
-                        .insert((handle, start, level - 1, next, write))
-                        || level > 1
-                    {
-                        self.cache_table(state, handle, format, level - 1, next, start, write);
-                    }
+                    let pointer = (handle, start, level - 1, next, write);
+                    state.pointers.insert(pointer);
+                    seen.fresh.insert(pointer);
+                    self.cache_table(state, seen, handle, format, level - 1, next, start, write);
                 }
             }
         }
@@ -341,6 +357,12 @@ impl Hardware {
                 let Some(DomainSpec::Root { format, .. }) = format else {
                     return;
                 };
+                for end in [range.first(), range.last()] {
+                    assert!(
+                        io_pgtable::in_width(format, end, self.capabilities.iova_bits),
+                        "a flush of what no request can name: {end}"
+                    );
+                }
                 let mask = (1u64 << format.input_bits()) - 1;
                 let (low, high) = (range.first().as_u64() & mask, range.last().as_u64() & mask);
                 let meets =
@@ -372,6 +394,18 @@ impl Hardware {
         }
         state.descriptors += 1;
     }
+}
+
+/// Present entries of a table, by index.
+type Entries = Vec<(u64, Entry)>;
+
+/// What was found in this step already.
+#[derive(Default)]
+struct Seen {
+    /// Present entries of tables.
+    tables: HashMap<(u64, u8), Rc<Entries>>,
+    /// Pointers that tables lead to now.
+    fresh: HashSet<Pointer>,
 }
 
 enum Entry {

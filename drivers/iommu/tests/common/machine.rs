@@ -3,7 +3,9 @@
 use super::hardware::{Hardware, Unit};
 use super::memory::GuestRam;
 use super::oracle::HOST_BITS;
+use super::tables::FULL;
 use iommu::{Config, Iommu, PasidBitmap, Quota};
+use iommu_abi::{Bind, IntoBytes as _, Invalidate, InvalidateRange, IoasAllocate, Unbind};
 use iommu_core::{
     Access, DeviceCapabilities, DeviceId, Gpa, LeafSizes, ResetError, Segment, Slot, SourceId,
     TableFormat, VmEvent, VmHost, VmId,
@@ -50,6 +52,8 @@ pub struct Setup {
     pub leaves: LeafSizes,
     pub coherent: bool,
     pub caching_mode: bool,
+    pub interrupts_remapped: bool,
+    pub pasid_bits: u8,
     pub quota: Quota,
     pub config: Config,
 }
@@ -65,6 +69,8 @@ impl Setup {
             },
             coherent: true,
             caching_mode: false,
+            interrupts_remapped: true,
+            pasid_bits: 20,
             quota: Quota {
                 shadow_pages: 256,
                 ..Quota::default()
@@ -89,6 +95,12 @@ pub const SCATTERED: u64 = 96;
 pub const CONTIGUOUS: u64 = 0x800;
 /// Guest page of memory that the guest may only read.
 pub const READ_ONLY: u64 = 0x700;
+/// Guest page, aligned to 2 MiB, where 1 MiB is contiguous in the host, also aligned.
+pub const HALF: u64 = 0x1000;
+/// Guest page whose host page is an address that means interrupts.
+pub const ON_INTERRUPTS: u64 = 0x710;
+/// Guest page that is memory although its address means interrupts.
+pub const AT_INTERRUPTS: u64 = 0xfee01;
 /// The guest page that arguments are passed in.
 pub const ARGUMENT: u64 = 90;
 
@@ -116,10 +128,11 @@ pub fn rid(number: u8) -> Slot {
 
 impl Machine {
     pub fn new(setup: Setup) -> Self {
+        let frames = 2 * setup.quota.shadow_pages as usize + 8;
         let platform = Arc::new(if setup.coherent {
-            TestPlatform::new(4096)
+            TestPlatform::new(frames)
         } else {
-            TestPlatform::non_coherent(4096)
+            TestPlatform::non_coherent(frames)
         });
         let mut capabilities = DeviceCapabilities::none(0).with_format(setup.format);
         capabilities.first_stage_leaves = setup.leaves;
@@ -128,8 +141,8 @@ impl Machine {
         capabilities.caching_mode = setup.caching_mode;
         capabilities.iova_bits = setup.iova_bits;
         capabilities.host_bits = HOST_BITS as u8;
-        capabilities.interrupts_remapped = true;
-        capabilities.pasid_bits = 20;
+        capabilities.interrupts_remapped = setup.interrupts_remapped;
+        capabilities.pasid_bits = setup.pasid_bits;
         let hardware = Hardware::new(platform.clone(), capabilities);
         let around = Arc::new(Around::default());
         let policy = Iommu::new(
@@ -158,6 +171,10 @@ impl Machine {
         let ram = Arc::new(GuestRam::default());
         ram.add(0, SCATTERED, 0x4_0000, Access::READ_WRITE, Some(77));
         ram.add(READ_ONLY, 8, 0x5_0000, Access::READ, Some(5));
+        ram.add(HALF, 256, 0x7_0000, Access::READ_WRITE, None);
+        ram.add(HALF + 256, 8, 0x8_0000, Access::READ_WRITE, Some(9));
+        ram.add(ON_INTERRUPTS, 1, 0xf_ee02, Access::READ_WRITE, None);
+        ram.add(AT_INTERRUPTS, 1, 0x9_0000, Access::READ_WRITE, None);
         ram.add(CONTIGUOUS, 1024, 0x6_0000, Access::READ_WRITE, None);
         ram
     }
@@ -231,6 +248,149 @@ impl Machine {
         assert_eq!(self.platform.outstanding(), 0);
     }
 }
+
+/// Guest tables at pages 1 to 4, one a level from the root on.
+pub const ROOT: u64 = 0x1000;
+pub const LEAVES: u64 = 0x4000;
+
+/// A machine whose guest has device 4, and a table at [`ROOT`] that maps pages 5 to 12 of
+/// its first 2 MiB to guest pages 0x25 to 0x2c.
+pub struct Bench {
+    pub machine: Machine,
+    pub device_id: u32,
+}
+
+impl Bench {
+    pub fn new(setup: Setup) -> Self {
+        let machine = setup.build();
+        let device_id = machine.assign(4);
+        let ram = &machine.ram;
+        for table in [0x1000, 0x2000, 0x3000] {
+            ram.write(table, (table + 0x1000) | FULL);
+        }
+        for page in 5..13 {
+            ram.write(LEAVES + 8 * page, (0x20 + page) << 12 | FULL);
+        }
+        Self { machine, device_id }
+    }
+
+    /// The same, with the table bound to the device. Returns the table's handle too.
+    pub fn bound(setup: Setup) -> (Self, u32) {
+        let bench = Self::new(setup);
+        let ioas_id = bench.allocate(ROOT);
+        assert_eq!(bench.bind(bench.device_id, ioas_id), 0);
+        (bench, ioas_id)
+    }
+
+    pub fn allocate(&self, root: u64) -> u32 {
+        let mut ask = self.user_table(root);
+        assert_eq!(self.machine.call(&mut ask), 0);
+        ask.ioas_id
+    }
+
+    pub fn user_table(&self, root: u64) -> IoasAllocate {
+        IoasAllocate {
+            flags: IoasAllocate::USER_TABLE,
+            format: 1,
+            user_page_directory: root,
+            device_id: self.device_id,
+            ..IoasAllocate::new()
+        }
+    }
+
+    pub fn bind(&self, device_id: u32, ioas_id: u32) -> i64 {
+        self.machine.call(&mut Bind {
+            device_id,
+            ioas_id,
+            ..Bind::new()
+        })
+    }
+
+    pub fn unbind(&self, device_id: u32) -> i64 {
+        self.machine.call(&mut Unbind {
+            device_id,
+            ..Unbind::new()
+        })
+    }
+
+    /// Says that these ranges changed: first address and pages.
+    pub fn invalidate(&self, ioas_id: u32, ranges: &[(u64, u64)]) -> (i64, Invalidate) {
+        let entries: Vec<InvalidateRange> = ranges
+            .iter()
+            .map(|&(address, pages)| InvalidateRange {
+                address,
+                pages,
+                ..InvalidateRange::default()
+            })
+            .collect();
+        self.machine.ram.write_bytes(RANGES, entries.as_bytes());
+        let mut ask = Invalidate {
+            ioas_id,
+            granularity: 2,
+            entries: RANGES,
+            entry_size: 24,
+            entry_count: ranges.len() as u32,
+            model: 1,
+            ..Invalidate::new()
+        };
+        (self.machine.call(&mut ask), ask)
+    }
+
+    /// The same, where nothing may go wrong.
+    #[track_caller]
+    pub fn changed(&self, ioas_id: u32, ranges: &[(u64, u64)]) {
+        let (result, ask) = self.invalidate(ioas_id, ranges);
+        assert_eq!(
+            (result, ask.completed),
+            (ranges.len() as i64, ranges.len() as u32)
+        );
+    }
+
+    /// The device sees at these addresses what the table at [`ROOT`] says.
+    #[track_caller]
+    pub fn check(&self, addresses: impl IntoIterator<Item = u64>) {
+        for address in addresses {
+            self.machine.check_translation(rid(4), ROOT, address);
+        }
+    }
+
+    /// Where the device's access to an address ends.
+    pub fn sees(&self, address: u64) -> Option<u64> {
+        self.machine
+            .hardware
+            .walk(rid(4), address)
+            .map(|(host, _)| host)
+    }
+
+    /// The host address of a guest page.
+    pub fn host(&self, gpa: u64) -> Option<u64> {
+        self.machine.ram.host(gpa).map(|(host, _)| host)
+    }
+
+    /// What hardware was told since this was asked last: ranges, and domains wholesale.
+    pub fn told(&self) -> (Vec<(u64, u64, bool)>, u64) {
+        let mut state = self.machine.hardware.state.lock().unwrap();
+        let ranges = std::mem::take(&mut state.ranges);
+        let ranges = ranges
+            .into_iter()
+            .map(|(_, range, leaf)| (range.first().as_u64(), range.pages(), leaf));
+        (ranges.collect(), std::mem::take(&mut state.wholesale))
+    }
+
+    pub fn commits(&self) -> u64 {
+        self.machine.hardware.state.lock().unwrap().commits
+    }
+
+    /// The guest goes, and nothing is left.
+    #[track_caller]
+    pub fn end(self) {
+        self.machine.policy.destroy_guest(VM).unwrap();
+        self.machine.check_nothing_left();
+    }
+}
+
+/// Where ranges are passed: three guest pages that are not contiguous in the host.
+const RANGES: u64 = 80 << 12;
 
 pub type Guest<'m> = iommu_guest::Iommu<'static, Vmexit<'m>>;
 

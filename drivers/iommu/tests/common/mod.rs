@@ -12,4 +12,5 @@ pub mod memory;
 pub mod oracle;
 pub mod tables;
 
-pub use machine::{Machine, Setup};
+#[allow(unused_imports, reason = "each test uses a part")]
+pub use machine::{Bench, Machine, Setup};

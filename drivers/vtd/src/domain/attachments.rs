@@ -164,6 +164,13 @@ impl Attachments {
         .filter_map(|index| Some((index, self.get(index)?)))
     }
 
+    /// All attachments.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u16, &Attachment)> {
+        (0..)
+            .zip(&self.entries)
+            .filter_map(|(index, entry)| Some((index, entry.value.as_ref()?)))
+    }
+
     /// Takes out the tables that were replaced, once hardware is off.
     pub(crate) fn take_retired(&mut self) -> impl Iterator<Item = Frame> {
         self.entries

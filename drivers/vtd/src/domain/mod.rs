@@ -67,6 +67,14 @@ impl Domain {
         }
     }
 
+    /// The format of its tables; `None` if a guest keeps them.
+    pub(crate) fn table_format(&self) -> Option<TableFormat> {
+        match self.translation {
+            Translation::Tables { format, .. } => Some(format),
+            Translation::Nested(_) => None,
+        }
+    }
+
     /// Whether hardware looks at a second-stage table for it, whose structures it caches by
     /// domain id alone.
     pub(crate) fn has_second_stage(&self) -> bool {

@@ -7,6 +7,7 @@ use crate::domain::Domains;
 use crate::invalidation::{Debt, EntryChange, Expansion, Kind, Scene};
 use crate::queue::{ContextScope, Descriptor, QueueError, Ticket};
 use crate::unit::Unit;
+use core::mem;
 use iommu_core::{
     Batch, DeviceId, FlushError, Flushed, FrameList, Mmio, Nanoseconds, Observer, Platform,
     SourceId,
@@ -29,14 +30,32 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
             }
         }
         if let Some(error) = failure {
-            let count = batch.debts().len();
-            self.park_all(count, batch.settle());
+            self.park_batch(batch);
             return Err(error);
         }
         let retired = self.close(batch.debts());
         flushed.frames = batch.settle();
         flushed.frames.append(retired);
         Ok(flushed)
+    }
+
+    fn park_batch(&self, batch: &mut Batch<'_, Debt>) {
+        let mut debts = mem::take(batch.debts_mut());
+        self.park_all(&debts, batch.settle());
+        // The batch keeps its room.
+        debts.clear();
+        *batch.debts_mut() = debts;
+    }
+
+    /// Tells every unit, and every device with a TLB, to forget all that it may have
+    /// cached.
+    pub(super) fn forget_everything(&self, flushed: &mut Flushed) -> Result<(), FlushError> {
+        for (position, unit) in self.units.iter().enumerate() {
+            let mut expansion =
+                Expansion::everything(self.scene(position, unit), unit.everything());
+            self.tell(unit, &mut expansion, flushed)?;
+        }
+        Ok(())
     }
 
     /// Tells one unit what concerns it.
@@ -48,16 +67,35 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
         flushed: &mut Flushed,
     ) -> Result<(), FlushError> {
         let mut expansion = Expansion::new(debts, self.scene(position, unit));
+        let rounds = self.tell(unit, &mut expansion, flushed)?;
+        if rounds == 0 && concerns(debts, position) {
+            // No invalidation has flushed it along.
+            unit.flush_write_buffer(&self.platform)
+                .map_err(|error| FlushError::UnitTimedOut {
+                    unit: error.unit,
+                    waited: error.waited,
+                })?;
+        }
+        Ok(())
+    }
+
+    /// Submits an expansion in as many rounds as it takes, and says how many.
+    fn tell(
+        &self,
+        unit: &Unit<M>,
+        expansion: &mut Expansion<'_>,
+        flushed: &mut Flushed,
+    ) -> Result<u32, FlushError> {
         let begun = self.platform.now();
         let mut silent = None;
         let mut rounds = 0u32;
         let mut attempts = 0u32;
         loop {
             let retry = expansion.clone();
-            match self.submit(unit, &mut expansion) {
+            match self.submit(unit, expansion) {
                 Submitted::Nothing => break,
                 Submitted::NoRoom => {
-                    expansion = retry;
+                    *expansion = retry;
                     self.await_room(unit, begun)?;
                 }
                 Submitted::Round(ticket) => {
@@ -71,7 +109,7 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
                             if attempts > ATTEMPTS {
                                 return Err(self.gave_up(unit, begun));
                             }
-                            expansion = retry;
+                            *expansion = retry;
                         }
                         Err(error) => return Err(flush_error(unit, error)),
                     }
@@ -81,17 +119,9 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
         unit.counters
             .refills
             .add(u64::from(rounds.saturating_sub(1)));
-        if rounds == 0 && concerns(debts, position) {
-            // No invalidation has flushed it along.
-            unit.flush_write_buffer(&self.platform)
-                .map_err(|error| FlushError::UnitTimedOut {
-                    unit: error.unit,
-                    waited: error.waited,
-                })?;
-        }
         match silent {
             Some(device) => Err(FlushError::DeviceTimedOut(device)),
-            None => Ok(()),
+            None => Ok(rounds),
         }
     }
 
@@ -173,7 +203,7 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
     }
 
     /// Hardware has confirmed: what was kept for it is free.
-    fn close(&self, debts: &[Debt]) -> FrameList {
+    pub(super) fn close(&self, debts: &[Debt]) -> FrameList {
         let mut retired = FrameList::new();
         let mut domains = self.domains.lock(&self.platform);
         for debt in debts {
@@ -216,9 +246,7 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
         let Some(gone) = domains.release(index) else {
             return;
         };
-        if domains.attachments.of_slot(gone.slot).is_none()
-            && let Some(unit) = self.units.get(gone.unit)
-        {
+        if let Some(unit) = self.units.get(gone.unit) {
             unit.tables.lock(&self.platform).finish_removal(
                 &self.platform,
                 gone.slot.device.source,

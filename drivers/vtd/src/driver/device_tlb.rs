@@ -40,9 +40,11 @@ impl<E> From<BackendError> for DeviceTlbError<E> {
     }
 }
 
-/// What a source's context entry lets it do beside untranslated requests.
+/// What a source's context entry says beside where its requests go.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(crate) struct Privileges {
+pub(crate) struct Standing {
+    /// Its faults are not recorded (FPD).
+    pub(crate) silenced: bool,
     /// Translation and translated requests.
     pub(crate) translations: bool,
     /// Page requests.
@@ -74,14 +76,15 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
             },
             pending: settings.queue_depth & 0x1f,
         };
-        let privileges = Privileges {
+        let open = |standing| Standing {
             translations: true,
             page_requests: settings.page_requests,
+            ..standing
         };
         self.reserve_device_tlb()?;
-        self.set_privileges(unit, device, privileges)?;
+        self.set_standing(unit, device, open)?;
         if let Err(error) = turn_on() {
-            self.set_privileges(unit, device, Privileges::default())?;
+            self.set_standing(unit, device, closed)?;
             return Err(DeviceTlbError::Device(error));
         }
         self.note_device_tlb(device, target);
@@ -103,13 +106,24 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
         turn_off().map_err(DeviceTlbError::Device)?;
         // Drains translated requests that are still under way (§4.1.3). Whoever does not
         // answer loses its entry all the same.
-        let drained = unit.invalidate(&self.platform, &everything_of(unit, target));
+        let with_pasids = unit.mode().is_scalable() && unit.abilities.ecap.pasid();
+        let drained = unit.invalidate(&self.platform, &target.everything(with_pasids));
         self.domains
             .lock(&self.platform)
             .device_tlbs
             .retain(|(known, _)| *known != device);
-        self.set_privileges(unit, device, Privileges::default())?;
+        self.set_standing(unit, device, closed)?;
         drained.map_err(|error| DeviceTlbError::Backend(backend_error(unit, device, error)))
+    }
+
+    /// Stops, or starts again, recording the faults of a device (FPD): of one that makes
+    /// so many that those of others are lost. What it may reach does not change.
+    pub fn silence(&self, device: DeviceId, silenced: bool) -> Result<(), BackendError> {
+        let (_, unit) = self.locate(device)?;
+        self.set_standing(unit, device, |standing| Standing {
+            silenced,
+            ..standing
+        })
     }
 
     fn reserve_device_tlb(&self) -> Result<(), BackendError> {
@@ -142,17 +156,16 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
 
     /// Changes what a context entry allows, and makes hardware forget the old one (row
     /// "context entry" of §6.5.3.3).
-    fn set_privileges(
+    fn set_standing(
         &self,
         unit: &Unit<M>,
         device: DeviceId,
-        privileges: Privileges,
+        change: impl FnOnce(Standing) -> Standing,
     ) -> Result<(), BackendError> {
-        let changed = unit.tables.lock(&self.platform).set_privileges(
-            &self.platform,
-            device.source,
-            privileges,
-        )?;
+        let changed =
+            unit.tables
+                .lock(&self.platform)
+                .set_standing(&self.platform, device.source, change)?;
         if !changed {
             return Ok(());
         }
@@ -167,21 +180,13 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
     }
 }
 
-/// All that a device may have cached: of requests without PASID, and with any.
-fn everything_of<M: Mmio>(
-    unit: &Unit<M>,
-    target: DeviceTlbTarget,
-) -> arrayvec::ArrayVec<Descriptor, 2> {
-    let mut all = arrayvec::ArrayVec::new();
-    all.push(Descriptor::DeviceTlb {
-        target,
-        pasid: None,
-        block: None,
-    });
-    if unit.mode().is_scalable() && unit.abilities.ecap.pasid() {
-        all.push(Descriptor::DeviceTlbAllPasids { target });
+/// What a device may do whose TLB is off.
+fn closed(standing: Standing) -> Standing {
+    Standing {
+        translations: false,
+        page_requests: false,
+        ..standing
     }
-    all
 }
 
 pub(super) fn backend_error<M: Mmio>(

@@ -2,7 +2,7 @@
 
 use super::Driver;
 use crate::Event;
-use crate::irq_remap::{InterruptTable, remappable_message};
+use crate::irq_remap::{InterruptSource, InterruptTable, remappable_message};
 use crate::queue::{Descriptor, index_blocks};
 use crate::unit::Unit;
 use arrayvec::ArrayVec;
@@ -53,17 +53,29 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
     }
 }
 
-impl<P: Platform + Observer<Event>, M: Mmio, S> IrqRemapper for Driver<P, M, S> {
-    fn allocate(&self, source: DeviceId, count: u16) -> Result<IrqHandle, IrqError> {
-        let not_remapped = IrqError::NotRemapped(source);
-        let unit = self.unit_of(source).ok_or(not_remapped)?;
+impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
+    /// Entries that only this source can use, not present yet. What
+    /// [`IrqRemapper::allocate`] does for a function, this does for any source.
+    pub fn allocate_interrupts(
+        &self,
+        source: InterruptSource,
+        count: u16,
+    ) -> Result<IrqHandle, IrqError> {
+        let not_remapped = IrqError::NotRemapped(source.device());
+        let unit = self.unit_of(source.device()).ok_or(not_remapped)?;
         let table = unit.interrupts.as_ref().ok_or(not_remapped)?;
-        let first = table.allocate(&self.platform, source.source, count)?;
+        let first = table.allocate(&self.platform, source, count)?;
         Ok(IrqHandle {
             unit: unit.index(),
             first,
             count,
         })
+    }
+}
+
+impl<P: Platform + Observer<Event>, M: Mmio, S> IrqRemapper for Driver<P, M, S> {
+    fn allocate(&self, source: DeviceId, count: u16) -> Result<IrqHandle, IrqError> {
+        self.allocate_interrupts(InterruptSource::Function(source), count)
     }
 
     fn route(

@@ -5,15 +5,17 @@ mod capabilities;
 mod commit;
 mod device_tlb;
 mod enable;
+mod inspect;
 mod interrupts;
 mod quarantine;
 mod replace;
 mod scopes;
 mod shut_down;
 
-pub(crate) use device_tlb::Privileges;
+pub(crate) use device_tlb::Standing;
 pub use device_tlb::{DeviceTlb, DeviceTlbError};
 pub use enable::{EnableError, EnableFailure};
+pub use inspect::{Inspected, Sink};
 pub use quarantine::Quarantined;
 pub use scopes::Scopes;
 pub use shut_down::{Failed, ShutDownFailure};
@@ -107,7 +109,10 @@ impl<P, M: Mmio> Driver<P, M, Preparing> {
             tells_of_mappings,
             domains: Mutex::new(Rank::Domains, domains),
             paging: PagingTables::new(config.domains)?,
-            parked: Mutex::new(Rank::Quarantine, Parked::default()),
+            parked: Mutex::new(
+                Rank::Quarantine,
+                Parked::new(usize::from(config.attachments))?,
+            ),
             state: PhantomData,
         })
     }

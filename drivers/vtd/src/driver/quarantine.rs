@@ -3,7 +3,11 @@
 use super::Driver;
 use crate::Event;
 use crate::invalidation::Debt;
-use iommu_core::{FrameList, Mmio, Observer, Platform, Quarantine};
+use alloc::vec::Vec;
+use core::mem;
+use iommu_core::{
+    FlushError, Flushed, FrameList, Mmio, Observer, Order, OutOfFrames, Platform, Quarantine,
+};
 
 /// What lies in quarantine. Zero in a system where every debt is settled.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -16,15 +20,42 @@ pub struct Quarantined {
     pub frames: u32,
 }
 
-#[derive(Default, Debug)]
+/// Debts that nobody settled, and what must not be reused because of them.
+#[derive(Debug)]
 pub(super) struct Parked {
     frames: FrameList,
-    debts: u32,
+    /// Has its room from the beginning, so that parking cannot fail.
+    debts: Vec<Debt>,
+    /// Debts for which there was no room: what they speak of is lost until the end.
+    lost: u32,
 }
 
 impl Parked {
+    pub(super) fn new(room: usize) -> Result<Self, OutOfFrames> {
+        let mut debts = Vec::new();
+        debts
+            .try_reserve_exact(room)
+            .map_err(|_| OutOfFrames { order: Order::PAGE })?;
+        Ok(Self {
+            frames: FrameList::new(),
+            debts,
+            lost: 0,
+        })
+    }
+
     pub(super) fn into_frames(self) -> FrameList {
         self.frames
+    }
+
+    fn add(&mut self, debts: &[Debt], frames: FrameList) {
+        for debt in debts {
+            if self.debts.len() < self.debts.capacity() {
+                self.debts.push(*debt);
+            } else {
+                self.lost = self.lost.saturating_add(1);
+            }
+        }
+        self.frames.append(frames);
     }
 }
 
@@ -33,19 +64,43 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
     pub fn quarantined(&self) -> Quarantined {
         let parked = self.parked.lock(&self.platform);
         Quarantined {
-            debts: parked.debts,
+            debts: u32::try_from(parked.debts.len())
+                .unwrap_or(u32::MAX)
+                .saturating_add(parked.lost),
             frames: u32::try_from(parked.frames.len()).unwrap_or(u32::MAX),
         }
     }
 
-    pub(super) fn park_all(&self, debts: usize, frames: FrameList) {
-        let pages = u32::try_from(frames.len()).unwrap_or(u32::MAX);
+    /// Makes hardware forget everything, and with it what is in quarantine: the frames
+    /// come back in the result, domain ids and attachments are free. On error all stays
+    /// where it is.
+    pub fn reclaim(&self) -> Result<Flushed, FlushError> {
+        let mut taken = Vec::new();
         let mut parked = self.parked.lock(&self.platform);
-        parked.debts = parked
-            .debts
-            .saturating_add(u32::try_from(debts).unwrap_or(u32::MAX));
-        parked.frames.append(frames);
+        // The new list has the room of the old one, or the old one stays.
+        if taken.try_reserve_exact(parked.debts.capacity()).is_err() {
+            return Ok(Flushed::default());
+        }
+        let debts = mem::replace(&mut parked.debts, taken);
+        let frames = mem::take(&mut parked.frames);
         drop(parked);
+        let mut flushed = Flushed::default();
+        match self.forget_everything(&mut flushed) {
+            Ok(()) => {
+                flushed.frames = self.close(&debts);
+                flushed.frames.append(frames);
+                Ok(flushed)
+            }
+            Err(error) => {
+                self.parked.lock(&self.platform).add(&debts, frames);
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) fn park_all(&self, debts: &[Debt], frames: FrameList) {
+        let pages = u32::try_from(frames.len()).unwrap_or(u32::MAX);
+        self.parked.lock(&self.platform).add(debts, frames);
         self.platform.observe(&Event::Quarantined { frames: pages });
     }
 }
@@ -55,6 +110,6 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Quarantine<Debt> for Driver<P, M
         if debt.is_nothing() && frames.is_empty() {
             return;
         }
-        self.park_all(1, frames);
+        self.park_all(&[debt], frames);
     }
 }

@@ -12,6 +12,7 @@ use super::steps::{self, Steps, Template};
 use crate::abilities::Abilities;
 use crate::domain::{Attachment, AttachmentRef, Domain, Domains};
 use crate::queue::{Blocks, Descriptor, IotlbScope};
+use arrayvec::ArrayVec;
 use iommu_core::{DomainHandle, Order, Stage};
 
 /// What of the unit matters.
@@ -56,6 +57,8 @@ pub(crate) struct Expansion<'d> {
     ahead: Option<Descriptor>,
     /// A PASID-based IOTLB invalidation was queued after the last fence.
     unfenced: bool,
+    /// Every device is still to be told, those before `next_debt` excepted.
+    all_devices: bool,
 }
 
 impl<'d> Expansion<'d> {
@@ -69,6 +72,17 @@ impl<'d> Expansion<'d> {
             steps: Steps::none(),
             ahead: None,
             unfenced: false,
+            all_devices: false,
+        }
+    }
+
+    /// All that can be told: what the unit is given, and then everything to every device
+    /// behind it that has a TLB.
+    pub(crate) fn everything(scene: Scene, unit: ArrayVec<Descriptor, 5>) -> Self {
+        Self {
+            steps: Steps::of(unit),
+            all_devices: scene.devices,
+            ..Self::new(&[], scene)
         }
     }
 
@@ -111,6 +125,10 @@ impl<'d> Expansion<'d> {
             if let Some(descriptor) = self.steps.take() {
                 return Some(descriptor);
             }
+            if self.all_devices {
+                self.next_device(domains);
+                continue;
+            }
             if self.pass == Pass::Done {
                 return None;
             }
@@ -118,6 +136,24 @@ impl<'d> Expansion<'d> {
                 None => self.next_pass(),
                 Some(debt) => self.advance(domains, debt.0),
             }
+        }
+    }
+
+    /// Everything that the next device may have cached; ends the walk over them.
+    fn next_device(&mut self, domains: &Domains) {
+        let Some((device, target)) = domains.device_tlbs.get(self.next_debt).copied() else {
+            self.all_devices = false;
+            self.next_debt = 0;
+            return;
+        };
+        self.next_debt = self.next_debt.saturating_add(1);
+        let attached = domains
+            .attachments
+            .iter()
+            .any(|(_, found)| found.unit == self.scene.unit && found.slot.device == device);
+        if attached {
+            let with_pasids = self.scene.scalable && self.scene.abilities.ecap.pasid();
+            self.steps = Steps::of(target.everything(with_pasids));
         }
     }
 

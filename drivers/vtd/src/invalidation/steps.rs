@@ -76,6 +76,10 @@ impl Steps {
         Self::Few(ArrayVec::new())
     }
 
+    pub(super) fn of(descriptors: impl IntoIterator<Item = Descriptor>) -> Self {
+        Self::Few(descriptors.into_iter().take(12).collect())
+    }
+
     pub(super) fn one(descriptor: Descriptor) -> Self {
         let mut few = ArrayVec::new();
         few.push(descriptor);

@@ -2,7 +2,7 @@
 //! raise which interrupt, and the messages that name them.
 //!
 //! An entry belongs to a source from its allocation on: its source id stands in it before
-//! it is present, and is verified by hardware with every interrupt (SVT = 01, SQ = 00).
+//! it is present, and is verified by hardware with every interrupt.
 //! Entries are written by one store of 128 bits.
 
 mod allocation;
@@ -11,4 +11,5 @@ mod table;
 
 pub use message::ioapic_entry;
 pub(crate) use message::remappable_message;
+pub use table::InterruptSource;
 pub(crate) use table::InterruptTable;

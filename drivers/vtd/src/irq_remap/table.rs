@@ -1,11 +1,12 @@
 //! The table of one unit.
 
 use super::allocation::Allocation;
+use crate::driver::{Inspected, Sink};
 use crate::registers::Irta;
 use crate::tables::frame_number;
 use crate::tables::interrupt::{IrteHigh, IrteLow, SourceQualifier, SourceValidation};
 use iommu_core::sync::{Mutex, Rank};
-use iommu_core::{Coherence, Frame, IrqError, IrqTarget, Order, OutOfFrames, Platform, SourceId};
+use iommu_core::{Coherence, DeviceId, Frame, IrqError, IrqTarget, Order, OutOfFrames, Platform};
 
 /// The smallest table that fills a page: 2^8 entries of 16 bytes.
 const SMALLEST_LOG2: u8 = 8;
@@ -13,6 +14,49 @@ const SMALLEST_LOG2: u8 = 8;
 const LARGEST_LOG2: u8 = 16;
 /// Vectors below are not for devices (Intel SDM 3A, 12.5.2).
 const FIRST_VECTOR: u8 = 16;
+
+/// Who may raise an interrupt (§5.1.3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum InterruptSource {
+    /// One function, an I/O APIC or an HPET.
+    Function(DeviceId),
+    /// Whatever lies on these buses, both ends within: conventional PCI devices, whose
+    /// bridge takes their requests over under ids of its own choice.
+    ///
+    /// QEMU (10.0, 11.1) compares the range the wrong way round and refuses all but ranges
+    /// of one bus.
+    Buses {
+        /// The bridge, which says whose unit it is.
+        bridge: DeviceId,
+        /// First bus.
+        first: u8,
+        /// Last bus.
+        last: u8,
+    },
+}
+
+impl InterruptSource {
+    /// The device whose unit has the entries.
+    pub const fn device(self) -> DeviceId {
+        match self {
+            Self::Function(device) | Self::Buses { bridge: device, .. } => device,
+        }
+    }
+
+    /// SVT, SQ and SID.
+    const fn verification(self) -> IrteHigh {
+        match self {
+            Self::Function(device) => IrteHigh::new()
+                .with_sid(device.source.bits())
+                .with_sq(SourceQualifier::ALL)
+                .with_svt(SourceValidation::SOURCE),
+            Self::Buses { first, last, .. } => IrteHigh::new()
+                .with_sid(u16::from_be_bytes([first, last]))
+                .with_svt(SourceValidation::BUS_RANGE),
+        }
+    }
+}
 
 /// An interrupt-remapping table.
 #[derive(Debug)]
@@ -71,7 +115,7 @@ impl InterruptTable {
     pub(crate) fn allocate<P: Platform>(
         &self,
         platform: &P,
-        source: SourceId,
+        source: InterruptSource,
         count: u16,
     ) -> Result<u16, IrqError> {
         let exhausted = IrqError::Exhausted { wanted: count };
@@ -80,10 +124,7 @@ impl InterruptTable {
         }
         let mut allocation = self.allocation.lock(platform);
         let first = allocation.take(count).ok_or(exhausted)?;
-        let owner = IrteHigh::new()
-            .with_sid(source.bits())
-            .with_sq(SourceQualifier::ALL)
-            .with_svt(SourceValidation::SOURCE);
+        let owner = source.verification();
         for index in (0..count).map(|offset| first.saturating_add(offset)) {
             self.publish(platform, index, [0, owner.into_bits()]);
         }
@@ -130,6 +171,24 @@ impl InterruptTable {
     /// Gives a run back that hardware has forgotten.
     pub(crate) fn give_back<P: Platform>(&self, platform: &P, first: u16, count: u16) {
         self.allocation.lock(platform).give_back(first, count);
+    }
+
+    /// Tells every entry that is not all zeroes.
+    pub(crate) fn inspect<P: Platform>(&self, platform: &P, sink: Sink<'_>) {
+        let _entries = self.allocation.lock(platform);
+        for index in 0..=u16::MAX {
+            if u32::from(index) >= self.entries() {
+                return;
+            }
+            let [low, high] = self.load(index);
+            if [low, high] != [0, 0] {
+                sink(&Inspected::Interrupt {
+                    index,
+                    low: IrteLow::from_bits(low),
+                    high: IrteHigh::from_bits(high),
+                });
+            }
+        }
     }
 
     /// DST (§9.9): the whole id in extended mode, else 8 bits in bits 15:8.

@@ -367,6 +367,21 @@ pub struct DeviceTlbTarget {
     pub pending: u8,
 }
 
+impl DeviceTlbTarget {
+    /// All that the device may have cached: of requests without PASID, and with any.
+    pub fn everything(self, with_pasids: bool) -> ArrayVec<Descriptor, 2> {
+        let plain = Descriptor::DeviceTlb {
+            target: self,
+            pasid: None,
+            block: None,
+        };
+        let tagged = Descriptor::DeviceTlbAllPasids { target: self };
+        core::iter::once(plain)
+            .chain(with_pasids.then_some(tagged))
+            .collect()
+    }
+}
+
 /// An invalidation descriptor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]

@@ -261,6 +261,21 @@ impl Directory {
         (directory, entry)
     }
 
+    /// Tells every entry that is not all zeroes.
+    pub(crate) fn inspect(&self, tell: &mut dyn FnMut(Pasid, PasidEntry)) {
+        for (index, table) in &self.tables {
+            for offset in 0..0x40u32 {
+                let Some(pasid) = Pasid::new(u32::from(*index) << 6 | offset) else {
+                    continue;
+                };
+                let entry = load_entry(table, entry_cell(pasid));
+                if entry.words() != [0, 0, 0] {
+                    tell(pasid, entry);
+                }
+            }
+        }
+    }
+
     fn find(&self, pasid: Pasid) -> Result<usize, usize> {
         self.tables
             .binary_search_by_key(&directory_index(pasid), |(index, _)| *index)

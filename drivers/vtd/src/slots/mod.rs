@@ -14,13 +14,15 @@
 
 mod directory;
 mod entry;
+mod inspect;
+mod standing;
 
 pub(crate) use entry::Target;
 
 use crate::abilities::Abilities;
-use crate::driver::Privileges;
+use crate::driver::Standing;
 use crate::explain::Visited;
-use crate::tables::context::{ContextLow, ScalableContext0, ScalableContext1, TranslationType};
+use crate::tables::context::{ContextLow, ScalableContext0, ScalableContext1};
 use crate::tables::frame_number;
 use crate::tables::root::RootEntry;
 use alloc::vec::Vec;
@@ -40,7 +42,7 @@ pub(crate) struct Tables {
     /// Sorted by source.
     directories: Vec<(SourceId, Directory)>,
     /// Sources that may do more than send untranslated requests, sorted.
-    privileges: Vec<(SourceId, Privileges)>,
+    standing: Vec<(SourceId, Standing)>,
 }
 
 /// What writing an entry did.
@@ -83,7 +85,7 @@ impl Tables {
             root: platform.allocate(Order::PAGE)?,
             contexts,
             directories: Vec::new(),
-            privileges: Vec::new(),
+            standing: Vec::new(),
         })
     }
 
@@ -129,7 +131,14 @@ impl Tables {
         source: SourceId,
         target: &Target,
     ) -> Result<Change, OutOfFrames> {
-        let words = target.context_entry(&self.abilities, self.privileges_of(source).translations);
+        let standing = self.standing_of(source);
+        let [low, high] = target.context_entry(&self.abilities, standing.translations);
+        let words = [
+            ContextLow::from_bits(low)
+                .with_fpd(standing.silenced)
+                .into_bits(),
+            high,
+        ];
         let mut change = Change::default();
         if words == [0, 0] && self.context(source).is_none() {
             return Ok(change);
@@ -235,11 +244,12 @@ impl Tables {
         (directory, pdts): (Hpa, u8),
         rid_pasid: u32,
     ) {
-        let privileges = self.privileges_of(source);
+        let standing = self.standing_of(source);
         let word0 = ScalableContext0::new()
             .with_p(true)
-            .with_dte(privileges.translations)
-            .with_pre(privileges.page_requests)
+            .with_fpd(standing.silenced)
+            .with_dte(standing.translations)
+            .with_pre(standing.page_requests)
             .with_paside(self.abilities.ecap.pasid())
             .with_pdts(pdts & 7)
             .with_pasiddirptr(frame_number(directory));
@@ -288,81 +298,18 @@ impl Tables {
     /// Cuts a source off whole, whatever its entries say: its context entry is taken away.
     /// Says whether there was one.
     pub(crate) fn isolate<P: Platform>(&mut self, platform: &P, source: SourceId) -> bool {
-        self.privileges.retain(|(known, _)| *known != source);
+        self.keep_standing(source, |standing| Standing {
+            silenced: standing.silenced,
+            ..Standing::default()
+        });
         let index = self.context_cell(source);
         let Some(table) = self.context(source) else {
             return false;
         };
         let present = is_present(table.load(index));
-        platform.publish128(table, index, [0, 0], self.coherence());
-        present
-    }
-
-    fn privileges_of(&self, source: SourceId) -> Privileges {
-        self.privileges
-            .binary_search_by_key(&source, |(known, _)| *known)
-            .ok()
-            .and_then(|at| self.privileges.get(at))
-            .map(|(_, privileges)| *privileges)
-            .unwrap_or_default()
-    }
-
-    /// Changes what a source may do beside untranslated requests. Says whether an entry
-    /// that is present changed.
-    pub(crate) fn set_privileges<P: Platform>(
-        &mut self,
-        platform: &P,
-        source: SourceId,
-        privileges: Privileges,
-    ) -> Result<bool, OutOfFrames> {
-        if self.privileges_of(source) == privileges {
-            return Ok(false);
-        }
-        match self
-            .privileges
-            .binary_search_by_key(&source, |(known, _)| *known)
-        {
-            Ok(at) if privileges == Privileges::default() => {
-                self.privileges.remove(at);
-            }
-            Ok(at) => {
-                if let Some(known) = self.privileges.get_mut(at) {
-                    known.1 = privileges;
-                }
-            }
-            Err(at) => {
-                self.privileges.try_reserve(1).map_err(no_memory)?;
-                self.privileges.insert(at, (source, privileges));
-            }
-        }
-        Ok(self.rewrite_context(platform, source))
-    }
-
-    /// Writes a present context entry again, with the privileges that its source has now.
-    fn rewrite_context<P: Platform>(&self, platform: &P, source: SourceId) -> bool {
-        let index = self.context_cell(source);
-        let Some(table) = self.context(source) else {
-            return false;
-        };
-        let low = table.load(index);
-        if !is_present(low) {
-            return false;
-        }
-        if self.scalable {
-            if let Ok(position) = self.find(source) {
-                self.publish_context(platform, source, position);
-            }
-            return true;
-        }
-        let low = ContextLow::from_bits(low.unwrap_or(0));
-        if low.tt() == TranslationType::PassThrough {
-            return false;
-        }
-        let high = table.load(index | 1).unwrap_or(0);
-        let tt = TranslationType::of_tables(self.privileges_of(source).translations);
-        let words = [low.with_tt(tt).into_bits(), high];
+        let words = [self.absent_context(source), 0];
         platform.publish128(table, index, words, self.coherence());
-        true
+        present
     }
 
     /// Links a context table for `source` to the root table if there is none. Says whether

@@ -170,7 +170,7 @@ fn replacing_is_hitless_in_every_mode() {
 /// Notes the device's entry as hardware sees it after each of the driver's stores.
 fn spy_on_entries(world: &World, into: std::sync::Arc<std::sync::Mutex<Vec<Vec<u64>>>>) {
     let root = world.fake.state().root;
-    world.machine.memory.watch(move |memory| {
+    let look = move |memory: &test_platform::TestPlatform| {
         let load = |at: u64| memory.device_load(Hpa::new(at)).unwrap();
         let context_table = load(root & !0xfff) & !0xfff;
         let entry = if root >> 10 & 3 == 1 {
@@ -182,7 +182,58 @@ fn spy_on_entries(world: &World, into: std::sync::Arc<std::sync::Mutex<Vec<Vec<u
             vec![load(at), load(at + 8)]
         };
         into.lock().unwrap().push(entry);
-    });
+    };
+    look(&world.machine.memory);
+    world.machine.memory.watch(look);
+}
+
+#[test]
+fn the_width_in_an_entry_is_that_of_its_table() {
+    for (format, aw) in [
+        (TableFormat::SecondStage3, 1),
+        (TableFormat::SecondStage4, 2),
+    ] {
+        let spec = DomainSpec::Paging(format);
+        let world = Plan::legacy().boot();
+        let domain = world.driver.create(device(EDU), &spec).unwrap();
+        world.attach(slot(EDU), Attachment::Domain(domain));
+        assert_eq!(world.context(EDU).unwrap()[1] & 7, aw);
+        let world = Plan::second_stage().boot();
+        let domain = world.driver.create(device(EDU), &spec).unwrap();
+        world.attach(slot(EDU), Attachment::Domain(domain));
+        assert_eq!(world.pasid_entry(EDU, 0).unwrap()[0] >> 2 & 7, aw);
+    }
+}
+
+#[test]
+fn debts_of_one_slot_can_be_settled_in_any_order() {
+    for later_first in [false, true] {
+        let world = Plan::first_stage().boot();
+        let (one, two) = (world.domain(), world.domain());
+        world.attach(slot(EDU), Attachment::Domain(one));
+        let before = world.machine.memory.outstanding();
+        let replaced = world
+            .driver
+            .replace(slot(EDU), Attachment::Domain(two))
+            .unwrap();
+        let blocked = world
+            .driver
+            .replace(slot(EDU), Attachment::Blocked)
+            .unwrap();
+        let (first, second) = if later_first {
+            (blocked.owed, replaced.owed)
+        } else {
+            (replaced.owed, blocked.owed)
+        };
+        world.commit(first);
+        world.commit(second);
+        assert_eq!(world.machine.memory.outstanding(), before);
+        // Both domain ids are free again.
+        world.attach(slot(1), Attachment::Domain(two));
+        world.attach(slot(2), Attachment::Domain(one));
+        let id_of = |source| world.pasid_entry(source, 0).unwrap()[1] & 0xffff;
+        assert_eq!([id_of(1), id_of(2)], [2, 3]);
+    }
 }
 
 #[test]

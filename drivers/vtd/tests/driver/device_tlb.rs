@@ -197,6 +197,9 @@ fn a_silent_device_is_named_and_cut_off_and_the_others_go_on() {
             invalidate_page(&world, domain).unwrap_err(),
             FlushError::DeviceTimedOut(device(NET))
         );
+        // What was sent before it fell silent may be lost, and is sent again.
+        let told_again = |[low, _]: &[u64; 2]| matches!(low & 0xff, 0xf2 | 0x36);
+        assert!(world.fake.take_executed().iter().any(told_again));
         assert!(world.machine.saw(|event| *event
             == Event::Isolated {
                 device: device(NET)

@@ -214,3 +214,32 @@ fn a_table_of_someone_else_that_leads_to_interrupts_is_explained() {
         Err(FaultReason::NOT_CANONICAL)
     );
 }
+
+#[test]
+fn a_silenced_device_keeps_what_it_may_reach_and_its_entry_tells_not_to_record() {
+    for plan in [Plan::legacy(), Plan::first_stage()] {
+        let world = plan.boot();
+        let fpd = |world: &World, source| world.context(source).unwrap()[0] >> 1 & 1;
+        // One that was never attached: silenced all the same.
+        world.driver.silence(device(0x99), true).unwrap();
+        assert_eq!((world.context(0x99).unwrap()[0], fpd(&world, 0x99)), (2, 1));
+        let domain = world.domain();
+        world.map(domain, 5);
+        world.attach(slot(0x20), Attachment::Domain(domain));
+        world.fake.take_executed();
+        world.driver.silence(device(0x20), true).unwrap();
+        assert_eq!(
+            world.fake.take_executed()[0],
+            [0x11, 0],
+            "the entry was told"
+        );
+        assert_eq!(fpd(&world, 0x20), 1);
+        assert!(world.walk(slot(0x20), 5).is_ok());
+        world.detach(slot(0x20));
+        world.attach(slot(0x20), Attachment::PassThrough);
+        assert_eq!(fpd(&world, 0x20), 1, "it stays silent");
+        world.driver.silence(device(0x20), false).unwrap();
+        assert_eq!(fpd(&world, 0x20), 0);
+        assert!(world.walk(slot(0x20), 5).is_ok());
+    }
+}

@@ -157,3 +157,17 @@ fn a_device_whose_unit_does_not_remap_gets_no_entry() {
         IrqError::NotRemapped(stranger)
     );
 }
+
+#[test]
+fn devices_behind_a_bridge_are_verified_by_their_buses() {
+    let world = Plan::legacy().boot();
+    let source = vtd::InterruptSource::Buses {
+        bridge: device(0x10),
+        first: 2,
+        last: 5,
+    };
+    let handle = world.driver.allocate_interrupts(source, 1).unwrap();
+    // SVT = 10, SID = 0205h
+    assert_eq!(entry(&world, 0), [0, 2 << 18 | 0x0205]);
+    world.driver.free(handle).unwrap();
+}

@@ -92,6 +92,19 @@ fn a_failed_first_attachment_leaves_nothing() {
 }
 
 #[test]
+fn a_failed_attachment_gives_its_domain_id_back() {
+    for plan in [Plan::second_stage(), Plan::first_stage()] {
+        let (world, domain) = with_domain(plan);
+        for n in 1..=3 {
+            world.machine.memory.fail_allocation(n);
+            assert!(!replaced(&world, slot(EDU), Attachment::Domain(domain)));
+        }
+        assert!(replaced(&world, slot(EDU), Attachment::Domain(domain)));
+        assert_eq!(world.pasid_entry(EDU, 0).unwrap()[1] & 0xffff, 2);
+    }
+}
+
+#[test]
 fn a_failed_replacement_leaves_the_old_attachment() {
     with_each_allocation_failing(
         || {

@@ -53,6 +53,11 @@ impl Bench {
             .get_or_insert_with(|| host::start_or_exit(&self.machine))
     }
 
+    /// What a test chooses by: it follows from the seed.
+    pub(crate) fn random(&mut self) -> &mut fastrand::Rng {
+        &mut self.random
+    }
+
     /// The driver at work.
     pub(crate) fn driver(&mut self) -> &'static Driver {
         &self.host().remapping.driver

@@ -2,6 +2,7 @@
 
 mod blocking;
 mod devices;
+mod guests;
 mod interrupts;
 mod invalidation;
 mod mapping;

@@ -1,0 +1,708 @@
+//! Guests' hypercalls, down to what their devices reach: one body for every way in which a
+//! guest's table is used.
+
+use crate::guest::{ALL, BASE, Guest, LARGE, PRESENT, USER, WRITABLE};
+use crate::rig::{
+    self, Driver, FREEDOMS, ONE, OTHER, Plan, Platform, device, read, reason_of, write,
+};
+use iommu::{Config as Policy, Iommu, PasidBitmap, Quota};
+use iommu_core::{
+    Access, AddressRange, DeviceId, FaultReason, Gpa, GuestMemory, Pasid, Platform as _,
+    ResetError, Run, VmEvent, VmHost, VmId,
+};
+use iommu_guest::{
+    ArgumentMemory, Capabilities, FlushList, Format, GuestPasid, Hypercall, Op, UserTable,
+};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use vtd::ModeRequest;
+use vtd_model::{Config, Freedom, Owner, Request};
+use x86_64::structures::paging::{Page, PhysFrame};
+use x86_64::{PhysAddr, VirtAddr};
+
+/// Counts what the hypervisor is asked.
+#[derive(Default)]
+struct Hypervisor {
+    notified: AtomicUsize,
+    resets: AtomicUsize,
+}
+
+impl VmHost for &Hypervisor {
+    fn notify(&self, _: VmId, _: VmEvent) {
+        self.notified.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn reset(&self, _: DeviceId) -> Result<(), ResetError> {
+        self.resets.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+type Policies<'h> = Iommu<Driver, Arc<Platform>, &'h Hypervisor>;
+
+/// A machine with guests in it.
+struct House<'h> {
+    iommu: Policies<'h>,
+    platform: Arc<Platform>,
+    host: &'h Hypervisor,
+    idle: usize,
+}
+
+/// A way in which guests' tables come to hardware.
+struct Way {
+    name: &'static str,
+    config: Config,
+    mode: ModeRequest,
+    upper_half: bool,
+}
+
+fn ways() -> Vec<Way> {
+    let way = |name, config, mode, upper_half| Way {
+        name,
+        config,
+        mode,
+        upper_half,
+    };
+    let scalable = Config::scalable();
+    let shadowed = Config {
+        nested: false,
+        ..scalable.clone()
+    };
+    vec![
+        way("nested", scalable, ModeRequest::SecondStage, true),
+        way(
+            "shadowed in a first stage",
+            shadowed.clone(),
+            ModeRequest::FirstStage,
+            true,
+        ),
+        way(
+            "shadowed in a second stage",
+            Config {
+                first_stage: false,
+                first_stage_1g: false,
+                first_stage_5_level: false,
+                ..shadowed.clone()
+            },
+            ModeRequest::SecondStage,
+            false,
+        ),
+        way(
+            "shadowed in a second stage, caching mode",
+            Config {
+                first_stage: false,
+                first_stage_1g: false,
+                first_stage_5_level: false,
+                ..shadowed.clone()
+            }
+            .with_caching_mode(),
+            ModeRequest::SecondStage,
+            false,
+        ),
+        way(
+            "shadowed in a first stage, not coherent",
+            shadowed.non_coherent(),
+            ModeRequest::FirstStage,
+            true,
+        ),
+        way(
+            "shadowed in legacy mode",
+            Config::legacy(),
+            ModeRequest::Legacy,
+            false,
+        ),
+        way(
+            "shadowed in legacy mode, not coherent, caching mode",
+            Config::legacy().non_coherent().with_caching_mode(),
+            ModeRequest::Legacy,
+            false,
+        ),
+        way(
+            "shadowed in legacy mode, write buffer, no page-selective invalidation",
+            Config {
+                write_buffer_flush: true,
+                page_selective: false,
+                max_address_mask: 0,
+                ..Config::legacy()
+            },
+            ModeRequest::Legacy,
+            false,
+        ),
+    ]
+}
+
+fn each(mut test: impl FnMut(&House, &Way)) {
+    for way in ways() {
+        for freedom in FREEDOMS {
+            eprintln!("{}, {freedom:?}", way.name);
+            let host = Hypervisor::default();
+            let house = House::new(&way, freedom, &host);
+            test(&house, &way);
+            house.assert_clean();
+        }
+    }
+}
+
+impl<'h> House<'h> {
+    fn new(way: &Way, freedom: Freedom, host: &'h Hypervisor) -> Self {
+        let rig = Plan {
+            pages: 1 << 11,
+            ..Plan::new(way.config.clone()).mode(way.mode).freedom(freedom)
+        }
+        .start();
+        let platform = Arc::clone(&rig.platform);
+        let idle = platform.arena().outstanding();
+        let pasids = PasidBitmap::new(10).expect("memory");
+        let policy = Policy {
+            guests: 4,
+            ..Policy::default()
+        };
+        let iommu = Iommu::new(policy, rig.driver, Arc::clone(&platform), host, pasids)
+            .expect("memory");
+        Self {
+            iommu,
+            platform,
+            host,
+            idle,
+        }
+    }
+
+    fn driver(&self) -> &Driver {
+        self.iommu.backend()
+    }
+
+    /// A guest with this many pages, which gets a device.
+    fn guest(&self, vm: u16, pages: u64, source: u16) -> Tenant<'_> {
+        let guest = Guest::new(&self.platform, vm.into(), pages, 7 + u64::from(vm));
+        let quota = Quota::default();
+        self.iommu
+            .create_guest(VmId(vm), quota, guest.clone())
+            .expect("a guest");
+        let handle = self
+            .iommu
+            .assign(VmId(vm), device(source), u32::from(source))
+            .expect("the device");
+        self.platform
+            .with_machine(|machine| machine.assign(source, None, Owner::Guest(vm.into())));
+        let argument = guest.table();
+        let bytes = Box::leak(vec![0; 4096].into_boxed_slice());
+        // SAFETY: `Calls` carries the bytes to and from the guest's page at this address.
+        let memory = unsafe { ArgumentMemory::new(bytes, PhysAddr::new(argument)) };
+        let calls = Calls {
+            iommu: &self.iommu,
+            vm: VmId(vm),
+            guest: guest.clone(),
+        };
+        Tenant {
+            house: self,
+            vm: VmId(vm),
+            source,
+            device: iommu_guest::DeviceId::from_u32(handle),
+            client: iommu_guest::Iommu::new(calls, memory.expect("a page")),
+            guest,
+        }
+    }
+
+    #[track_caller]
+    fn assert_reaches(&self, request: &Request, hpa: iommu_core::Hpa) {
+        rig::assert_reaches(&self.platform, request, hpa);
+    }
+
+    #[track_caller]
+    fn assert_blocked(&self, request: &Request) {
+        rig::assert_blocked(&self.platform, request);
+    }
+
+    #[track_caller]
+    fn assert_clean(&self) {
+        rig::assert_clean(&self.platform);
+        assert_eq!(self.driver().quarantined(), vtd::Quarantined::default());
+    }
+}
+
+/// A hypercall, as the virtual CPU's exit makes it.
+struct Calls<'i, 'h> {
+    iommu: &'i Policies<'h>,
+    vm: VmId,
+    guest: Arc<Guest>,
+}
+
+impl Hypercall for Calls<'_, '_> {
+    fn call(&self, operation: Op, memory: &mut ArgumentMemory<'_>) -> i64 {
+        let at = Gpa::new(memory.address().as_u64());
+        let bytes = memory.bytes_mut();
+        self.guest.copy_out(at, bytes).expect("the argument's page");
+        let result = self.iommu.call(self.vm, operation.as_u32().into(), at);
+        // A call may have been the guest's last.
+        let _ = self.guest.copy_in(at, bytes);
+        result
+    }
+}
+
+/// A guest, as itself.
+struct Tenant<'i> {
+    house: &'i House<'i>,
+    vm: VmId,
+    source: u16,
+    device: iommu_guest::DeviceId,
+    client: iommu_guest::Iommu<'static, Calls<'i, 'i>>,
+    guest: Arc<Guest>,
+}
+
+impl Tenant<'_> {
+    fn root(&mut self) -> (u64, UserTable) {
+        let root = self.guest.table();
+        (root, self.table(root))
+    }
+
+    fn table(&mut self, root: u64) -> UserTable {
+        let frame = PhysFrame::from_start_address(PhysAddr::new(root)).expect("a page");
+        self.client
+            .allocate_user_table(self.device, Format::X86_64Level4, frame)
+            .expect("a table")
+    }
+
+    fn bind(&mut self, pasid: Option<GuestPasid>, table: &UserTable) {
+        match pasid {
+            None => self.client.bind(self.device, table),
+            Some(pasid) => self.client.bind_pasid(self.device, pasid, table),
+        }
+        .expect("bound");
+    }
+
+    fn unbind(&mut self, pasid: Option<GuestPasid>) {
+        match pasid {
+            None => self.client.unbind(self.device),
+            Some(pasid) => self.client.unbind_pasid(self.device, pasid),
+        }
+        .expect("unbound");
+    }
+
+    /// What of the table changed.
+    fn flush(&mut self, table: &UserTable, first: u64, pages: u64, what: Change) {
+        let page = |address| Page::containing_address(VirtAddr::new(address));
+        let pages = Page::range_inclusive(page(first), page(first + (pages - 1) * 0x1000));
+        let owed = match what {
+            Change::Mapped => table.mapped(pages),
+            Change::Leaf => table.changed(pages),
+            Change::Table => table.tables_changed(pages),
+        };
+        let mut list = FlushList::<(), 4>::new(table);
+        list.add(owed).expect("room");
+        self.client.flush(&mut list).expect("flushed");
+    }
+
+    fn map(&mut self, table: &UserTable, root: u64, gva: u64, gpa: u64, bits: u64) {
+        self.guest.map(root, gva, gpa, bits);
+        self.flush(table, gva, 1, Change::Mapped);
+    }
+
+    fn read(&self, address: u64) -> Request {
+        read(self.source, address)
+    }
+
+    fn write(&self, address: u64) -> Request {
+        write(self.source, address)
+    }
+
+    #[track_caller]
+    fn assert_reaches(&self, request: &Request, gpa: u64) {
+        self.house.assert_reaches(request, self.guest.hpa(gpa));
+    }
+
+    /// The request is refused, and its guest told why: as hardware that nests would say.
+    #[track_caller]
+    fn assert_faults(&mut self, request: &Request, reason: FaultReason) {
+        self.house.assert_blocked(request);
+        let notified = self.house.host.notified.load(Ordering::Relaxed);
+        let record = rig::refused(&self.house.platform, self.house.driver(), request);
+        let attribution = self.house.iommu.report(&record).expect("the guest's");
+        assert_eq!(attribution.vm, self.vm);
+        assert_eq!(
+            self.house.host.notified.load(Ordering::Relaxed),
+            notified + 1
+        );
+        let mut faults = Vec::new();
+        self.client
+            .read_faults(|fault| faults.push(fault))
+            .expect("faults");
+        let [fault] = faults[..] else {
+            panic!("one fault, not {faults:?}");
+        };
+        assert_eq!(FaultReason(fault.reason), reason, "{request:x?}: {record:?}");
+        assert_eq!(fault.device, self.device);
+        assert_eq!(fault.address, Some(request.address & !0xfff));
+        let writes = request.access == vtd_model::Access::Write;
+        assert_eq!((fault.read, fault.write), (!writes, writes));
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Change {
+    Mapped,
+    Leaf,
+    Table,
+}
+
+#[test]
+fn a_device_follows_the_table_that_its_guest_keeps() {
+    each(|house, way| {
+        let mut tenant = house.guest(1, 64, ONE);
+        let (root, table) = tenant.root();
+        assert_eq!(
+            table.capabilities().contains(Capabilities::UPPER_HALF),
+            way.upper_half
+        );
+        let [first, second] = [tenant.guest.data(3), tenant.guest.data(9)];
+        let high = 0x1234_5000;
+        tenant.guest.map(root, high, first, ALL);
+        house.assert_blocked(&tenant.read(high));
+        tenant.bind(None, &table);
+        tenant.assert_reaches(&tenant.read(high + 0x678), first);
+        tenant.assert_reaches(&tenant.write(high + 0x678), first);
+        tenant.map(&table, root, high + 0x1000, second, PRESENT | USER);
+        tenant.assert_reaches(&tenant.read(high + 0x1000), second);
+        if way.upper_half {
+            tenant.map(&table, root, 0xffff_8000_0000_0000, second, ALL);
+            tenant.assert_reaches(&tenant.read(0xffff_8000_0000_0000), second);
+        }
+        house.assert_blocked(&read(OTHER, high));
+        tenant.unbind(None);
+        house.assert_blocked(&tenant.read(high));
+        tenant.client.destroy_table(table).expect("destroyed");
+    });
+}
+
+#[test]
+fn a_refused_request_is_told_with_the_reason_that_nesting_hardware_gives() {
+    each(|house, _| {
+        let mut tenant = house.guest(1, 64, ONE);
+        let (root, table) = tenant.root();
+        let data = tenant.guest.data(3);
+        let beyond = 0x7fff_0000;
+        let cases = [
+            (0x10_0000, 0, false, FaultReason::FIRST_STAGE_NOT_PRESENT),
+            (
+                0x10_1000,
+                data | PRESENT | USER,
+                true,
+                FaultReason::SCALABLE_WRITE_DENIED,
+            ),
+            (
+                0x10_2000,
+                data | PRESENT | WRITABLE,
+                false,
+                FaultReason::USER_DENIED,
+            ),
+            (
+                0x10_3000,
+                data | ALL | 1 << 50,
+                false,
+                FaultReason::FIRST_STAGE_RESERVED,
+            ),
+            (
+                0x10_4000,
+                beyond | ALL,
+                false,
+                FaultReason::SECOND_STAGE_NOT_PRESENT,
+            ),
+        ];
+        for (gva, entry, ..) in cases {
+            tenant.guest.map(root, gva, entry & !0xfff, entry & 0xfff);
+        }
+        // A table that lies nowhere, and one that is not the user's.
+        let lost = tenant.guest.entry(root, 4, 0x4000_0000, 3);
+        tenant.guest.store(lost, beyond | ALL);
+        tenant.guest.map(root, 0x80_0000, data, ALL);
+        let kernel = tenant.guest.entry(root, 4, 0x80_0000, 2);
+        let entry = tenant.guest.load(kernel);
+        tenant.guest.store(kernel, entry & !USER);
+        tenant.bind(None, &table);
+        for (gva, _, writes, reason) in cases {
+            let request = if writes {
+                tenant.write(gva)
+            } else {
+                tenant.read(gva)
+            };
+            tenant.assert_faults(&request, reason);
+        }
+        tenant.assert_faults(
+            &tenant.read(0x4000_0000),
+            FaultReason::SECOND_STAGE_NOT_PRESENT,
+        );
+        tenant.assert_faults(&tenant.read(0x80_0000), FaultReason::USER_DENIED);
+        tenant.assert_faults(
+            &tenant.read(0x0000_8000_0000_0000),
+            FaultReason::NOT_CANONICAL,
+        );
+        tenant.unbind(None);
+    });
+}
+
+#[test]
+fn what_the_guest_changes_is_seen_when_its_flush_returns() {
+    each(|house, _| {
+        let mut tenant = house.guest(1, 64, ONE);
+        let (root, table) = tenant.root();
+        let [first, second] = [tenant.guest.data(3), tenant.guest.data(9)];
+        tenant.bind(None, &table);
+        let request = tenant.write(0x5000);
+        house.assert_blocked(&request);
+        for gpa in [first, second, first] {
+            tenant.map(&table, root, 0x5000, gpa, ALL);
+            tenant.assert_reaches(&request, gpa);
+            tenant.guest.map(root, 0x5000, second, ALL);
+            tenant.flush(&table, 0x5000, 1, Change::Leaf);
+            tenant.assert_reaches(&request, second);
+            // Rights are taken away, then the page.
+            tenant.guest.map(root, 0x5000, second, PRESENT | USER);
+            tenant.flush(&table, 0x5000, 1, Change::Leaf);
+            house.assert_blocked(&request);
+            tenant.guest.unmap(root, 0x5000);
+            tenant.flush(&table, 0x5000, 1, Change::Leaf);
+            house.assert_blocked(&tenant.read(0x5000));
+        }
+        // A whole table is exchanged for another.
+        let other = tenant.guest.table();
+        tenant.guest.store(other + 8 * 5, second | ALL);
+        let directory = tenant.guest.entry(root, 4, 0x5000, 2);
+        tenant.guest.store(directory, other | ALL);
+        tenant.flush(&table, 0, 512, Change::Table);
+        tenant.assert_reaches(&request, second);
+        tenant.guest.store(directory, 0);
+        tenant.client.flush_everything(&table).expect("flushed");
+        house.assert_blocked(&request);
+        tenant.unbind(None);
+    });
+}
+
+#[test]
+fn a_large_page_reaches_what_is_behind_each_part_of_it() {
+    each(|house, _| {
+        let mut tenant = house.guest(1, 64, ONE);
+        let (root, table) = tenant.root();
+        let entry = tenant.guest.entry(root, 4, 0x4000_0000, 2);
+        tenant.guest.store(entry, BASE | LARGE | ALL);
+        tenant.bind(None, &table);
+        for page in [0, 7, 40] {
+            let request = tenant.write(0x4000_0000 + page * 0x1000);
+            tenant.assert_reaches(&request, tenant.guest.data(page));
+        }
+        tenant.assert_faults(
+            &tenant.read(0x4000_0000 + 100 * 0x1000),
+            FaultReason::SECOND_STAGE_NOT_PRESENT,
+        );
+        tenant.guest.store(entry, 0);
+        tenant.flush(&table, 0x4000_0000, 512, Change::Leaf);
+        house.assert_blocked(&tenant.read(0x4000_7000));
+        tenant.unbind(None);
+    });
+}
+
+#[test]
+fn tables_that_point_to_themselves_lead_nowhere_else() {
+    each(|house, _| {
+        let mut tenant = house.guest(1, 64, ONE);
+        let (root, table) = tenant.root();
+        let data = tenant.guest.data(3);
+        tenant.guest.map(root, 0x5000, data, ALL);
+        tenant.guest.store(root + 8 * 255, root | ALL);
+        tenant.bind(None, &table);
+        tenant.assert_reaches(&tenant.read(0x5000), data);
+        // 255 at every level: the root itself, as a page.
+        let recursive = 0x7f_bf_df_ef_f000;
+        tenant.assert_reaches(&tenant.write(recursive), root);
+        tenant.unbind(None);
+        house.assert_blocked(&tenant.read(recursive));
+    });
+}
+
+#[test]
+fn a_table_is_replaced_by_another_and_the_first_is_forgotten() {
+    each(|house, _| {
+        let mut tenant = house.guest(1, 64, ONE);
+        let (root, table) = tenant.root();
+        let (other_root, other) = tenant.root();
+        let [first, second] = [tenant.guest.data(3), tenant.guest.data(9)];
+        tenant.guest.map(root, 0x5000, first, ALL);
+        tenant.guest.map(root, 0x6000, first, ALL);
+        tenant.guest.map(other_root, 0x5000, second, ALL);
+        tenant.bind(None, &table);
+        tenant.assert_reaches(&tenant.read(0x5000), first);
+        let device = tenant.device;
+        tenant
+            .client
+            .replace(device, None, &other)
+            .expect("replaced");
+        tenant.assert_reaches(&tenant.read(0x5000), second);
+        house.assert_blocked(&tenant.read(0x6000));
+        tenant.client.destroy_table(table).expect("not used");
+        tenant.unbind(None);
+    });
+}
+
+#[test]
+fn pasids_of_a_guest_have_tables_of_their_own() {
+    each(|house, way| {
+        if way.config.pasid_bits.is_none() || way.mode == ModeRequest::Legacy {
+            return;
+        }
+        let mut tenant = house.guest(1, 64, ONE);
+        let mut bound = Vec::new();
+        for index in 0..3 {
+            let (root, table) = tenant.root();
+            let data = tenant.guest.data(index);
+            tenant.guest.map(root, 0x5000, data, ALL);
+            let pasid = tenant.client.allocate_pasid(1, 1000).expect("a PASID");
+            tenant.bind(Some(pasid), &table);
+            bound.push((pasid, table, data));
+        }
+        // The host's numbers are the lowest that are free; the guest does not know them.
+        for ((_, _, data), host) in bound.iter().zip(1..) {
+            tenant.assert_reaches(&tenant.read(0x5000).with_pasid(host), *data);
+        }
+        house.assert_blocked(&tenant.read(0x5000));
+        house.assert_blocked(&tenant.read(0x5000).with_pasid(4));
+        let (pasid, table, _) = bound.remove(1);
+        tenant.unbind(Some(pasid));
+        tenant.client.free_pasid(pasid).expect("free");
+        tenant.client.destroy_table(table).expect("destroyed");
+        house.assert_blocked(&tenant.read(0x5000).with_pasid(2));
+        tenant.assert_reaches(&tenant.read(0x5000).with_pasid(1), bound[0].2);
+        tenant.assert_reaches(&tenant.read(0x5000).with_pasid(3), bound[1].2);
+        tenant.assert_faults(
+            &tenant.read(0x9000).with_pasid(3),
+            FaultReason::FIRST_STAGE_NOT_PRESENT,
+        );
+        house.iommu.destroy_guest(tenant.vm).expect("ended");
+        house.assert_blocked(&tenant.read(0x5000).with_pasid(1));
+        assert_eq!(Pasid::MAX.as_u32(), 0xf_ffff);
+    });
+}
+
+#[test]
+fn memory_that_the_host_takes_is_reached_by_nobody_before_it_is_used_again() {
+    each(|house, _| {
+        let mut tenant = house.guest(1, 64, ONE);
+        let (root, table) = tenant.root();
+        let [gone, kept] = [tenant.guest.data(3), tenant.guest.data(4)];
+        tenant.guest.map(root, 0x5000, gone, ALL);
+        tenant.guest.map(root, 0x6000, kept, ALL);
+        tenant.guest.map(root, 0x60_0000, gone, ALL);
+        tenant.bind(None, &table);
+        tenant.assert_reaches(&tenant.write(0x5000), gone);
+        tenant.assert_reaches(&tenant.write(0x60_0000), gone);
+        forget(&tenant, gone);
+        for address in [0x5000, 0x60_0000] {
+            tenant.assert_faults(
+                &tenant.read(address),
+                FaultReason::SECOND_STAGE_NOT_PRESENT,
+            );
+        }
+        tenant.assert_reaches(&tenant.read(0x6000), kept);
+        // A page that is one of its tables.
+        let directory = tenant.guest.entry(root, 4, 0x6000, 2);
+        let page = tenant.guest.load(directory) & !0xfff;
+        forget(&tenant, page);
+        tenant.client.flush_everything(&table).expect("flushed");
+        tenant.assert_faults(
+            &tenant.read(0x6000),
+            FaultReason::SECOND_STAGE_NOT_PRESENT,
+        );
+        tenant.unbind(None);
+    });
+}
+
+/// The host takes a page back and uses it for something else.
+fn forget(tenant: &Tenant<'_>, gpa: u64) {
+    let frame = tenant.guest.lose(gpa);
+    let run = Run {
+        hpa: frame.hpa(),
+        pages: 1,
+    };
+    let range = AddressRange::page_of(Gpa::new(gpa));
+    tenant
+        .house
+        .iommu
+        .forget(tenant.vm, &range, &[run])
+        .expect("forgotten");
+    tenant.house.platform.release(frame);
+}
+
+#[test]
+fn a_guest_that_dies_leaves_nothing_behind() {
+    each(|house, _| {
+        let mut tenant = house.guest(1, 64, ONE);
+        let mut neighbour = house.guest(2, 64, OTHER);
+        let before = house.platform.arena().outstanding();
+        let data = tenant.guest.data(3);
+        let (root, table) = tenant.root();
+        tenant.guest.map(root, 0x5000, data, ALL);
+        tenant.bind(None, &table);
+        let (other_root, other) = neighbour.root();
+        let theirs = neighbour.guest.data(5);
+        neighbour.guest.map(other_root, 0x5000, theirs, ALL);
+        neighbour.bind(None, &other);
+        tenant.assert_reaches(&tenant.write(0x5000), data);
+        neighbour.assert_reaches(&neighbour.write(0x5000), theirs);
+        let resets = house.host.resets.load(Ordering::Relaxed);
+        house.iommu.destroy_guest(tenant.vm).expect("ended");
+        assert_eq!(house.host.resets.load(Ordering::Relaxed), resets + 1);
+        for frame in tenant.guest.take_all() {
+            house.platform.release(frame);
+        }
+        house.assert_blocked(&tenant.write(0x5000));
+        neighbour.assert_reaches(&neighbour.write(0x5000), theirs);
+        neighbour.unbind(None);
+        // Only the units' own tables have grown.
+        let left = house.platform.arena().outstanding() + 64;
+        assert!(left <= before + 6, "{left} pages, {before} before");
+        assert!(house.idle < before);
+        // The device can be given away anew.
+        house
+            .platform
+            .with_machine(|machine| machine.assign(ONE, None, Owner::Guest(2)));
+        house
+            .iommu
+            .assign(VmId(2), device(ONE), 0x20)
+            .expect("given");
+    });
+}
+
+#[test]
+fn memory_that_the_guest_may_not_write_is_not_written_by_its_device() {
+    each(|house, _| {
+        let mut tenant = house.guest(1, 64, ONE);
+        let data = tenant.guest.data(3);
+        tenant.guest.protect(data, Access::READ);
+        let (root, table) = tenant.root();
+        tenant.guest.map(root, 0x5000, data, ALL);
+        tenant.bind(None, &table);
+        tenant.assert_reaches(&tenant.read(0x5000), data);
+        tenant.assert_faults(
+            &tenant.write(0x5000),
+            FaultReason::SCALABLE_WRITE_DENIED,
+        );
+        tenant.unbind(None);
+    });
+}
+
+#[test]
+fn nobody_reaches_memory_of_another_guest_by_naming_its_addresses() {
+    each(|house, _| {
+        let mut tenant = house.guest(1, 64, ONE);
+        let neighbour = house.guest(2, 64, OTHER);
+        let (root, table) = tenant.root();
+        tenant.bind(None, &table);
+        // Host addresses of the neighbour's, taken for the guest's own.
+        for page in 0..8 {
+            let hpa = neighbour.guest.hpa(neighbour.guest.data(page)).as_u64();
+            tenant.map(&table, root, 0x10_0000 + page * 0x1000, hpa, ALL);
+            let possible = house.platform.with_machine(|machine| {
+                machine.possible(&read(ONE, 0x10_0000 + page * 0x1000))
+            });
+            assert!(possible.iter().all(|outcome| reason_of(outcome).is_some()));
+        }
+        tenant.unbind(None);
+    });
+}

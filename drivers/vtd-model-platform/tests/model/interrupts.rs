@@ -1,0 +1,220 @@
+//! Interrupts of devices: who may raise which, and when a change is seen.
+
+use crate::rig::{FREEDOMS, ONE, OTHER, Plan, Rig, device};
+use iommu_core::{
+    FaultKind, FaultReason, IrqError, IrqHandle, IrqMessage, IrqRemapper, IrqTarget,
+};
+use vtd::InterruptConfig;
+use vtd_model::{Config, InterruptOutcome, Message, Origin};
+
+fn each(extended: bool, mut test: impl FnMut(&Rig)) {
+    let write_buffer = Config {
+        write_buffer_flush: true,
+        ..Config::legacy()
+    };
+    let narrow = Config {
+        max_handle_mask: 0,
+        ..Config::legacy()
+    };
+    let configs = [
+        Config::legacy(),
+        Config::legacy().with_caching_mode(),
+        Config::legacy().non_coherent(),
+        write_buffer,
+        narrow,
+        Config::everything(),
+    ];
+    for config in configs {
+        for freedom in FREEDOMS {
+            let plan = Plan {
+                interrupts: Some(InterruptConfig {
+                    entries_log2: 8,
+                    extended,
+                }),
+                ..Plan::new(config.clone()).freedom(freedom)
+            };
+            let rig = plan.start();
+            test(&rig);
+            rig.assert_clean();
+        }
+    }
+}
+
+fn to(apic_id: u32, vector: u8) -> IrqTarget {
+    IrqTarget {
+        apic_id,
+        vector,
+        level: false,
+    }
+}
+
+/// Sends a message often: whatever hardware has cached, it comes to the same.
+#[track_caller]
+fn send(rig: &Rig, source: u16, message: &IrqMessage) -> InterruptOutcome {
+    let send = || {
+        rig.with(|machine| machine.interrupt(source, message.address, message.data))
+    };
+    let first = send();
+    for _ in 0..8 {
+        assert_eq!(send(), first);
+    }
+    first
+}
+
+#[track_caller]
+fn assert_arrives(rig: &Rig, source: u16, message: &IrqMessage, target: IrqTarget) {
+    let address = 0xfee0_0000
+        | u64::from(target.apic_id & 0xff) << 12
+        | u64::from(target.apic_id & !0xff) << 32;
+    let expected = Message {
+        address,
+        // Edge, asserted, fixed delivery.
+        data: 1 << 14 | u32::from(target.vector),
+        origin: Origin::Remapped(source),
+    };
+    assert_eq!(
+        send(rig, source, message),
+        InterruptOutcome::Delivered(expected)
+    );
+}
+
+#[track_caller]
+fn assert_refused(rig: &Rig, source: u16, message: &IrqMessage, reason: FaultReason) {
+    rig.faults();
+    let outcome = send(rig, source, message);
+    let InterruptOutcome::Blocked { condition, .. } = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert_eq!(condition.code(), reason.0);
+    let records = rig.faults();
+    assert!(!records.is_empty());
+    for record in records {
+        assert_eq!((record.device, record.reason), (device(source), reason));
+        assert!(matches!(record.kind, FaultKind::Interrupt { .. }));
+    }
+}
+
+#[test]
+fn an_interrupt_arrives_where_it_was_routed_and_only_from_its_owner() {
+    each(false, |rig| {
+        let handle = rig.driver.allocate(device(ONE), 4).expect("entries");
+        for index in 0..4 {
+            let target = to(0x10 + u32::from(index), 0x40 + index as u8);
+            let message = rig.driver.route(&handle, index, target).expect("routed");
+            assert_arrives(rig, ONE, &message, target);
+            assert_refused(rig, OTHER, &message, FaultReason::INTERRUPT_SOURCE);
+        }
+        rig.driver.free(handle).expect("freed");
+    });
+}
+
+#[test]
+fn an_extended_apic_id_arrives_whole_or_is_refused() {
+    let target = to(0x0012_3456, 0x51);
+    each(true, |rig| {
+        let handle = rig.driver.allocate(device(ONE), 1).expect("entries");
+        let message = rig.driver.route(&handle, 0, target).expect("routed");
+        assert_arrives(rig, ONE, &message, target);
+        rig.driver.free(handle).expect("freed");
+    });
+    each(false, |rig| {
+        let handle = rig.driver.allocate(device(ONE), 1).expect("entries");
+        assert_eq!(
+            rig.driver.route(&handle, 0, target),
+            Err(IrqError::ApicIdTooWide(target.apic_id))
+        );
+        rig.driver.free(handle).expect("freed");
+    });
+}
+
+#[test]
+fn a_change_is_seen_when_the_call_returns() {
+    each(false, |rig| {
+        let handle = rig.driver.allocate(device(ONE), 2).expect("entries");
+        let route = |target| rig.driver.route(&handle, 1, target).expect("routed");
+        let message = route(to(1, 0x41));
+        // Not routed yet, and perhaps cached so.
+        let neighbour = IrqMessage { data: 0, ..message };
+        assert_refused(rig, ONE, &neighbour, FaultReason::INTERRUPT_ENTRY_NOT_PRESENT);
+        assert_arrives(rig, ONE, &message, to(1, 0x41));
+        for vector in 0x42..0x46 {
+            assert_eq!(route(to(2, vector)), message);
+            assert_arrives(rig, ONE, &message, to(2, vector));
+        }
+        rig.driver.mask(&handle, 1).expect("masked");
+        assert_refused(rig, ONE, &message, FaultReason::INTERRUPT_ENTRY_NOT_PRESENT);
+        assert_eq!(route(to(3, 0x50)), message);
+        assert_arrives(rig, ONE, &message, to(3, 0x50));
+        rig.driver.free(handle).expect("freed");
+        assert_refused(rig, ONE, &message, FaultReason::INTERRUPT_ENTRY_NOT_PRESENT);
+    });
+}
+
+#[test]
+fn entries_that_are_given_to_another_device_are_no_longer_the_first_ones() {
+    each(false, |rig| {
+        let mut last: Option<(u16, IrqMessage)> = None;
+        for round in 0..20 {
+            let (mine, other) = [(ONE, OTHER), (OTHER, ONE)][round % 2];
+            let handle = rig.driver.allocate(device(mine), 1).expect("entries");
+            let target = to(7, 0x60 + round as u8);
+            let message = rig.driver.route(&handle, 0, target).expect("routed");
+            if let Some((owner, old)) = last {
+                assert_eq!(old, message, "the lowest free entry");
+                assert_refused(rig, owner, &old, FaultReason::INTERRUPT_SOURCE);
+            }
+            assert_arrives(rig, mine, &message, target);
+            assert_refused(rig, other, &message, FaultReason::INTERRUPT_SOURCE);
+            rig.driver.free(handle).expect("freed");
+            last = Some((mine, message));
+        }
+    });
+}
+
+#[test]
+fn what_is_not_an_entry_of_anybody_is_refused() {
+    each(false, |rig| {
+        let remappable = |index: u64| IrqMessage {
+            address: 0xfee0_0010 | index << 5,
+            data: 0,
+        };
+        assert_refused(
+            rig,
+            ONE,
+            &remappable(3),
+            FaultReason::INTERRUPT_ENTRY_NOT_PRESENT,
+        );
+        assert_refused(rig, ONE, &remappable(256), FaultReason::INTERRUPT_INDEX);
+        let compatibility = IrqMessage {
+            address: 0xfee0_0000,
+            data: 0x41,
+        };
+        assert_refused(rig, ONE, &compatibility, FaultReason::COMPATIBILITY_BLOCKED);
+    });
+}
+
+#[test]
+fn all_entries_can_be_taken_and_one_more_is_refused() {
+    each(false, |rig| {
+        let mut handles: Vec<IrqHandle> = Vec::new();
+        let error = loop {
+            match rig.driver.allocate(device(ONE), 32) {
+                Ok(handle) => handles.push(handle),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error, IrqError::Exhausted { wanted: 32 });
+        assert_eq!(handles.len(), 8);
+        for handle in handles {
+            let message = rig.driver.route(&handle, 31, to(1, 0x41)).expect("routed");
+            assert_arrives(rig, ONE, &message, to(1, 0x41));
+            rig.driver.free(handle).expect("freed");
+            assert_refused(
+                rig,
+                ONE,
+                &message,
+                FaultReason::INTERRUPT_ENTRY_NOT_PRESENT,
+            );
+        }
+    });
+}

@@ -1,0 +1,332 @@
+//! Domains that the driver keeps: what a device reaches through them, and when.
+
+use crate::rig::{FREEDOMS, ONE, OTHER, Plan, Rig, range, read, write};
+use crate::units::{self, Kind};
+use iommu_core::{
+    Access, Attachment, Backend, DeviceId, FaultReason, Frame, Iova, Order, Platform, Run,
+    Segment, SourceId, Stage, TableFormat,
+};
+use vtd::ModeRequest;
+use vtd_model::{Config, Freedom, Owner, Request};
+
+/// Every kind of unit, with every format that it has there.
+fn each(mut test: impl FnMut(&Rig, TableFormat)) {
+    for Kind { name, config, mode } in units::all() {
+        for freedom in FREEDOMS {
+            let rig = Plan::new(config.clone()).mode(mode).freedom(freedom).start();
+            for format in TableFormat::ALL {
+                let id = DeviceId::new(Segment(0), SourceId::from_bits(ONE));
+                if rig.driver.capabilities(id).expect("a unit").supports(format) {
+                    eprintln!("{name}, {format:?}, {freedom:?}");
+                    test(&rig, format);
+                    rig.assert_clean();
+                    assert_eq!(rig.faults(), []);
+                }
+            }
+        }
+    }
+}
+
+fn not_present(rig: &Rig, format: TableFormat, access: Access) -> FaultReason {
+    let scalable = rig.with(|machine| machine.read(0, 0x20, vtd_model::Width::Qword)) & 0xc00 != 0;
+    match (format.stage(), scalable, access) {
+        (Stage::First, ..) => FaultReason::FIRST_STAGE_NOT_PRESENT,
+        (Stage::Second, true, _) => FaultReason::SECOND_STAGE_NOT_PRESENT,
+        (Stage::Second, false, Access::WRITE) => FaultReason::WRITE_DENIED,
+        (Stage::Second, false, _) => FaultReason::READ_DENIED,
+    }
+}
+
+fn write_denied(rig: &Rig, format: TableFormat) -> FaultReason {
+    match not_present(rig, format, Access::WRITE) {
+        FaultReason::WRITE_DENIED => FaultReason::WRITE_DENIED,
+        _ => FaultReason::SCALABLE_WRITE_DENIED,
+    }
+}
+
+#[test]
+fn a_device_reaches_what_is_mapped_and_nothing_else() {
+    each(|rig, format| {
+        rig.assign(ONE, 1);
+        let domain = rig.domain(ONE, format);
+        rig.attach(ONE, None, domain);
+        let pages: [Frame; 3] = [(); 3].map(|()| rig.page(1));
+        // Neighbours, and one far away.
+        let far = 1 << (format.input_bits().min(39) - 2);
+        let places = [0x7000, 0x8000, far];
+        for (page, place) in pages.iter().zip(places) {
+            rig.map(domain, place, page.hpa(), Access::READ_WRITE);
+        }
+        for (page, place) in pages.iter().zip(places) {
+            rig.assert_reaches(&read(ONE, place + 0x123), page.hpa());
+            rig.assert_reaches(&write(ONE, place + 0xffc), page.hpa());
+        }
+        rig.assert_faults(&read(ONE, 0x6fff), not_present(rig, format, Access::READ));
+        rig.assert_faults(&write(ONE, 0x9000), not_present(rig, format, Access::WRITE));
+        rig.assert_faults(&read(ONE, far + 0x1000), not_present(rig, format, Access::READ));
+        rig.detach(ONE, None);
+        rig.destroy(domain);
+        pages.into_iter().for_each(|page| rig.platform.release(page));
+        assert!(rig.taken() <= 5, "context and PASID tables stay: {}", rig.taken());
+    });
+}
+
+#[test]
+fn a_page_for_reading_is_not_written() {
+    each(|rig, format| {
+        let domain = rig.domain(ONE, format);
+        rig.attach(ONE, None, domain);
+        let page = rig.page(1);
+        rig.map(domain, 0x7000, page.hpa(), Access::READ);
+        rig.assert_reaches(&read(ONE, 0x7000), page.hpa());
+        rig.assert_faults(&write(ONE, 0x7000), write_denied(rig, format));
+        rig.detach(ONE, None);
+        rig.destroy(domain);
+        rig.platform.release(page);
+    });
+}
+
+#[test]
+fn what_is_unmapped_is_forgotten_when_the_flush_is_confirmed() {
+    each(|rig, format| {
+        rig.assign(ONE, 1);
+        let domain = rig.domain(ONE, format);
+        rig.attach(ONE, None, domain);
+        let [gone, kept] = [(); 2].map(|()| rig.page(1));
+        rig.map(domain, 0x7000, gone.hpa(), Access::READ_WRITE);
+        rig.map(domain, 0x8000, kept.hpa(), Access::READ_WRITE);
+        rig.assert_reaches(&read(ONE, 0x7000), gone.hpa());
+        rig.unmap(domain, 0x7000, 1);
+        // Nobody's from here on: a translation that leads there would be told.
+        rig.platform.release(gone);
+        rig.assert_faults(&read(ONE, 0x7000), not_present(rig, format, Access::READ));
+        rig.assert_reaches(&read(ONE, 0x8000), kept.hpa());
+        rig.detach(ONE, None);
+        rig.destroy(domain);
+        rig.platform.release(kept);
+    });
+}
+
+#[test]
+fn a_mapping_can_be_made_anew_at_the_same_address() {
+    each(|rig, format| {
+        rig.assign(ONE, 1);
+        let domain = rig.domain(ONE, format);
+        rig.attach(ONE, None, domain);
+        // Absence may be cached.
+        rig.assert_faults(&read(ONE, 0x7000), not_present(rig, format, Access::READ));
+        for _ in 0..3 {
+            let page = rig.page(1);
+            rig.map(domain, 0x7000, page.hpa(), Access::READ_WRITE);
+            rig.assert_reaches(&write(ONE, 0x7000), page.hpa());
+            rig.unmap(domain, 0x7000, 1);
+            rig.platform.release(page);
+        }
+        rig.detach(ONE, None);
+        rig.destroy(domain);
+    });
+}
+
+#[test]
+fn tables_that_empty_are_freed_only_when_no_cache_leads_to_them() {
+    each(|rig, format| {
+        let domain = rig.domain(ONE, format);
+        rig.attach(ONE, None, domain);
+        let before = rig.taken();
+        let page = rig.page(1);
+        rig.map(domain, 0x7000, page.hpa(), Access::READ_WRITE);
+        rig.assert_reaches(&read(ONE, 0x7000), page.hpa());
+        // Everything below the root, in one range: tables go with it. The first stage has
+        // its lower half there.
+        let half = u8::from(format.stage() == Stage::First);
+        let pages = 1 << (format.input_bits() - half - 12);
+        let owed = rig.driver.unmap(domain, range(0, pages)).expect("unmapped");
+        rig.settle(owed);
+        rig.platform.release(page);
+        assert_eq!(rig.taken(), before);
+        rig.detach(ONE, None);
+        rig.destroy(domain);
+    });
+}
+
+#[test]
+fn large_pages_translate_and_are_split_by_an_unmapping_within() {
+    each(|rig, format| {
+        let domain = rig.domain(ONE, format);
+        rig.attach(ONE, None, domain);
+        let block = rig.platform.arena().allocate(Order::PAGE_2M);
+        let block = block.expect("a large block");
+        rig.with(|machine| {
+            machine.own(block.hpa().as_u64(), block.order().bytes(), Owner::Guest(1))
+        });
+        let run = Run {
+            hpa: block.hpa(),
+            pages: 512,
+        };
+        rig.map_run(domain, 0x4000_0000, run, Access::READ_WRITE);
+        let at = |offset: u64| iommu_core::Hpa::new(block.hpa().as_u64() + (offset & !0xfff));
+        for offset in [0, 0x12_3456, 0x1f_fff8] {
+            rig.assert_reaches(&read(ONE, 0x4000_0000 + offset), at(offset));
+        }
+        rig.unmap(domain, 0x4010_0000, 1);
+        rig.assert_faults(&read(ONE, 0x4010_0000), not_present(rig, format, Access::READ));
+        for offset in [0, 0xf_f000, 0x10_1000, 0x1f_f000] {
+            rig.assert_reaches(&read(ONE, 0x4000_0000 + offset), at(offset));
+        }
+        rig.unmap(domain, 0x4000_0000, 512);
+        rig.detach(ONE, None);
+        rig.destroy(domain);
+        rig.platform.arena().release(block);
+    });
+}
+
+#[test]
+fn many_ranges_are_flushed_together() {
+    each(|rig, format| {
+        rig.assign(ONE, 1);
+        let domain = rig.domain(ONE, format);
+        rig.attach(ONE, None, domain);
+        let pages: Vec<Frame> = (0..20).map(|_| rig.page(1)).collect();
+        for (page, place) in pages.iter().zip(0..) {
+            rig.map(domain, place * 0x5000, page.hpa(), Access::READ_WRITE);
+        }
+        let mut batch = rig.batch();
+        for place in 0..20 {
+            let owed = rig.driver.unmap(domain, range(place * 0x5000, 1));
+            batch.add(owed.expect("unmapped")).expect("room");
+        }
+        rig.commit(&mut batch);
+        drop(batch);
+        pages.into_iter().for_each(|page| rig.platform.release(page));
+        rig.assert_blocked(&read(ONE, 0x5000));
+        rig.detach(ONE, None);
+        rig.destroy(domain);
+    });
+}
+
+#[test]
+fn a_domain_of_two_devices_changes_for_both() {
+    each(|rig, format| {
+        rig.assign(ONE, 1);
+        rig.assign(OTHER, 1);
+        let domain = rig.domain(ONE, format);
+        rig.attach(ONE, None, domain);
+        rig.attach(OTHER, None, domain);
+        let page = rig.page(1);
+        rig.map(domain, 0x7000, page.hpa(), Access::READ_WRITE);
+        rig.assert_reaches(&read(ONE, 0x7000), page.hpa());
+        rig.assert_reaches(&read(OTHER, 0x7000), page.hpa());
+        rig.detach(ONE, None);
+        rig.assert_blocked(&read(ONE, 0x7000));
+        rig.assert_reaches(&read(OTHER, 0x7000), page.hpa());
+        rig.unmap(domain, 0x7000, 1);
+        rig.platform.release(page);
+        rig.detach(OTHER, None);
+        rig.destroy(domain);
+    });
+}
+
+#[test]
+fn an_address_beyond_the_format_is_refused_by_driver_and_hardware() {
+    each(|rig, format| {
+        let domain = rig.domain(ONE, format);
+        rig.attach(ONE, None, domain);
+        let page = rig.page(1);
+        let beyond = 1u64 << format.input_bits();
+        let run = Run {
+            hpa: page.hpa(),
+            pages: 1,
+        };
+        assert!(
+            rig.driver
+                .map(domain, Iova::new(beyond), &[run], Access::READ)
+                .is_err()
+        );
+        rig.assert_blocked(&read(ONE, beyond));
+        rig.with(|machine| machine.request(&read(ONE, beyond)));
+        let [record] = rig.faults()[..] else { panic!() };
+        let scalable = not_present(rig, format, Access::WRITE) != FaultReason::WRITE_DENIED;
+        assert_eq!(
+            record.reason,
+            match (format.stage(), scalable) {
+                (Stage::First, _) => FaultReason::NOT_CANONICAL,
+                (Stage::Second, true) => FaultReason::SCALABLE_BEYOND_WIDTH,
+                (Stage::Second, false) => FaultReason::BEYOND_WIDTH,
+            }
+        );
+        rig.detach(ONE, None);
+        rig.destroy(domain);
+        rig.platform.release(page);
+    });
+}
+
+#[test]
+fn the_upper_half_of_a_first_stage_is_reached_by_canonical_addresses() {
+    for freedom in FREEDOMS {
+        let rig = Plan::new(Config::scalable())
+            .mode(ModeRequest::FirstStage)
+            .freedom(freedom)
+            .start();
+        for format in [TableFormat::FirstStage4, TableFormat::FirstStage5] {
+            let domain = rig.domain(ONE, format);
+            rig.attach(ONE, None, domain);
+            let page = rig.page(1);
+            let top = !0xfff_u64;
+            rig.map(domain, top, page.hpa(), Access::READ_WRITE);
+            rig.assert_reaches(&read(ONE, top + 8), page.hpa());
+            rig.assert_faults(
+                &read(ONE, (1 << format.input_bits()) - 0x1000),
+                FaultReason::NOT_CANONICAL,
+            );
+            rig.unmap(domain, top, 1);
+            rig.detach(ONE, None);
+            rig.destroy(domain);
+            rig.platform.release(page);
+        }
+        rig.assert_clean();
+    }
+}
+
+#[test]
+fn pass_through_leads_to_the_address_in_the_request() {
+    for Kind { name, config, mode } in units::all() {
+        for freedom in FREEDOMS {
+            let rig = Plan::new(config.clone()).mode(mode).freedom(freedom).start();
+            let page = rig.page(1);
+            let request = Request::write(ONE, page.hpa().as_u64());
+            if !config.pass_through {
+                let refused = rig
+                    .driver
+                    .replace(crate::rig::slot(ONE, None), Attachment::PassThrough);
+                assert!(refused.is_err(), "{name}");
+                continue;
+            }
+            rig.lead(ONE, None, Attachment::PassThrough);
+            rig.assert_reaches(&request, page.hpa());
+            rig.assert_blocked(&Request::write(OTHER, page.hpa().as_u64()));
+            rig.detach(ONE, None);
+            rig.assert_blocked(&request);
+            rig.platform.release(page);
+            rig.assert_clean();
+        }
+    }
+}
+
+#[test]
+fn dropped_debts_are_counted_and_keep_their_frames() {
+    let rig = Plan::new(Config::legacy())
+        .freedom(Freedom::Pessimist(1))
+        .start();
+    let domain = rig.domain(ONE, TableFormat::SecondStage4);
+    rig.attach(ONE, None, domain);
+    let page = rig.page(1);
+    rig.map(domain, 0x7000, page.hpa(), Access::READ_WRITE);
+    let taken = rig.taken();
+    drop(rig.driver.unmap(domain, range(0, 1 << 36)).expect("unmapped"));
+    let parked = rig.driver.quarantined();
+    assert_eq!((parked.debts, parked.frames), (1, 3));
+    assert_eq!(rig.taken(), taken);
+    // Hardware was not told, so it may still lead there.
+    let possible = rig.with(|machine| machine.possible(&read(ONE, 0x7000)));
+    assert!(possible.iter().any(|outcome| outcome.address().is_some()));
+}

@@ -1,0 +1,257 @@
+//! The IOTLB (§6.2.4): translations by requester, PASID and page, in the sizes of pages.
+
+use super::{Caches, Several, Translation};
+use rustc_hash::FxHashMap;
+
+/// Stands for "a request without PASID" where a key needs a number.
+pub(crate) const NO_PASID: u32 = u32::MAX;
+
+/// Page sizes that have a map of their own; a unity mapping is one page of 2^64 bytes.
+const SHIFTS: [u8; 4] = [12, 21, 30, 64];
+
+fn page(address: u64, shift: u8) -> u64 {
+    if shift == 64 { 0 } else { address >> shift }
+}
+
+/// The translations that requests of one kind may hit.
+#[derive(Clone)]
+pub(crate) struct Space {
+    pub(crate) source: u16,
+    /// [`NO_PASID`] for requests without one.
+    pub(crate) pasid: u32,
+    sizes: [FxHashMap<u64, Several<Translation>>; 4],
+}
+
+/// All of it.
+#[derive(Clone, Default)]
+pub(crate) struct Iotlb {
+    index: FxHashMap<(u16, u32), usize>,
+    spaces: Vec<Space>,
+    entries: usize,
+}
+
+impl Iotlb {
+    /// Every entry that the request may hit. The hit path: no allocation.
+    #[inline]
+    pub(crate) fn find(
+        &self,
+        source: u16,
+        pasid: u32,
+        address: u64,
+    ) -> impl Iterator<Item = &Translation> {
+        let space = self.index.get(&(source, pasid)).map(|at| &self.spaces[*at]);
+        space.into_iter().flat_map(move |space| {
+            SHIFTS
+                .iter()
+                .zip(&space.sizes)
+                .filter(|(_, map)| !map.is_empty())
+                .flat_map(move |(shift, map)| {
+                    map.get(&page(address, *shift))
+                        .map_or(&[][..], |entries| entries)
+                })
+        })
+    }
+
+    /// Adds a translation of the page that holds `address`; says whether it was new.
+    pub(crate) fn add(
+        &mut self,
+        source: u16,
+        pasid: u32,
+        address: u64,
+        entry: Translation,
+    ) -> bool {
+        let space = self.space(source, pasid);
+        let Some(size) = SHIFTS
+            .iter()
+            .position(|shift| *shift == entry.mapping.shift)
+        else {
+            return false;
+        };
+        let entries = space.sizes[size]
+            .entry(page(address, entry.mapping.shift))
+            .or_default();
+        if let Some(held) = entries.iter_mut().find(|held| **held == entry) {
+            held.accessed |= entry.accessed;
+            return false;
+        }
+        entries.push(entry);
+        self.entries += 1;
+        true
+    }
+
+    fn space(&mut self, source: u16, pasid: u32) -> &mut Space {
+        let at = *self.index.entry((source, pasid)).or_insert_with(|| {
+            self.spaces.push(Space {
+                source,
+                pasid,
+                sizes: Default::default(),
+            });
+            self.spaces.len() - 1
+        });
+        &mut self.spaces[at]
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries
+    }
+
+    pub(crate) fn clear(&mut self) {
+        for space in &mut self.spaces {
+            space.sizes.iter_mut().for_each(FxHashMap::clear);
+        }
+        self.entries = 0;
+    }
+
+    /// Drops every entry that `gone` names.
+    pub(crate) fn remove(&mut self, gone: impl Fn(&Translation) -> bool) {
+        let mut left = 0;
+        for map in self.spaces.iter_mut().flat_map(|space| &mut space.sizes) {
+            map.retain(|_, entries| {
+                entries.retain(|entry| !gone(entry));
+                left += entries.len();
+                !entries.is_empty()
+            });
+        }
+        self.entries = left;
+    }
+
+    /// Drops the entries named by `gone` for addresses in `first..=last`. A page that lies
+    /// only partly inside is broken up: hardware may hold its fragments one by one
+    /// (§6.5.3.2), and those outside stay.
+    pub(crate) fn remove_range(
+        &mut self,
+        first: u64,
+        last: u64,
+        gone: impl Fn(&Translation) -> bool,
+    ) {
+        for space in &mut self.spaces {
+            for size in 0..3 {
+                remove_size(space, size, first, last, &gone);
+            }
+        }
+        self.count();
+    }
+
+    /// Drops the entries for addresses in `range` of the requesters and PASIDs that `whose`
+    /// names, as a device-TLB does.
+    pub(crate) fn remove_space(&mut self, whose: impl Fn(u16, u32) -> bool, range: super::Range) {
+        for space in self
+            .spaces
+            .iter_mut()
+            .filter(|space| whose(space.source, space.pasid))
+        {
+            for size in 0..3 {
+                remove_size(space, size, range.first, range.last, &|_| true);
+            }
+            if range.first == 0 && range.last == u64::MAX {
+                space.sizes[3].clear();
+            }
+        }
+        self.count();
+    }
+
+    fn count(&mut self) {
+        self.entries = self
+            .spaces
+            .iter()
+            .flat_map(|space| &space.sizes)
+            .flat_map(|map| map.values())
+            .map(Several::len)
+            .sum();
+    }
+
+    /// Every entry: requester, PASID or [`NO_PASID`], first address, translation.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u16, u32, u64, &Translation)> {
+        self.spaces.iter().flat_map(|space| {
+            SHIFTS
+                .iter()
+                .zip(&space.sizes)
+                .flat_map(move |(shift, map)| {
+                    map.iter().flat_map(move |(page, entries)| {
+                        let address = if *shift == 64 { 0 } else { page << shift };
+                        entries
+                            .iter()
+                            .map(move |entry| (space.source, space.pasid, address, entry))
+                    })
+                })
+        })
+    }
+}
+
+fn remove_size(
+    space: &mut Space,
+    size: usize,
+    first: u64,
+    last: u64,
+    gone: &impl Fn(&Translation) -> bool,
+) {
+    let shift = SHIFTS[size];
+    let (low, high) = (first >> shift, last >> shift);
+    if space.sizes[size].is_empty() {
+        return;
+    }
+    let pages: Vec<u64> = if high - low < space.sizes[size].len() as u64 {
+        (low..=high)
+            .filter(|page| space.sizes[size].contains_key(page))
+            .collect()
+    } else {
+        space.sizes[size]
+            .keys()
+            .copied()
+            .filter(|page| (low..=high).contains(page))
+            .collect()
+    };
+    for page in pages {
+        let Some(entries) = space.sizes[size].get_mut(&page) else {
+            continue;
+        };
+        let mut removed = Several::new();
+        entries.retain(|entry| {
+            let goes = gone(entry);
+            if goes {
+                removed.push(*entry);
+            }
+            !goes
+        });
+        if entries.is_empty() {
+            space.sizes[size].remove(&page);
+        }
+        for entry in removed {
+            keep_fragments(space, size, page << shift, &entry, first, last);
+        }
+    }
+}
+
+/// Puts back the parts of a large page that lie outside `first..=last`, one size smaller;
+/// the part that is cut in two goes on to the next smaller size.
+fn keep_fragments(
+    space: &mut Space,
+    size: usize,
+    start: u64,
+    entry: &Translation,
+    first: u64,
+    last: u64,
+) {
+    if size == 0 {
+        return;
+    }
+    let end = start + ((1 << SHIFTS[size]) - 1);
+    if first <= start && end <= last {
+        return;
+    }
+    let shift = SHIFTS[size - 1];
+    for part in (start..=end).step_by(1 << shift) {
+        let part_end = part + ((1 << shift) - 1);
+        let mut fragment = *entry;
+        fragment.mapping.shift = shift;
+        fragment.mapping.output = entry.mapping.output + (part - start);
+        if last < part || part_end < first {
+            Caches::add(
+                space.sizes[size - 1].entry(part >> shift).or_default(),
+                fragment,
+            );
+        } else {
+            keep_fragments(space, size - 1, part, &fragment, first, last);
+        }
+    }
+}

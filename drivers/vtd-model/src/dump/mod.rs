@@ -1,0 +1,232 @@
+//! What a person wants to read when a test fails: the walk of a request, and the caches.
+
+use crate::caches::{CachedContext, Caches, NO_PASID, Translation};
+use crate::choice::{Chooser, Explorer};
+use crate::machine::Machine;
+use crate::remapping::{Effects, Outcome, Read, Request, Structure, Walker};
+use std::fmt::Write as _;
+
+impl Machine {
+    /// How memory alone, without any cache, answers a request: each entry that is read, and
+    /// the outcome.
+    pub fn dump_walk(&self, request: &Request) -> String {
+        let mut text = format!("{request:x?}\n");
+        let Some(unit) = self.units.get(self.unit_of(request.source).unwrap_or(0)) else {
+            return text;
+        };
+        let nothing = Caches::default();
+        let mut explorer = Explorer::default();
+        let mut effects = Effects {
+            trace: Some(Vec::new()),
+            ..Effects::default()
+        };
+        let walker = unit.walker(&self.world, Chooser::Explore(&mut explorer), &mut effects);
+        let outcome = Walker {
+            caches: &nothing,
+            ..walker
+        }
+        .answer(request);
+        for read in effects.trace.unwrap_or_default() {
+            let _ = writeln!(text, "  {}", line(&read));
+        }
+        let _ = match outcome {
+            Outcome::Memory { address } => writeln!(text, "  -> {address:#x}"),
+            Outcome::Blocked {
+                condition: Some(condition),
+                ..
+            } => writeln!(text, "  -> {condition}: {condition:?}"),
+            other => writeln!(text, "  -> {other:x?}"),
+        };
+        text
+    }
+
+    /// What a unit's caches, and the device-TLBs behind it, hold.
+    pub fn dump_caches(&self, unit: usize) -> String {
+        let mut text = String::new();
+        let Some(this) = self.units.get(unit) else {
+            return text;
+        };
+        let caches = &this.caches;
+        for (source, value) in sorted(
+            caches
+                .contexts
+                .iter()
+                .flat_map(|(source, values)| values.iter().map(move |value| (*source, *value))),
+        ) {
+            let _ = writeln!(text, "context  {}  {}", id(source), context(&value));
+        }
+        let pasids = caches
+            .pasids
+            .iter()
+            .flat_map(|(key, values)| values.iter().map(move |value| (*key, *value)));
+        for ((source, pasid), value) in sorted(pasids) {
+            let _ = writeln!(
+                text,
+                "pasid    {} {pasid:#x}  domain {:#x}  {:x?}",
+                id(source),
+                value.domain(),
+                value.entry
+            );
+        }
+        for ((domain, level, address), (table, accessed)) in
+            sorted(caches.second.iter().map(|(pages, level, address, node)| {
+                ((pages.domain, level, address), (node.table, node.accessed))
+            }))
+        {
+            let _ = writeln!(
+                text,
+                "second   domain {domain:#x}  level {level} table for {address:#x} at {table:#x}{}",
+                assumed(accessed)
+            );
+        }
+        for ((domain, pasid, level, address), (table, accessed)) in
+            sorted(caches.first.iter().map(|(pages, level, address, node)| {
+                (
+                    (pages.domain, pages.pasid, level, address),
+                    (node.table, node.accessed),
+                )
+            }))
+        {
+            let _ = writeln!(
+                text,
+                "first    domain {domain:#x} pasid {pasid:#x}  level {level} table for {address:#x} at {table:#x}{}",
+                assumed(accessed)
+            );
+        }
+        for ((source, key, address), entry) in sorted(
+            caches
+                .iotlb
+                .iter()
+                .map(|(source, key, address, entry)| ((source, key, address), *entry)),
+        ) {
+            let _ = writeln!(
+                text,
+                "iotlb    {}",
+                translation(source, key, address, &entry)
+            );
+        }
+        for (index, value) in sorted(
+            caches
+                .interrupts
+                .iter()
+                .flat_map(|(index, values)| values.iter().map(move |value| (*index, *value))),
+        ) {
+            let _ = writeln!(
+                text,
+                "irte     {index:#x}  {:016x} {:016x}",
+                value.0[1], value.0[0]
+            );
+        }
+        for (source, device) in self
+            .devices
+            .iter()
+            .filter(|(_, device)| device.unit == unit)
+        {
+            for ((key, address), entry) in sorted(
+                device
+                    .tlb
+                    .iter()
+                    .map(|(_, key, address, entry)| ((key, address), *entry)),
+            ) {
+                let _ = writeln!(
+                    text,
+                    "devtlb   {}",
+                    translation(*source, key, address, &entry)
+                );
+            }
+        }
+        text
+    }
+}
+
+fn line(read: &Read) -> String {
+    let what = match read.structure {
+        Structure::Root => "root entry".to_owned(),
+        Structure::Context => "context entry".to_owned(),
+        Structure::PasidDirectory => "PASID directory entry".to_owned(),
+        Structure::PasidTable => "PASID table entry".to_owned(),
+        Structure::FirstStage(level) => format!("first stage, level {level}"),
+        Structure::SecondStage(level) => format!("second stage, level {level}"),
+    };
+    let words = match &read.words {
+        None => "no memory".to_owned(),
+        Some(words) => words
+            .iter()
+            .rev()
+            .map(|word| format!("{word:016x}"))
+            .collect::<Vec<_>>()
+            .join(" "),
+    };
+    format!("{what:<22} at {:#010x}: {words}", read.hpa)
+}
+
+fn sorted<K: Ord, V>(items: impl Iterator<Item = (K, V)>) -> Vec<(K, V)> {
+    let mut items: Vec<(K, V)> = items.collect();
+    items.sort_by(|left, right| left.0.cmp(&right.0));
+    items
+}
+
+fn id(source: u16) -> String {
+    format!(
+        "{:02x}:{:02x}.{}",
+        source >> 8,
+        source >> 3 & 0x1f,
+        source & 7
+    )
+}
+
+fn assumed(accessed: bool) -> &'static str {
+    if accessed {
+        ""
+    } else {
+        " (prefetched at most)"
+    }
+}
+
+fn context(value: &CachedContext) -> String {
+    match value {
+        CachedContext::Legacy(entry) => format!(
+            "domain {:#x}  {:?}, {} levels at {:#x}",
+            entry.domain, entry.kind, entry.levels, entry.table
+        ),
+        CachedContext::Scalable(entry) => format!(
+            "directory {:#x}, RID_PASID {:#x}",
+            entry.directory, entry.rid_pasid
+        ),
+        CachedContext::Fault { condition, .. } => format!("{condition}"),
+    }
+}
+
+fn translation(source: u16, key: u32, address: u64, entry: &Translation) -> String {
+    let pasid = if key == NO_PASID {
+        String::new()
+    } else {
+        format!(" pasid {key:#x}")
+    };
+    let tags = format!(
+        "{}{pasid}  domain {:#x} tag {:#x}",
+        id(source),
+        entry.domain,
+        entry.pasid
+    );
+    if let Some(fault) = entry.fault {
+        return format!("{tags}  {address:#x} -> {fault}");
+    }
+    let mapping = &entry.mapping;
+    let target = if mapping.is_unity() {
+        "itself".to_owned()
+    } else {
+        format!("{:#x}, 2^{} bytes", mapping.output, mapping.shift)
+    };
+    let user = mapping.rights(false);
+    let rights = format!(
+        "{}{}",
+        if user.read { "R" } else { "-" },
+        if user.write { "W" } else { "-" }
+    );
+    format!(
+        "{tags}  {address:#x} -> {target}  {rights}  since step {}{}",
+        entry.born,
+        assumed(entry.accessed)
+    )
+}

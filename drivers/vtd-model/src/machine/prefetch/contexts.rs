@@ -1,0 +1,181 @@
+//! From sources to attachments: root, context and PASID structures, as memory has them and
+//! as the caches may still hold them.
+
+use super::Use;
+use super::attachment::{Attachment, Kind};
+use super::sweep::Sweep;
+use crate::caches::{CachedContext, CachedPasid, Caches, NO_PASID};
+use crate::remapping::{Mode, legacy_context, pasid_value, scalable_context};
+use crate::tables::context::{Scalable, TranslationType};
+use crate::tables::{bit, pasid, root};
+
+impl Sweep<'_> {
+    /// All sources behind the unit, or one of them.
+    pub(super) fn sources(&mut self, only: Option<u16>) {
+        let unit = &*self.unit;
+        if !unit.latched.enabled || unit.latched.fault(&unit.config).is_some() {
+            return;
+        }
+        let here = |source: u16, behind: usize| {
+            behind == unit.index && only.is_none_or(|only| only == source)
+        };
+        let sources: Vec<u16> = self
+            .devices
+            .iter()
+            .filter(|(source, device)| here(**source, device.unit))
+            .map(|(source, _)| *source)
+            .collect();
+        for source in sources {
+            self.source(source);
+        }
+    }
+
+    /// Every context entry that may serve a source: those of memory, and those cached.
+    fn source(&mut self, source: u16) {
+        let legacy = self.unit.mode() == Mode::Legacy;
+        let snooped = self.unit.snoops();
+        for table in self.context_tables(source) {
+            let offset = if legacy {
+                u64::from(source & 0xff) * 16
+            } else {
+                u64::from(source & 0x7f) * 32
+            };
+            let at = table + offset;
+            self.used(at, Use::Source(source));
+            let config = &self.unit.config;
+            let values: Vec<CachedContext> = if legacy {
+                self.states::<2>(at, snooped)
+                    .into_iter()
+                    .map(|words| legacy_context(words, config))
+                    .collect()
+            } else {
+                self.states::<4>(at, snooped)
+                    .into_iter()
+                    .map(|words| scalable_context(words, config))
+                    .collect()
+            };
+            let caching_mode = config.caching_mode;
+            let held = self.unit.caches.contexts.entry(source).or_default();
+            for value in values {
+                if caching_mode || !matches!(value, CachedContext::Fault { .. }) {
+                    Caches::add(held, value);
+                }
+            }
+        }
+        for value in self
+            .unit
+            .caches
+            .contexts
+            .get(&source)
+            .cloned()
+            .unwrap_or_default()
+        {
+            self.context(source, value);
+        }
+    }
+
+    fn context_tables(&mut self, source: u16) -> Vec<u64> {
+        let at = self.unit.latched.table() + u64::from(source >> 8) * 16;
+        self.used(at, Use::Source(source));
+        let config = &self.unit.config;
+        let legacy = self.unit.mode() == Mode::Legacy;
+        let entry = |words| {
+            if legacy {
+                root::legacy(words, config)
+            } else {
+                root::scalable(words, source as u8, config)
+            }
+        };
+        let tables = self
+            .states::<2>(at, self.unit.snoops())
+            .into_iter()
+            .map(entry);
+        tables
+            .filter_map(|root| match root {
+                root::Root::Table(table) => Some(table),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn context(&mut self, source: u16, value: CachedContext) {
+        match value {
+            CachedContext::Legacy(entry) if self.unit.mode() == Mode::Legacy => {
+                self.attach(Attachment {
+                    source,
+                    key: NO_PASID,
+                    tag: 0,
+                    kind: Kind::Legacy(entry),
+                    device_tlb: entry.kind == TranslationType::DeviceTlb,
+                    rid_priv: false,
+                })
+            }
+            CachedContext::Scalable(entry) if self.unit.mode() == Mode::Scalable => {
+                self.scalable(source, &entry)
+            }
+            _ => {}
+        }
+    }
+
+    fn scalable(&mut self, source: u16, context: &Scalable) {
+        self.directory(source, context);
+        let held = self
+            .unit
+            .caches
+            .pasids
+            .iter()
+            .filter(|((owner, pasid), _)| *owner == source && *pasid < context.pasids);
+        let mut held: Vec<(u32, CachedPasid)> = held
+            .flat_map(|((_, pasid), values)| values.iter().map(|value| (*pasid, *value)))
+            .collect();
+        held.sort_unstable_by_key(|(pasid, _)| *pasid);
+        for (pasid, value) in held {
+            let rid = pasid == context.rid_pasid;
+            let Ok(entry) = value.entry else { continue };
+            if rid || context.pasid_enable {
+                self.attach(Attachment {
+                    source,
+                    key: if rid { NO_PASID } else { pasid },
+                    tag: pasid,
+                    kind: Kind::Scalable(entry),
+                    device_tlb: context.device_tlb,
+                    rid_priv: rid && context.rid_priv,
+                });
+            }
+        }
+    }
+
+    fn directory(&mut self, source: u16, context: &Scalable) {
+        let snooped = self.unit.snoops();
+        for index in 0..u64::from(context.pasids >> 6) {
+            let at = context.directory + index * 8;
+            if index % 512 == 0 {
+                self.used(at, Use::Source(source));
+            }
+            for [word] in self.states::<1>(at, snooped) {
+                if let pasid::Directory::Table(table) = pasid::directory(word, &self.unit.config) {
+                    self.used(table, Use::Source(source));
+                    self.pasid_table(source, table, (index << 6) as u32, bit(word, 1));
+                }
+            }
+        }
+    }
+
+    fn pasid_table(&mut self, source: u16, table: u64, first: u32, fpd: bool) {
+        for slot in 0..64 {
+            for words in self.states::<8>(table + u64::from(slot) * 64, self.unit.snoops()) {
+                let value = pasid_value(words, fpd, &self.unit.config);
+                if self.unit.config.caching_mode || value.entry.is_ok() {
+                    Caches::add(
+                        self.unit
+                            .caches
+                            .pasids
+                            .entry((source, first | slot))
+                            .or_default(),
+                        value,
+                    );
+                }
+            }
+        }
+    }
+}

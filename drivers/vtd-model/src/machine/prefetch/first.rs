@@ -1,0 +1,192 @@
+//! Exploring first-stage tables, alone and nested.
+
+use super::sweep::Sweep;
+use super::{Use, entries, entry_at, touches};
+use crate::caches::FirstNode;
+use crate::remapping::{FirstStage, first_only, nest};
+use crate::tables::first_stage::{self, ACCESSED, DIRTY, EXTENDED_ACCESSED, Entry, Rights};
+use crate::tables::{bit, second_stage};
+
+/// A page's entry, on the way to its translations.
+#[derive(Clone, Copy)]
+struct Leaf {
+    start: u64,
+    shift: u8,
+    output: u64,
+    rights: Rights,
+    dirty: bool,
+    accessed: bool,
+}
+
+impl Sweep<'_> {
+    pub(super) fn explore_first(&mut self, at: usize, stage: &FirstStage) {
+        if let Some(second) = &stage.nested {
+            self.below(at, second);
+        }
+        for (table, writable) in self.guest(stage, stage.table) {
+            let root = FirstNode {
+                table,
+                rights: Rights::ALL,
+                writable,
+                accessed: true,
+            };
+            self.first(at, stage, stage.levels, 0, root);
+        }
+        let held = self
+            .unit
+            .caches
+            .first
+            .iter()
+            .filter(|(pages, ..)| *pages == stage.pages);
+        let held: Vec<_> = held
+            .map(|(_, level, base, node)| (level, base, *node))
+            .collect();
+        for (level, base, node) in held {
+            if touches(&self.range, level + 1, base) {
+                self.first(at, stage, level, base, node);
+            }
+        }
+    }
+
+    fn first(&mut self, at: usize, stage: &FirstStage, level: u8, base: u64, node: FirstNode) {
+        let plain = FirstNode {
+            accessed: false,
+            ..node
+        };
+        self.used(
+            node.table,
+            Use::First {
+                at,
+                level,
+                base,
+                node: plain,
+            },
+        );
+        for start in entries(level, base, (0, 0xfff)) {
+            let start = canonical(stage, level, start);
+            if touches(&self.range, level, start) {
+                self.first_entry(at, stage, level, start, node);
+            }
+        }
+    }
+
+    pub(super) fn first_written(
+        &mut self,
+        at: usize,
+        level: u8,
+        base: u64,
+        node: FirstNode,
+        bytes: (u64, u64),
+    ) {
+        let Some((stage, _)) = self.prefetch.attachments[at].first() else {
+            return;
+        };
+        for start in entries(level, base, bytes) {
+            self.first_entry(at, &stage, level, canonical(&stage, level, start), node);
+        }
+    }
+
+    fn first_entry(
+        &mut self,
+        at: usize,
+        stage: &FirstStage,
+        level: u8,
+        start: u64,
+        node: FirstNode,
+    ) {
+        if !self.spend() {
+            return;
+        }
+        let flags = ACCESSED | if stage.extended { EXTENDED_ACCESSED } else { 0 };
+        for [raw] in self.states::<1>(entry_at(node.table, level, start), stage.snooped) {
+            let accessed = raw & flags == flags;
+            if !(accessed || node.writable && stage.snooped) {
+                // The update would fault: nothing is cached.
+                continue;
+            }
+            let accessed = accessed && node.accessed;
+            match first_stage::decode(raw, level, &self.unit.config) {
+                Entry::Table { address, rights } => {
+                    for (table, writable) in self.guest(stage, address) {
+                        let child = FirstNode {
+                            table,
+                            rights: node.rights.and(rights),
+                            writable,
+                            accessed,
+                        };
+                        self.unit
+                            .caches
+                            .first
+                            .add(stage.pages, level - 1, start, child);
+                        self.first(at, stage, level - 1, start, child);
+                    }
+                }
+                Entry::Page { address, rights } => {
+                    let leaf = Leaf {
+                        start,
+                        shift: 12 + 9 * (level - 1),
+                        output: address,
+                        rights: node.rights.and(rights),
+                        dirty: raw & DIRTY != 0,
+                        accessed,
+                    };
+                    self.first_leaf(at, stage, leaf);
+                }
+                Entry::NotPresent | Entry::Reserved => {}
+            }
+        }
+    }
+
+    fn first_leaf(&mut self, at: usize, stage: &FirstStage, leaf: Leaf) {
+        let Some((_, entry)) = self.prefetch.attachments[at].first() else {
+            return;
+        };
+        let mapping = first_only(&entry, leaf.output, leaf.shift, leaf.rights, leaf.dirty);
+        let Some(second) = &stage.nested else {
+            self.found(at, leaf.start, mapping, leaf.accessed);
+            return;
+        };
+        let mut offset = 0;
+        while offset < 1 << leaf.shift && self.spend() {
+            let mut step = 0x1000;
+            for under in self.host(second, leaf.output + offset) {
+                let mut nested = mapping;
+                nest(&mut nested, leaf.output + offset, &under);
+                step = step.max(1 << nested.shift);
+                if under.rights != second_stage::Rights::default() {
+                    self.found(at, leaf.start + offset, nested, leaf.accessed);
+                }
+            }
+            offset += step;
+        }
+    }
+
+    /// Where a first-stage table may lie, and whether its flags may be set.
+    fn guest(&self, stage: &FirstStage, table: u64) -> Vec<(u64, bool)> {
+        let Some(second) = &stage.nested else {
+            return vec![(table, true)];
+        };
+        let mut found = Vec::new();
+        for leaf in self.host(second, table) {
+            let readable = leaf.rights.read && (!second.flags || leaf.rights.write);
+            let place = (
+                leaf.output | table & ((1 << leaf.shift) - 1),
+                leaf.rights.write,
+            );
+            if readable && !found.contains(&place) {
+                found.push(place);
+            }
+        }
+        found
+    }
+}
+
+/// The upper half: bits above the table's width repeat its highest one (§3.6).
+fn canonical(stage: &FirstStage, level: u8, start: u64) -> u64 {
+    let top = 12 + 9 * stage.levels;
+    if level == stage.levels && bit(start, top - 1) {
+        start | u64::MAX << top
+    } else {
+        start
+    }
+}

@@ -1,0 +1,83 @@
+//! What the driver under test did that the specification forbids, or that a test forbade.
+
+use std::backtrace::Backtrace;
+use std::fmt;
+use std::sync::Arc;
+
+/// What was broken.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum Rule {
+    /// An access in a width or at an alignment that a register does not have (§11.2).
+    Width,
+    /// A read or write where no register is, or of one that the unit lacks (§11.3).
+    NoRegister,
+    /// A write that sets a reserved bit (§11.3).
+    Reserved,
+    /// A write to a register that hardware owns at this time (§6.9).
+    Busy,
+    /// A second command before the first one was answered (§6.9).
+    OneCommand,
+    /// A step that must come before this one was left out.
+    Order,
+    /// A value that a register or table may not hold.
+    Value,
+    /// The invalidation queue was used wrongly (§6.5.2).
+    Queue,
+    /// A request could reach memory that its owner does not own.
+    Containment,
+    /// A request that should succeed could fail, or reach another place.
+    Availability,
+    /// An entry that had to stay cached was invalidated.
+    TooMuch,
+    /// Software broke a rule about domain ids or table contents (§6.2.2.1, §6.2.3.1).
+    Programming,
+}
+
+/// One violation, with the section that it broke and the stack of the driver's call.
+#[derive(Clone)]
+pub struct Violation {
+    /// Which kind.
+    pub rule: Rule,
+    /// The section of the specification (revision 5.10), or `""` for a rule of the test's.
+    pub section: &'static str,
+    /// What happened, in a sentence.
+    pub message: String,
+    /// The model's clock, in ticks.
+    pub time: u64,
+    /// Where the driver was.
+    pub backtrace: Arc<Backtrace>,
+}
+
+impl Violation {
+    pub(crate) fn new(rule: Rule, section: &'static str, message: String, time: u64) -> Self {
+        let backtrace = Arc::new(Backtrace::capture());
+        Self {
+            rule,
+            section,
+            message,
+            time,
+            backtrace,
+        }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.rule)?;
+        if !self.section.is_empty() {
+            write!(f, " ({})", self.section)?;
+        }
+        write!(f, ": {}", self.message)
+    }
+}
+
+impl fmt::Debug for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self} at tick {}", self.time)?;
+        if self.backtrace.status() == std::backtrace::BacktraceStatus::Captured {
+            write!(f, "\n{}", self.backtrace)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,244 @@
+//! The oracle: containment, availability, what must survive, and what it tells.
+
+mod common;
+
+use common::*;
+use vtd_model::{Config, Freedom, Machine, Owner, Request, Rule};
+
+const PESSIMIST: Freedom = Freedom::Pessimist(0);
+const PAGE: u64 = 0x20_0000;
+const OTHER: u64 = 0x30_0000;
+
+fn bench() -> Bench {
+    let mut bench = Bench::legacy(Config::legacy(), PESSIMIST);
+    bench.machine.assign(DEVICE, None, Owner::Guest(1));
+    bench.machine.own(PAGE, 0x10_0000, Owner::Guest(1));
+    bench.machine.own(OTHER, 0x10_0000, Owner::Guest(2));
+    bench
+}
+
+fn told(bench: &mut Bench) -> Vec<(Rule, String)> {
+    bench
+        .machine
+        .take_violations()
+        .into_iter()
+        .map(|violation| (violation.rule, violation.message))
+        .collect()
+}
+
+#[test]
+fn a_page_of_another_owner_is_told_the_moment_it_is_mapped() {
+    let mut bench = bench();
+    bench.second(0x5000, 1, PAGE | 3);
+    assert_eq!(told(&mut bench), []);
+    bench.second(0x6000, 1, OTHER | 3);
+    let told = told(&mut bench);
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].0, Rule::Containment);
+    assert!(
+        told[0].1.contains("00:02.0")
+            && told[0].1.contains("Guest(2)")
+            && told[0].1.contains("0x6000"),
+        "{}",
+        told[0].1
+    );
+}
+
+#[test]
+fn a_large_page_that_covers_one_foreign_frame_is_told() {
+    let mut bench = bench();
+    bench.second(0x4000_0000, 2, 0x20_0083);
+    assert_eq!(told(&mut bench)[0].0, Rule::Containment);
+}
+
+#[test]
+fn a_frame_freed_before_its_invalidation_is_told_with_the_one_that_was_needed() {
+    for forget in [true, false] {
+        let mut bench = bench();
+        let slot = bench.second(0x5000, 1, PAGE | 3);
+        bench.poke(slot, 0);
+        if !forget {
+            bench.submit(&[(0x7_0032, 0x5040)]);
+        }
+        bench.machine.own(PAGE, 0x1000, Owner::Nobody);
+        let told = told(&mut bench);
+        if forget {
+            assert!(
+                told[0].1.contains("type 2")
+                    && told[0].1.contains("domain 0x7")
+                    && told[0].1.contains("0x5000"),
+                "{}",
+                told[0].1
+            );
+        } else {
+            assert_eq!(told, []);
+        }
+    }
+}
+
+#[test]
+fn a_table_page_freed_while_a_walk_may_use_it_is_told() {
+    for (leaf_only, expected) in [(0x40, 1), (0, 0)] {
+        let mut bench = bench();
+        let slot = bench.second(0x5000, 1, 0);
+        bench.second(0x5000, 2, 0);
+        bench.submit(&[(0x7_0032, 0x5000 | leaf_only)]);
+        bench.machine.own(slot & !0xfff, 0x1000, Owner::Nobody);
+        let told = told(&mut bench);
+        assert_eq!(told.len(), expected, "{told:?}");
+        assert!(
+            told.iter()
+                .all(|(rule, message)| *rule == Rule::Containment && message.contains("IH = 0"))
+        );
+    }
+}
+
+#[test]
+fn what_was_promised_must_not_fail_at_any_step() {
+    let mut bench = bench();
+    let slot = bench.second(0x5000, 1, PAGE | 3);
+    bench.second(0x6000, 1, (PAGE + 0x1000) | 3);
+    bench
+        .machine
+        .expect(DEVICE, None, 0x5000, 0x2000, PAGE, true);
+    assert_eq!(told(&mut bench), []);
+    // Not present for a moment, then restored: a request may fall between.
+    bench.machine.write_u64(slot, 0);
+    bench.machine.write_u64(slot, PAGE | 3);
+    let told_now = told(&mut bench);
+    assert_eq!(told_now[0].0, Rule::Availability, "{told_now:?}");
+    assert!(told_now[0].1.contains("0x5000"));
+
+    // Withdrawn first: no promise, no violation.
+    let mut bench = self::bench();
+    let slot = bench.second(0x5000, 1, PAGE | 3);
+    bench
+        .machine
+        .expect(DEVICE, None, 0x5000, 0x1000, PAGE, true);
+    bench.machine.release(DEVICE, None, 0x5000, 0x1000);
+    bench.machine.write_u64(slot, 0);
+    assert_eq!(told(&mut bench), []);
+}
+
+#[test]
+fn a_sweep_finds_a_promise_that_broke_out_of_sight() {
+    let mut bench = bench();
+    let slot = bench.second(0x5000, 1, PAGE | 3);
+    bench
+        .machine
+        .expect(DEVICE, None, 0x5000, 0x1000, PAGE, true);
+    // Behind the model's back.
+    bench.machine.memory().store(slot, 0);
+    bench.machine.sweep();
+    assert_eq!(told(&mut bench)[0].0, Rule::Availability);
+}
+
+#[test]
+fn what_lies_outside_an_invalidation_stays_cached() {
+    let mut bench = bench();
+    for page in 0..4 {
+        bench.second(0x5000 + (page << 12), 1, (PAGE + (page << 12)) | 3);
+    }
+    let mark = bench.machine.mark();
+    bench.submit(&[(0x7_0032, 0x6040)]);
+    for (address, survives) in [(0x5000, true), (0x6000, false), (0x7000, true)] {
+        assert_eq!(
+            bench.machine.survived(mark, DEVICE, None, address),
+            survives,
+            "{address:#x}"
+        );
+    }
+    bench.machine.must_have_survived(mark, DEVICE, None, 0x7000);
+    assert_eq!(told(&mut bench), []);
+    bench.submit(&[(0x7_0022, 0)]);
+    bench.machine.must_have_survived(mark, DEVICE, None, 0x7000);
+    assert_eq!(told(&mut bench)[0].0, Rule::TooMuch);
+}
+
+#[test]
+fn two_units_have_caches_and_queues_of_their_own() {
+    let mut machine = Machine::builder()
+        .unit(Config::legacy())
+        .unit(Config::legacy())
+        .device(0x10, 0)
+        .device(0x18, 1)
+        .freedom(PESSIMIST)
+        .build()
+        .expect("good");
+    let write = |machine: &mut Machine, unit, offset, value| {
+        machine.write(unit, offset, vtd_model::Width::Dword, value)
+    };
+    machine.write(1, RTADDR, vtd_model::Width::Qword, ROOT);
+    write(&mut machine, 1, GCMD, SRTP.into());
+    machine.tick();
+    write(&mut machine, 1, GCMD, TE.into());
+    machine.tick();
+    assert_eq!(
+        machine.request(&Request::read(0x10, 0x5000)).address(),
+        Some(0x5000),
+        "unit 0 is off"
+    );
+    assert_eq!(
+        machine.request(&Request::read(0x18, 0x5000)).address(),
+        None
+    );
+    assert_eq!((machine.faults(0).len(), machine.faults(1).len()), (0, 1));
+}
+
+#[test]
+fn a_walk_and_the_caches_can_be_read() {
+    let mut bench = bench();
+    bench.second(0x5000, 1, PAGE | 3);
+    let walk = bench.machine.dump_walk(&Request::read(DEVICE, 0x5123));
+    for part in [
+        "root entry",
+        "context entry",
+        "second stage, level 4",
+        "second stage, level 1",
+        "-> 0x200123",
+    ] {
+        assert!(walk.contains(part), "{walk}");
+    }
+    let caches = bench.machine.dump_caches(0);
+    for part in [
+        "context  00:02.0  domain 0x7",
+        "second   domain 0x7  level 1 table for 0x0",
+        "iotlb    00:02.0  domain 0x7 tag 0x0  0x5000 -> 0x200000",
+    ] {
+        assert!(caches.contains(part), "{caches}");
+    }
+}
+
+#[test]
+fn a_machine_can_move_to_another_thread() {
+    fn sendable<T: Send>() {}
+    sendable::<Machine>();
+}
+
+#[test]
+fn runs_of_one_seed_are_alike() {
+    let run = |seed| {
+        let mut bench = Bench::legacy(Config::legacy(), Freedom::Random(seed));
+        let slot = bench.second(0x5000, 1, PAGE | 3);
+        let mut seen = Vec::new();
+        for turn in 0..200_u64 {
+            bench
+                .machine
+                .write_u64(slot, (PAGE + ((turn % 7) << 12)) | 3);
+            if turn % 5 == 0 {
+                bench.put(0x7_0032, 0x5040);
+                bench.doorbell();
+            }
+            bench.machine.tick();
+            seen.push(
+                bench
+                    .machine
+                    .request(&Request::read(DEVICE, 0x5000))
+                    .address(),
+            );
+        }
+        seen
+    };
+    assert_eq!(run(3), run(3));
+    assert_ne!(run(3), run(4));
+}
