@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::build::LogLevels;
+use crate::dmar;
 use crate::provision::Suite;
 use crate::qemu::{Choice, Mode};
 use crate::{bench, dmar};
@@ -28,7 +29,7 @@ pub(crate) enum Command {
     Test(TestArguments),
     /// Read DMAR tables, and say what the driver would do on the machines they come from.
     Dmar(dmar::Arguments),
-    /// Measure the driver crates beside their peers.
+    /// Measure mapping, beside other crates and the limit.
     Bench(bench::Arguments),
 }
 

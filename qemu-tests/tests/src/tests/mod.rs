@@ -1,6 +1,7 @@
 //! The tests, a file for each thing that they are about.
 
 mod blocking;
+mod devices;
 mod guests;
 mod interrupts;
 mod invalidation;
