@@ -120,8 +120,8 @@ layout! {
         [32 Out] pasid_max: u32,
         /// Shadow pages that are in use now.
         [36 Out] shadow_pages_used: u32,
-        /// Shadow entries that one call rebuilds, at most: a call that would need more
-        /// stops between two ranges and says how many it did.
+        /// Entries of the guest's tables that one call looks at: once it has looked at
+        /// more, it stops between two ranges and says how many it did.
         [40 Out] shadow_entries: u64,
     }
 }

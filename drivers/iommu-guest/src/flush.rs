@@ -88,18 +88,20 @@ impl<'t, T> Owed<'t, T> {
         }
     }
 
-    /// Also keeps `value` from being reused before the flush.
-    pub fn hold<U>(mut self, value: U) -> Owed<'t, (T, U)> {
-        let (change, held) = self.take();
-        Owed::new(self.table, change, (held, value))
-    }
-
     fn take(&mut self) -> (Option<Change>, T) {
         self.settled = true;
         // SAFETY: callers own the value and have not taken it yet; `settled` is true from
         // here on, so nothing uses `held` afterwards.
         let held = unsafe { ManuallyDrop::take(&mut self.held) };
         (self.change, held)
+    }
+}
+
+impl<'t> Owed<'t> {
+    /// Keeps `value` from being reused before the flush: a page, a table, a buffer.
+    pub fn holding<T>(mut self, value: T) -> Owed<'t, T> {
+        let (change, ()) = self.take();
+        Owed::new(self.table, change, value)
     }
 }
 
@@ -250,11 +252,11 @@ mod tests {
     fn what_an_unsettled_debt_holds_is_never_dropped() {
         let table = shadowed();
         let frame = Rc::new(());
-        drop(table.changed(pages(1, 1)).hold(frame.clone()));
+        drop(table.changed(pages(1, 1)).holding(frame.clone()));
         assert_eq!(Rc::strong_count(&frame), 2);
 
         let nested = UserTable::new(1, Capabilities::empty());
-        drop(nested.mapped(pages(1, 1)).hold(frame.clone()));
+        drop(nested.mapped(pages(1, 1)).holding(frame.clone()));
         assert_eq!(Rc::strong_count(&frame), 2);
     }
 

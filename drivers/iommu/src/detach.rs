@@ -153,6 +153,27 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         settled.map_err(|_| IommuError::OutOfMemory)
     }
 
+    /// See [`memory_grew`](Self::memory_grew).
+    pub(crate) fn look_again(&self, guest: &mut Vm) -> Result<(), IommuError> {
+        const RANGES: usize = 128;
+        let debts = guest.shadow.debts(RANGES);
+        let mut batch = Batch::with_capacity(debts).ok_or(IommuError::OutOfMemory)?;
+        guest.shadow.begin(RANGES);
+        let memory = guest.memory.clone();
+        let context = Vm::context(&memory, &self.platform);
+        let mut looked = Ok(());
+        for root in guest.bindings.iter().filter_map(|binding| binding.root) {
+            // A root that several bindings share is looked at once.
+            looked = looked.and(guest.shadow.sync_all(&context, root));
+        }
+        let settled = guest
+            .shadow
+            .settle(&self.backend, &self.platform, &mut batch);
+        self.commit(&mut batch)?;
+        settled.map_err(|_| IommuError::OutOfMemory)?;
+        looked.map_err(|_| IommuError::OutOfMemory)
+    }
+
     /// Destroys the domains of all address spaces that the hypervisor keeps for a guest.
     /// Nothing is bound any more.
     pub(crate) fn destroy_managed(&self, guest: &mut Vm) -> Result<(), IommuError> {

@@ -53,10 +53,15 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             entry: outcome.entry,
             lost: false,
         };
-        let pushed = slot
-            .events
-            .lock(&self.platform)
-            .push(event(record, &attribution));
+        let pushed = {
+            let owners = self.owners.lock(&self.platform);
+            // The device may have another owner by now, whom this is none of the business.
+            if owners.owner(record.device) != Some(owner) {
+                return None;
+            }
+            let mut events = slot.events.lock(&self.platform);
+            events.push(event(record, &attribution))
+        };
         attribution.lost = pushed == Pushed::Lost;
         if pushed == Pushed::First {
             self.host.notify(owner.vm, VmEvent::FaultsPending);
@@ -69,7 +74,8 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         let owner = owners.owner(record.device)?;
         let bound = owners.bound(Slot {
             device: record.device,
-            pasid: record.pasid,
+            // PASID 0 is that of requests without one, and some units say so.
+            pasid: record.pasid.filter(|pasid| *pasid != Pasid::ZERO),
         });
         Some((owner, bound))
     }

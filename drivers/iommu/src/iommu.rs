@@ -3,7 +3,7 @@
 use crate::counters::Counters;
 use crate::fault::EventQueue;
 use crate::object::{Device, Object};
-use crate::owners::{Owner, Owners};
+use crate::owners::Owners;
 use crate::vm::{SharedMemory, Vm, VmSlot};
 use crate::{Config, Figures, IommuError, PasidAllocator, PasidBitmap, Quota};
 use alloc::vec::Vec;
@@ -145,7 +145,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             .objects
             .insert(object)
             .map_err(|_| IommuError::Full(device))?;
-        let owned = self.own(device, Owner { vm, device_id });
+        let owned = self.own(device, vm, device_id);
         let ready = owned.and_then(|()| {
             let ready = self.make_ready(device);
             if ready.is_err() {
@@ -162,7 +162,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         }
     }
 
-    fn own(&self, device: DeviceId, owner: Owner) -> Result<(), IommuError> {
+    fn own(&self, device: DeviceId, vm: VmId, device_id: u32) -> Result<(), IommuError> {
         let mut owners = self.owners.lock(&self.platform);
         if let Some(owner) = owners.owner(device) {
             return Err(IommuError::Owned {
@@ -171,7 +171,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             });
         }
         owners
-            .give(device, owner)
+            .give(device, vm, device_id)
             .map_err(|_| IommuError::Full(device))
     }
 
@@ -245,6 +245,16 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         Ok(Forgotten {
             entries: mapped.saturating_add(shadowed),
         })
+    }
+
+    /// Looks at all bound tables of a guest again, after its memory map came to lead to
+    /// memory where there was none. What large pages and pointers of its tables had there
+    /// can be reached on return.
+    pub fn memory_grew(&self, vm: VmId) -> Result<(), IommuError> {
+        let slot = self.slot(vm).ok_or(IommuError::NoSuchSlot(vm))?;
+        let mut state = slot.state.take(&self.platform);
+        let guest = state.as_mut().ok_or(IommuError::NoGuest(vm))?;
+        self.look_again(guest)
     }
 
     /// Tells hardware what the batch owes, waits, and gives the frames back.

@@ -11,6 +11,8 @@ pub(crate) struct Owner {
     pub(crate) vm: VmId,
     /// The guest's handle of the device.
     pub(crate) device_id: u32,
+    /// Which of all times that a device was given to somebody.
+    pub(crate) assignment: u64,
 }
 
 /// What a slot leads to, as far as faults are concerned.
@@ -30,6 +32,7 @@ pub(crate) struct Owners {
     devices: Vec<(DeviceId, Owner)>,
     /// Sorted by slot.
     bound: Vec<Bound>,
+    assignments: u64,
 }
 
 /// No room.
@@ -45,6 +48,7 @@ impl Owners {
         Some(Self {
             devices: device_room,
             bound: bound_room,
+            assignments: 0,
         })
     }
 
@@ -53,14 +57,20 @@ impl Owners {
         self.devices.get(place).map(|(_, owner)| *owner)
     }
 
-    /// Makes `owner` the owner of a device that has none.
-    pub(crate) fn give(&mut self, device: DeviceId, owner: Owner) -> Result<(), Full> {
+    /// Gives a device that nobody has to a guest, which knows it by this handle.
+    pub(crate) fn give(&mut self, device: DeviceId, vm: VmId, device_id: u32) -> Result<(), Full> {
         let Err(place) = self.place(device) else {
             return Err(Full);
         };
         if self.devices.len() == self.devices.capacity() {
             return Err(Full);
         }
+        self.assignments = self.assignments.wrapping_add(1);
+        let owner = Owner {
+            vm,
+            device_id,
+            assignment: self.assignments,
+        };
         self.devices.insert(place, (device, owner));
         Ok(())
     }

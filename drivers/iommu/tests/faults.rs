@@ -192,6 +192,26 @@ fn a_pasid_is_told_in_the_guests_numbering() {
 }
 
 #[test]
+fn pasid_0_in_a_record_means_a_request_without_one() {
+    let (bench, table) = Bench::bound(Setup::new(FirstStage4));
+    let mut fault = record(4, 0x1_3000, Access::READ);
+    fault.pasid = Some(Pasid::ZERO);
+    let told = bench.machine.policy.report(&fault).unwrap();
+    assert_eq!((told.pasid, told.ioas_id), (None, Some(table)));
+    bench.end();
+}
+
+#[test]
+fn a_device_that_was_taken_back_is_nobodys() {
+    let (bench, _) = Bench::bound(Setup::new(FirstStage4));
+    bench.machine.policy.take_back(VM, device(4)).unwrap();
+    let fault = record(4, 0x1_3000, Access::READ);
+    assert_eq!(bench.machine.policy.report(&fault), None);
+    assert_eq!(read(&bench, 8).1.count, 0);
+    bench.end();
+}
+
+#[test]
 fn the_guest_is_notified_when_its_queue_was_empty_and_only_then() {
     let (bench, _) = Bench::bound(Setup::new(FirstStage4));
     let notified = || bench.machine.around.notified.lock().unwrap().len();

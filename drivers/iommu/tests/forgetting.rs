@@ -118,6 +118,32 @@ fn memory_that_comes_back_is_mapped_when_the_guest_says_so() {
 }
 
 #[test]
+fn memory_that_is_added_shows_where_tables_lead_to_it_already() {
+    for format in FORMATS {
+        let (bench, table) = Bench::bound(Setup::new(format));
+        bench
+            .machine
+            .ram
+            .write(0x3000 + 8, (0x2000 << 12) | FULL | PS);
+        bench
+            .machine
+            .ram
+            .write(LEAVES + 8 * 20, (0x2001 << 12) | FULL);
+        bench.changed(table, &[(0, 1 << 18)]);
+        assert_eq!(bench.sees(0x20_1000), None);
+        bench
+            .machine
+            .ram
+            .add(0x2000, 4, 0xb_0000, Access::READ_WRITE, Some(3));
+        bench.machine.policy.memory_grew(VM).unwrap();
+        assert!(bench.sees(0x20_1000).is_some());
+        bench.check((0..5).map(|page| 0x20_0000 + (page << 12)));
+        bench.check([20 << 12]);
+        bench.end();
+    }
+}
+
+#[test]
 fn a_mapping_that_the_hypervisor_keeps_gets_a_hole() {
     let bench = Bench::new(Setup::new(SecondStage4));
     let mut space = IoasAllocate {

@@ -91,6 +91,8 @@ fn a_handle_of_another_kind_or_of_nobody_does_not_exist() {
     let enoent = Errno::ENOENT.to_register();
     let second = bench.machine.assign(5);
     assert_eq!(bench.bind(second, device_id), enoent);
+    // What does not exist comes before what is in use.
+    assert_eq!(bench.bind(device_id, 99), enoent);
     assert_eq!(bench.bind(table, table), enoent);
     assert_eq!(bench.unbind(table), enoent);
     assert_eq!(bench.invalidate(device_id, &[]).0, enoent);
@@ -228,6 +230,20 @@ fn only_pasids_that_the_guest_has_can_be_bound() {
     );
     assert_eq!(bind_pasid(&bench, table, 500, 0), Ok(0));
     bench.end();
+}
+
+#[test]
+fn a_device_without_pasids_says_so() {
+    for (pasid_bits, result) in [(20, Ok(0)), (0, Err(Errno::EOPNOTSUPP))] {
+        let setup = Setup {
+            pasid_bits,
+            ..Setup::new(SecondStage4)
+        };
+        let (bench, table) = Bench::bound(setup);
+        assert_eq!(pasid(&bench, 500, 600), Ok(500));
+        assert_eq!(bind_pasid(&bench, table, 500, 0), result);
+        bench.end();
+    }
 }
 
 #[test]

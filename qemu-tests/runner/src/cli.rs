@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::bench;
 use crate::build::LogLevels;
 use crate::dmar;
 use crate::provision::Suite;
 use crate::qemu::{Choice, Mode};
+use crate::{bench, dmar};
 
 /// Builds the hypervisor, boots it in QEMU, decodes what it says and judges it.
 #[derive(Debug, Parser)]

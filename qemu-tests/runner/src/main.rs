@@ -43,8 +43,8 @@ fn dispatch(command: &Command) -> Result<ExitCode> {
     match command {
         Command::Build(arguments) => build(&workspace, arguments),
         Command::Run(arguments) => run::run(&workspace, arguments),
-        Command::Dmar(arguments) => dmar::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
+        Command::Dmar(arguments) => dmar::run(arguments),
         Command::Test(arguments) => test::run(&workspace, arguments),
     }
 }

@@ -19,6 +19,10 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     pub(crate) fn bind(&self, guest: &mut Vm, ask: &mut Bind) -> Answer {
         let pasid = pasid_argument(ask.flags & Bind::PASID != 0, ask.pasid)?;
         let device = *guest.objects.device(ask.device_id)?;
+        let object = *guest.objects.get(ask.ioas_id)?;
+        if pasid.is_some() && device.capabilities.pasid_bits == 0 {
+            return Err(Errno::EOPNOTSUPP.into());
+        }
         let pair = pasid.map(|pasid| pair_of(guest, pasid)).transpose()?;
         let old = guest.binding(ask.device_id, pasid);
         let replaces = ask.flags & Bind::REPLACE != 0;
@@ -30,7 +34,6 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             }
             _ => {}
         }
-        let object = *guest.objects.get(ask.ioas_id)?;
         let mut binding = Binding {
             device_id: ask.device_id,
             device: device.device,

@@ -22,7 +22,7 @@ use x86_64::{PhysAddr, VirtAddr};
 
 /// Counts what the hypervisor is asked.
 #[derive(Default)]
-struct Hypervisor {
+pub(crate) struct Hypervisor {
     notified: AtomicUsize,
     resets: AtomicUsize,
 }
@@ -41,22 +41,22 @@ impl VmHost for &Hypervisor {
 type Policies<'h> = Iommu<Driver, Arc<Platform>, &'h Hypervisor>;
 
 /// A machine with guests in it.
-struct House<'h> {
+pub(crate) struct House<'h> {
     iommu: Policies<'h>,
-    platform: Arc<Platform>,
+    pub(crate) platform: Arc<Platform>,
     host: &'h Hypervisor,
     idle: usize,
 }
 
 /// A way in which guests' tables come to hardware.
-struct Way {
+pub(crate) struct Way {
     name: &'static str,
     config: Config,
     mode: ModeRequest,
     upper_half: bool,
 }
 
-fn ways() -> Vec<Way> {
+pub(crate) fn ways() -> Vec<Way> {
     let way = |name, config, mode, upper_half| Way {
         name,
         config,
@@ -144,7 +144,7 @@ fn each(mut test: impl FnMut(&House, &Way)) {
 }
 
 impl<'h> House<'h> {
-    fn new(way: &Way, freedom: Freedom, host: &'h Hypervisor) -> Self {
+    pub(crate) fn new(way: &Way, freedom: Freedom, host: &'h Hypervisor) -> Self {
         let rig = Plan {
             pages: 1 << 11,
             ..Plan::new(way.config.clone()).mode(way.mode).freedom(freedom)
@@ -172,7 +172,7 @@ impl<'h> House<'h> {
     }
 
     /// A guest with this many pages, which gets a device.
-    fn guest(&self, vm: u16, pages: u64, source: u16) -> Tenant<'_> {
+    pub(crate) fn guest(&self, vm: u16, pages: u64, source: u16) -> Tenant<'_> {
         let guest = Guest::new(&self.platform, vm.into(), pages, 7 + u64::from(vm));
         let quota = Quota::default();
         self.iommu
@@ -204,12 +204,22 @@ impl<'h> House<'h> {
     }
 
     #[track_caller]
-    fn assert_reaches(&self, request: &Request, hpa: iommu_core::Hpa) {
+    pub(crate) fn assert_reaches(&self, request: &Request, hpa: iommu_core::Hpa) {
         rig::assert_reaches(&self.platform, request, hpa);
     }
 
+    /// The guest dies, and its memory is used for something else.
+    pub(crate) fn end(&self, tenant: Tenant<'_>) {
+        self.iommu.destroy_guest(tenant.vm).expect("ended");
+        for frame in tenant.guest.take_all() {
+            self.platform.release(frame);
+        }
+        self.assert_blocked(&tenant.read(0));
+        self.assert_clean();
+    }
+
     #[track_caller]
-    fn assert_blocked(&self, request: &Request) {
+    pub(crate) fn assert_blocked(&self, request: &Request) {
         rig::assert_blocked(&self.platform, request);
     }
 
@@ -221,7 +231,7 @@ impl<'h> House<'h> {
 }
 
 /// A hypercall, as the virtual CPU's exit makes it.
-struct Calls<'i, 'h> {
+pub(crate) struct Calls<'i, 'h> {
     iommu: &'i Policies<'h>,
     vm: VmId,
     guest: Arc<Guest>,
@@ -240,13 +250,13 @@ impl Hypercall for Calls<'_, '_> {
 }
 
 /// A guest, as itself.
-struct Tenant<'i> {
-    house: &'i House<'i>,
+pub(crate) struct Tenant<'i> {
+    pub(crate) house: &'i House<'i>,
     vm: VmId,
     source: u16,
-    device: iommu_guest::DeviceId,
-    client: iommu_guest::Iommu<'static, Calls<'i, 'i>>,
-    guest: Arc<Guest>,
+    pub(crate) device: iommu_guest::DeviceId,
+    pub(crate) client: iommu_guest::Iommu<'static, Calls<'i, 'i>>,
+    pub(crate) guest: Arc<Guest>,
 }
 
 impl Tenant<'_> {
@@ -255,7 +265,7 @@ impl Tenant<'_> {
         (root, self.table(root))
     }
 
-    fn table(&mut self, root: u64) -> UserTable {
+    pub(crate) fn table(&mut self, root: u64) -> UserTable {
         let frame = PhysFrame::from_start_address(PhysAddr::new(root)).expect("a page");
         self.client
             .allocate_user_table(self.device, Format::X86_64Level4, frame)
@@ -270,7 +280,7 @@ impl Tenant<'_> {
         .expect("bound");
     }
 
-    fn unbind(&mut self, pasid: Option<GuestPasid>) {
+    pub(crate) fn unbind(&mut self, pasid: Option<GuestPasid>) {
         match pasid {
             None => self.client.unbind(self.device),
             Some(pasid) => self.client.unbind_pasid(self.device, pasid),
@@ -338,7 +348,7 @@ impl Tenant<'_> {
 }
 
 #[derive(Clone, Copy)]
-enum Change {
+pub(crate) enum Change {
     Mapped,
     Leaf,
     Table,
@@ -614,7 +624,7 @@ fn memory_that_the_host_takes_is_reached_by_nobody_before_it_is_used_again() {
 }
 
 /// The host takes a page back and uses it for something else.
-fn forget(tenant: &Tenant<'_>, gpa: u64) {
+pub(crate) fn forget(tenant: &Tenant<'_>, gpa: u64) {
     let frame = tenant.guest.lose(gpa);
     let run = Run {
         hpa: frame.hpa(),

@@ -370,7 +370,7 @@ fn whatever_is_done_in_whatever_order_hardware_follows() {
         any::<bool>(),
         prop::collection::vec(step(), 1..60),
     );
-    let result = cases(count(200)).run(&strategy, |(first, second, seed, pessimist, steps)| {
+    let result = cases(count(60)).run(&strategy, |(first, second, seed, pessimist, steps)| {
         let freedom = if pessimist {
             Freedom::Pessimist(seed)
         } else {

@@ -254,3 +254,23 @@ fn a_table_that_another_unit_could_not_read_is_refused_there() {
     rig.assert_reaches(&read(OTHER, 0x7000), page.hpa());
     rig.assert_clean();
 }
+
+#[test]
+fn an_id_that_another_device_of_the_domain_still_uses_is_given_to_nobody() {
+    for freedom in FREEDOMS {
+        let rig = Plan::new(Config::legacy()).freedom(freedom).start();
+        let [first, second] = [(); 2].map(|()| rig.page(1));
+        let [old, new] = [(); 2].map(|()| rig.domain(ONE, TableFormat::SecondStage4));
+        rig.map(old, 0x7000, first.hpa(), Access::READ_WRITE);
+        rig.map(new, 0x7000, second.hpa(), Access::READ_WRITE);
+        rig.attach(ONE, None, old);
+        rig.attach(OTHER, None, old);
+        rig.detach(ONE, None);
+        rig.attach(ONE, None, new);
+        // Walks of both may be cached under one id now, if it was given out twice.
+        rig.with(|machine| machine.sweep());
+        rig.assert_reaches(&read(ONE, 0x7000), second.hpa());
+        rig.assert_reaches(&read(OTHER, 0x7000), first.hpa());
+        rig.assert_clean();
+    }
+}
