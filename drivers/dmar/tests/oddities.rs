@@ -456,6 +456,10 @@ fn regions_have_devices_and_do_not_overlap() {
     let overlap = Oddity::RegionsOverlap { other: REGION };
     assert_odd(second(0x8fff_f000), END, overlap, Action::Ignored);
     assert_eq!(findings(&second(0x9000_0000).build()), []);
+    // Devices of two segments may share memory.
+    let elsewhere = Structure::rmrr(0x8fff_f000, 0x8fff_ffff).segment(1);
+    let shared = fine().with(elsewhere.scope(Scope::endpoint(0, &[(20, 0)])));
+    assert_eq!(findings(&shared.build()), []);
 }
 
 #[test]

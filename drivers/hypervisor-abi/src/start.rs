@@ -23,6 +23,8 @@ pub struct Start {
     pub seed: u64,
     /// Ticks of the time-stamp counter in a millisecond.
     pub tsc_per_ms: u64,
+    /// What the program shall do, for programs that can do several things.
+    pub parameter: u64,
 }
 
 impl Start {
@@ -32,4 +34,4 @@ impl Start {
     }
 }
 
-const _: () = assert!(size_of::<Start>() == 48);
+const _: () = assert!(size_of::<Start>() == 56);

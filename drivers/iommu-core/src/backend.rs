@@ -293,7 +293,7 @@ pub struct PageRequest {
     pub at: Nanoseconds,
 }
 
-/// What a device is told about its group of page requests (§7.7).
+/// What a device is told about its group of page requests (§7.6.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum ResponseCode {

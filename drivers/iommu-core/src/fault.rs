@@ -170,7 +170,7 @@ pub enum FaultKind {
     },
     /// An interrupt request.
     Interrupt {
-        /// The index that it named. Undefined for some reasons (§11.4.14.1).
+        /// The index that it named. Undefined for some reasons (§11.4.7.6).
         index: u16,
     },
     /// A page request that could not be queued.
@@ -180,7 +180,7 @@ pub enum FaultKind {
     },
 }
 
-/// One primary fault record, decoded (§11.4.14).
+/// One primary fault record, decoded (§11.4.7.6).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct FaultRecord {

@@ -12,6 +12,7 @@ use vtd_model::{Access, Config, Freedom, Request};
 
 const PAGES: u64 = 4;
 const TARGETS: u64 = 0x40_0000;
+const HOST: u64 = 0x60_0000;
 
 #[derive(Clone, Debug)]
 enum Act {
@@ -21,6 +22,8 @@ enum Act {
     Table(bool),
     /// The context or PASID entry: present or not.
     Attach(bool),
+    /// Nested: where a guest page comes out, and with which rights.
+    Below(u64, u64, u64),
     WriteBack,
     Invalidate(Vec<usize>),
     Request(u64, bool),
@@ -31,6 +34,7 @@ fn act() -> impl Strategy<Value = Act> {
         4 => (0..PAGES, 0..4_u64, 0..4_u64, any::<bool>()).prop_map(|(page, target, rights, back)| Act::Map(page, target, rights, back)),
         1 => any::<bool>().prop_map(Act::Table),
         1 => any::<bool>().prop_map(Act::Attach),
+        2 => (0..4_u64, 0..3_u64, 0..4_u64).prop_map(|(target, host, rights)| Act::Below(target, host, rights)),
         1 => Just(Act::WriteBack),
         3 => prop::collection::vec(0..10_usize, 1..4).prop_map(Act::Invalidate),
         6 => (0..PAGES, any::<bool>()).prop_map(|(page, write)| Act::Request(page, write)),
@@ -76,6 +80,7 @@ enum Stage {
     Legacy,
     Second,
     First,
+    Nested,
 }
 
 struct Side {
@@ -89,7 +94,7 @@ impl Side {
     fn new(config: Config, stage: Stage, freedom: Freedom) -> Self {
         let mut bench = match stage {
             Stage::Legacy => Bench::legacy(config, freedom),
-            Stage::Second | Stage::First => Bench::scalable(config, freedom),
+            Stage::Second | Stage::First | Stage::Nested => Bench::scalable(config, freedom),
         };
         let slot = match stage {
             Stage::Legacy => bench.second(0, 1, 0),
@@ -100,6 +105,17 @@ impl Side {
             Stage::First => {
                 bench.pasid(5, FIRST_ENTRY);
                 bench.first(0, 1, 0)
+            }
+            Stage::Nested => {
+                bench.pasid(5, NESTED_ENTRY);
+                let slot = bench.first(0, 1, 0);
+                for page in [FIRST]
+                    .into_iter()
+                    .chain((0x10_0000..0x10_8000).step_by(0x1000))
+                {
+                    bench.second(page, 1, page | 3);
+                }
+                slot
             }
         };
         let directory = parent(&bench, stage);
@@ -114,7 +130,7 @@ impl Side {
     }
 
     fn act(&mut self, act: &Act) {
-        let first = self.stage == Stage::First;
+        let first = matches!(self.stage, Stage::First | Stage::Nested);
         match act {
             Act::Map(page, target, rights, back) => {
                 let flags = if first {
@@ -143,10 +159,22 @@ impl Side {
                     Stage::Legacy => (CONTEXT + 0x10 * 16, SECOND | 1),
                     Stage::Second => (PASIDS + 5 * 64, SECOND_ENTRY[0]),
                     Stage::First => (PASIDS + 5 * 64, FIRST_ENTRY[0]),
+                    Stage::Nested => (PASIDS + 5 * 64, NESTED_ENTRY[0]),
                 };
                 self.bench
                     .machine
                     .write_u64(at, if *attached { value } else { value & !1 });
+            }
+            Act::Below(target, host, rights) => {
+                if self.stage == Stage::Nested {
+                    let page = TARGETS + (target << 12);
+                    let entry = if *rights == 0 {
+                        0
+                    } else {
+                        (HOST + (host << 12)) | rights
+                    };
+                    self.bench.second(page, 1, entry);
+                }
             }
             Act::WriteBack => {
                 for (start, bytes) in [
@@ -182,7 +210,8 @@ impl Side {
 
 /// Where the directory entry over address 0 lies.
 fn parent(bench: &Bench, stage: Stage) -> u64 {
-    let mut table = if stage == Stage::First { FIRST } else { SECOND };
+    let first = matches!(stage, Stage::First | Stage::Nested);
+    let mut table = if first { FIRST } else { SECOND };
     for _ in 0..2 {
         table = bench.machine.read_u64(table) & 0x000f_ffff_ffff_f000;
     }
@@ -213,7 +242,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
     #[test]
     fn in_legacy_mode(seed: u64, acts in acts()) {
@@ -238,5 +267,10 @@ proptest! {
     #[test]
     fn with_a_first_stage_by_pasid(seed: u64, acts in acts()) {
         agree(&Config::scalable(), Stage::First, seed, &acts)?;
+    }
+
+    #[test]
+    fn with_nested_tables(seed: u64, acts in acts()) {
+        agree(&Config::scalable(), Stage::Nested, seed, &acts)?;
     }
 }

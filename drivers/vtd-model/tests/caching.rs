@@ -518,3 +518,71 @@ fn a_prefetch_sets_no_accessed_flag() {
         assert_eq!(bench.machine.read_u64(slot), OLD | 7);
     }
 }
+
+#[test]
+fn a_fetch_of_a_pasid_entry_may_join_its_old_beginning_to_its_new_end() {
+    // PGTT changes first, FSPTPTR after: the unit may have read the beginning before both
+    // stores, unless an invalidation in between has ended its fetch.
+    for settled in [false, true] {
+        let mut bench = scalable(FIRST_ENTRY);
+        bench.first(0x5000, 1, OLD | 0x67);
+        let other = bench.frame();
+        bench.put_entry(other, 4, 0x5000, 1, NEW | 0x67, 0x27);
+        bench.poke(PASIDS + 5 * 64, SECOND_ENTRY[0]);
+        if settled {
+            bench.submit(&[(0x37, 0), (0x12, 0)]);
+        }
+        bench.poke(PASIDS + 5 * 64 + 16, other);
+        let seen = answers(&bench, read().with_pasid(5));
+        assert_eq!(seen.contains(&Some(NEW)), !settled, "{seen:x?}");
+    }
+    // Cleared, invalidated, then rewritten: nothing is mixed.
+    let mut bench = scalable(FIRST_ENTRY);
+    bench.first(0x5000, 1, OLD | 0x67);
+    let other = bench.frame();
+    bench.put_entry(other, 4, 0x5000, 1, NEW | 0x67, 0x27);
+    bench.poke(PASIDS + 5 * 64, FIRST_ENTRY[0] & !1);
+    bench.submit(&[(5 << 32 | 0x7_0017, 0), (5 << 32 | 0x7_0026, 0)]);
+    bench.poke(PASIDS + 5 * 64 + 16, other);
+    assert_eq!(answers(&bench, read().with_pasid(5)), [None]);
+    bench.poke(PASIDS + 5 * 64, FIRST_ENTRY[0]);
+    assert_eq!(answers(&bench, read().with_pasid(5)), [Some(NEW)]);
+}
+
+#[test]
+fn a_fence_holds_back_the_descriptors_behind_it() {
+    // A late device holds the wait; with a fence the invalidation behind it must not have
+    // run, without one it may have.
+    for (fence, stale) in [(0x40, true), (0, false)] {
+        let mut bench = Bench::scalable_with(
+            Config::scalable_with_ats(),
+            PESSIMIST,
+            Some(Promptness::Late(40)),
+        );
+        bench.pasid(5, FIRST_ENTRY);
+        let slot = bench.first(0x5000, 1, OLD | 0x67);
+        bench.poke(slot, NEW | 0x67);
+        bench.put(u64::from(DEVICE) << 32 | 3, 0x7fff_ffff_ffff_f001);
+        bench.put(0x7_0000_0025 | fence, STATUS + 8);
+        bench.put(0x12, 0);
+        bench.doorbell();
+        bench.machine.settle(10);
+        assert_eq!(
+            answers(&bench, read().with_pasid(5)).contains(&Some(OLD)),
+            stale
+        );
+        bench.machine.settle(100);
+        assert_eq!(answers(&bench, read().with_pasid(5)), [Some(NEW)]);
+    }
+}
+
+#[test]
+fn what_an_invalidation_took_along_may_be_cached_again() {
+    // A page-selective invalidation drops every first-stage translation of its domain,
+    // whatever the address: those that the tables allow may come back at once.
+    let mut bench = scalable(FIRST_ENTRY);
+    let slot = bench.first(0x5000, 1, OLD | 0x67);
+    bench.submit(&[iotlb_page(7, 0x9000, 0, true)]);
+    bench.poke(slot, 0);
+    assert_eq!(answers(&bench, read().with_pasid(5)), [None, Some(OLD)]);
+}

@@ -242,3 +242,34 @@ fn runs_of_one_seed_are_alike() {
     assert_eq!(run(3), run(3));
     assert_ne!(run(3), run(4));
 }
+
+#[test]
+fn rules_about_domain_ids_are_told() {
+    let rules = |bench: &mut Bench| {
+        let told = bench.machine.take_violations();
+        told.into_iter()
+            .filter(|told| told.rule == Rule::Programming)
+            .map(|told| (told.section, told.message))
+            .collect::<Vec<_>>()
+    };
+    // Legacy: one domain, two tables.
+    let mut bench = bench();
+    bench.machine.plug(0x18, 0, None);
+    bench.poke(CONTEXT + 0x18 * 16 + 8, 0x702);
+    bench.poke(CONTEXT + 0x18 * 16, SECOND | 1);
+    assert_eq!(rules(&mut bench), []);
+    bench.poke(CONTEXT + 0x18 * 16, FIRST | 1);
+    assert_eq!(rules(&mut bench)[0].0, "§6.2.2.1");
+    // Caching mode: domain 0.
+    let mut bench = Bench::legacy(Config::legacy().with_caching_mode(), PESSIMIST);
+    assert_eq!(rules(&mut bench), []);
+    bench.poke(CONTEXT + 0x10 * 16 + 8, 2);
+    assert_eq!(rules(&mut bench)[0].0, "§6.2.2.1");
+    // Scalable: a domain of a second stage used for a first one.
+    let mut bench = Bench::scalable(Config::scalable(), PESSIMIST);
+    bench.pasid(5, SECOND_ENTRY);
+    bench.pasid(6, [FIRST_ENTRY[0], FIRST_ENTRY[1] + 1, FIRST_ENTRY[2]]);
+    assert_eq!(rules(&mut bench), []);
+    bench.pasid(7, FIRST_ENTRY);
+    assert_eq!(rules(&mut bench)[0].0, "§6.2.3.1");
+}

@@ -725,3 +725,17 @@ fn an_atomic_needs_both_rights() {
         0x20_0000,
     );
 }
+
+#[test]
+fn a_supervisor_table_stops_a_user_request_before_what_lies_below() {
+    let setup: Setup = |b| {
+        b.first(0x5000, 1, 0);
+        let root = b.machine.read_u64(FIRST);
+        b.poke(FIRST, root & !4);
+    };
+    faults_with(&config(), FIRST_ENTRY, setup, READ(), Condition::Sgn2);
+    let user: Setup = |b| {
+        b.first(0x5000, 1, 0);
+    };
+    faults_with(&config(), FIRST_ENTRY, user, READ(), Condition::Sfs2);
+}

@@ -36,6 +36,7 @@ pub fn guest(host: &Host, machine: &Machine, kind: GuestKind, seed: u64) -> Resu
         program: PROGRAM,
         back_end,
         seed,
+        parameter: 0,
         device,
     };
     let mut guest = guest::start(host, &machine.archive, &order)?;

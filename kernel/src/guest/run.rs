@@ -60,6 +60,8 @@ pub struct Order<'a> {
     pub back_end: BackEnd,
     /// All random choices follow from it.
     pub seed: u64,
+    /// What the program shall do, for programs that can do several things.
+    pub parameter: u64,
     /// The device that it gets.
     pub device: DeviceId,
 }
@@ -99,6 +101,7 @@ pub fn start(host: &Host, archive: &Archive, order: &Order) -> Result<Guest, Gue
         program,
         pages: PAGES,
         seed: order.seed,
+        parameter: order.parameter,
         tsc_per_ms: time::source().map_or(1, |(_, hertz)| hertz / 1000),
         iommu: Box::leak(Box::new(Caller { policy, vm: id })),
         surroundings: Some(Box::leak(Box::new(MachineAround::new(host)?))),

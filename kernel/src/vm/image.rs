@@ -64,8 +64,8 @@ pub struct Entry {
     pub start: Gpa,
 }
 
-/// Loads the program and writes tables and [`Start`] behind it. Of `start`, only `seed` and
-/// `tsc_per_ms` are used; the rest is filled in.
+/// Loads the program and writes tables and [`Start`] behind it. Of `start`, only `seed`,
+/// `tsc_per_ms` and `parameter` are used; the rest is filled in.
 pub(super) fn load(
     ram: &GuestRam,
     file: &[u8],

@@ -32,6 +32,8 @@ pub struct Setup<'a> {
     pub seed: u64,
     /// Ticks of the time-stamp counter in a millisecond.
     pub tsc_per_ms: u64,
+    /// What the program is told to do.
+    pub parameter: u64,
     /// The IOMMU interface.
     pub iommu: &'static dyn IommuCalls,
     /// What trials are judged by; without, there are none.
@@ -128,6 +130,7 @@ impl Vm {
             free_from: 0,
             seed: random.u64(..),
             tsc_per_ms: setup.tsc_per_ms,
+            parameter: setup.parameter,
         };
         let (entry, start) = match setup.program {
             Some(file) => {
@@ -376,6 +379,7 @@ pub(super) mod tests {
             pages: 16,
             seed: 1,
             tsc_per_ms: 1,
+            parameter: 0,
             iommu: &Echo,
             surroundings: Some(&Nothing),
             voice,

@@ -1,6 +1,7 @@
 //! `cargo xtask`: builds the kernel, gets QEMU, boots it there, decodes what it says and
 //! judges it.
 
+mod bench;
 mod boot;
 mod build;
 mod cli;
@@ -42,6 +43,7 @@ fn dispatch(command: &Command) -> Result<ExitCode> {
     match command {
         Command::Build(arguments) => build(&workspace, arguments),
         Command::Run(arguments) => run::run(&workspace, arguments),
+        Command::Bench(arguments) => bench::run(arguments),
         Command::Dmar(arguments) => dmar::run(arguments),
         Command::Test(arguments) => test::run(&workspace, arguments),
     }

@@ -135,6 +135,10 @@ impl Fixture {
                 "{first:#x} must be flushed"
             );
         }
+        for (first, last) in gone.iter().copied() {
+            self.check_page(first);
+            self.check_page(last & !0xfff);
+        }
         assert_eq!(unmapped.changed.is_some(), !gone.is_empty());
         assert!(unmapped.frames.is_empty() || !unmapped.leaf_only);
         Ok(unmapped)

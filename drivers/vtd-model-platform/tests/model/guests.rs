@@ -22,7 +22,7 @@ use x86_64::{PhysAddr, VirtAddr};
 
 /// Counts what the hypervisor is asked.
 #[derive(Default)]
-struct Hypervisor {
+pub(crate) struct Hypervisor {
     notified: AtomicUsize,
     resets: AtomicUsize,
 }
@@ -41,22 +41,22 @@ impl VmHost for &Hypervisor {
 type Policies<'h> = Iommu<Driver, Arc<Platform>, &'h Hypervisor>;
 
 /// A machine with guests in it.
-struct House<'h> {
+pub(crate) struct House<'h> {
     iommu: Policies<'h>,
-    platform: Arc<Platform>,
+    pub(crate) platform: Arc<Platform>,
     host: &'h Hypervisor,
     idle: usize,
 }
 
 /// A way in which guests' tables come to hardware.
-struct Way {
+pub(crate) struct Way {
     name: &'static str,
     config: Config,
     mode: ModeRequest,
     upper_half: bool,
 }
 
-fn ways() -> Vec<Way> {
+pub(crate) fn ways() -> Vec<Way> {
     let way = |name, config, mode, upper_half| Way {
         name,
         config,
@@ -144,10 +144,12 @@ fn each(mut test: impl FnMut(&House, &Way)) {
 }
 
 impl<'h> House<'h> {
-    fn new(way: &Way, freedom: Freedom, host: &'h Hypervisor) -> Self {
+    pub(crate) fn new(way: &Way, freedom: Freedom, host: &'h Hypervisor) -> Self {
         let rig = Plan {
             pages: 1 << 11,
-            ..Plan::new(way.config.clone()).mode(way.mode).freedom(freedom)
+            ..Plan::new(way.config.clone())
+                .mode(way.mode)
+                .freedom(freedom)
         }
         .start();
         let platform = Arc::clone(&rig.platform);
@@ -157,8 +159,8 @@ impl<'h> House<'h> {
             guests: 4,
             ..Policy::default()
         };
-        let iommu = Iommu::new(policy, rig.driver, Arc::clone(&platform), host, pasids)
-            .expect("memory");
+        let iommu =
+            Iommu::new(policy, rig.driver, Arc::clone(&platform), host, pasids).expect("memory");
         Self {
             iommu,
             platform,
@@ -172,7 +174,7 @@ impl<'h> House<'h> {
     }
 
     /// A guest with this many pages, which gets a device.
-    fn guest(&self, vm: u16, pages: u64, source: u16) -> Tenant<'_> {
+    pub(crate) fn guest(&self, vm: u16, pages: u64, source: u16) -> Tenant<'_> {
         let guest = Guest::new(&self.platform, vm.into(), pages, 7 + u64::from(vm));
         let quota = Quota::default();
         self.iommu
@@ -204,12 +206,22 @@ impl<'h> House<'h> {
     }
 
     #[track_caller]
-    fn assert_reaches(&self, request: &Request, hpa: iommu_core::Hpa) {
+    pub(crate) fn assert_reaches(&self, request: &Request, hpa: iommu_core::Hpa) {
         rig::assert_reaches(&self.platform, request, hpa);
     }
 
+    /// The guest dies, and its memory is used for something else.
+    pub(crate) fn end(&self, tenant: Tenant<'_>) {
+        self.iommu.destroy_guest(tenant.vm).expect("ended");
+        for frame in tenant.guest.take_all() {
+            self.platform.release(frame);
+        }
+        self.assert_blocked(&tenant.read(0));
+        self.assert_clean();
+    }
+
     #[track_caller]
-    fn assert_blocked(&self, request: &Request) {
+    pub(crate) fn assert_blocked(&self, request: &Request) {
         rig::assert_blocked(&self.platform, request);
     }
 
@@ -221,7 +233,7 @@ impl<'h> House<'h> {
 }
 
 /// A hypercall, as the virtual CPU's exit makes it.
-struct Calls<'i, 'h> {
+pub(crate) struct Calls<'i, 'h> {
     iommu: &'i Policies<'h>,
     vm: VmId,
     guest: Arc<Guest>,
@@ -240,13 +252,13 @@ impl Hypercall for Calls<'_, '_> {
 }
 
 /// A guest, as itself.
-struct Tenant<'i> {
-    house: &'i House<'i>,
+pub(crate) struct Tenant<'i> {
+    pub(crate) house: &'i House<'i>,
     vm: VmId,
     source: u16,
-    device: iommu_guest::DeviceId,
-    client: iommu_guest::Iommu<'static, Calls<'i, 'i>>,
-    guest: Arc<Guest>,
+    pub(crate) device: iommu_guest::DeviceId,
+    pub(crate) client: iommu_guest::Iommu<'static, Calls<'i, 'i>>,
+    pub(crate) guest: Arc<Guest>,
 }
 
 impl Tenant<'_> {
@@ -255,7 +267,7 @@ impl Tenant<'_> {
         (root, self.table(root))
     }
 
-    fn table(&mut self, root: u64) -> UserTable {
+    pub(crate) fn table(&mut self, root: u64) -> UserTable {
         let frame = PhysFrame::from_start_address(PhysAddr::new(root)).expect("a page");
         self.client
             .allocate_user_table(self.device, Format::X86_64Level4, frame)
@@ -270,7 +282,7 @@ impl Tenant<'_> {
         .expect("bound");
     }
 
-    fn unbind(&mut self, pasid: Option<GuestPasid>) {
+    pub(crate) fn unbind(&mut self, pasid: Option<GuestPasid>) {
         match pasid {
             None => self.client.unbind(self.device),
             Some(pasid) => self.client.unbind_pasid(self.device, pasid),
@@ -329,7 +341,11 @@ impl Tenant<'_> {
         let [fault] = faults[..] else {
             panic!("one fault, not {faults:?}");
         };
-        assert_eq!(FaultReason(fault.reason), reason, "{request:x?}: {record:?}");
+        assert_eq!(
+            FaultReason(fault.reason),
+            reason,
+            "{request:x?}: {record:?}"
+        );
         assert_eq!(fault.device, self.device);
         assert_eq!(fault.address, Some(request.address & !0xfff));
         let writes = request.access == vtd_model::Access::Write;
@@ -338,7 +354,7 @@ impl Tenant<'_> {
 }
 
 #[derive(Clone, Copy)]
-enum Change {
+pub(crate) enum Change {
     Mapped,
     Leaf,
     Table,
@@ -510,7 +526,7 @@ fn tables_that_point_to_themselves_lead_nowhere_else() {
         tenant.bind(None, &table);
         tenant.assert_reaches(&tenant.read(0x5000), data);
         // 255 at every level: the root itself, as a page.
-        let recursive = 0x7f_bf_df_ef_f000;
+        let recursive = 0x7fbf_dfef_f000;
         tenant.assert_reaches(&tenant.write(recursive), root);
         tenant.unbind(None);
         house.assert_blocked(&tenant.read(recursive));
@@ -594,10 +610,7 @@ fn memory_that_the_host_takes_is_reached_by_nobody_before_it_is_used_again() {
         tenant.assert_reaches(&tenant.write(0x60_0000), gone);
         forget(&tenant, gone);
         for address in [0x5000, 0x60_0000] {
-            tenant.assert_faults(
-                &tenant.read(address),
-                FaultReason::SECOND_STAGE_NOT_PRESENT,
-            );
+            tenant.assert_faults(&tenant.read(address), FaultReason::SECOND_STAGE_NOT_PRESENT);
         }
         tenant.assert_reaches(&tenant.read(0x6000), kept);
         // A page that is one of its tables.
@@ -605,16 +618,13 @@ fn memory_that_the_host_takes_is_reached_by_nobody_before_it_is_used_again() {
         let page = tenant.guest.load(directory) & !0xfff;
         forget(&tenant, page);
         tenant.client.flush_everything(&table).expect("flushed");
-        tenant.assert_faults(
-            &tenant.read(0x6000),
-            FaultReason::SECOND_STAGE_NOT_PRESENT,
-        );
+        tenant.assert_faults(&tenant.read(0x6000), FaultReason::SECOND_STAGE_NOT_PRESENT);
         tenant.unbind(None);
     });
 }
 
 /// The host takes a page back and uses it for something else.
-fn forget(tenant: &Tenant<'_>, gpa: u64) {
+pub(crate) fn forget(tenant: &Tenant<'_>, gpa: u64) {
     let frame = tenant.guest.lose(gpa);
     let run = Run {
         hpa: frame.hpa(),
@@ -679,10 +689,7 @@ fn memory_that_the_guest_may_not_write_is_not_written_by_its_device() {
         tenant.guest.map(root, 0x5000, data, ALL);
         tenant.bind(None, &table);
         tenant.assert_reaches(&tenant.read(0x5000), data);
-        tenant.assert_faults(
-            &tenant.write(0x5000),
-            FaultReason::SCALABLE_WRITE_DENIED,
-        );
+        tenant.assert_faults(&tenant.write(0x5000), FaultReason::SCALABLE_WRITE_DENIED);
         tenant.unbind(None);
     });
 }
@@ -698,9 +705,9 @@ fn nobody_reaches_memory_of_another_guest_by_naming_its_addresses() {
         for page in 0..8 {
             let hpa = neighbour.guest.hpa(neighbour.guest.data(page)).as_u64();
             tenant.map(&table, root, 0x10_0000 + page * 0x1000, hpa, ALL);
-            let possible = house.platform.with_machine(|machine| {
-                machine.possible(&read(ONE, 0x10_0000 + page * 0x1000))
-            });
+            let possible = house
+                .platform
+                .with_machine(|machine| machine.possible(&read(ONE, 0x10_0000 + page * 0x1000)));
             assert!(possible.iter().all(|outcome| reason_of(outcome).is_some()));
         }
         tenant.unbind(None);

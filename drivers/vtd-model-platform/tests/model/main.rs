@@ -2,8 +2,10 @@
 
 mod bring_up;
 mod coherence;
+mod device_tlbs;
 mod firmware;
 mod guest;
+mod guest_random;
 mod guests;
 mod interrupts;
 mod mapping;
@@ -13,4 +15,5 @@ mod queue_errors;
 mod random;
 mod replacing;
 mod rig;
+mod shutting_down;
 mod units;

@@ -52,6 +52,10 @@ impl Machine {
         &self.prefetch[unit]
     }
 
+    pub(crate) fn take_broken_rules(&mut self, unit: usize) -> Vec<(&'static str, String)> {
+        std::mem::take(&mut self.prefetch[unit].broken)
+    }
+
     /// Whether any unit may read this frame as a table.
     pub(crate) fn serves_any(&self, frame: u64) -> bool {
         self.prefetch

@@ -55,14 +55,17 @@ impl Image {
         }
     }
 
-    /// A processor is about to store to these bytes.
+    /// A processor is about to store to these bytes. The write buffer passes stores on in
+    /// order, and takes this one when those before it have gone: hardware sees it or does
+    /// not, and everything older.
     pub(crate) fn storing(&mut self, memory: &dyn HostMemory, hpa: u64, len: u64) {
         if !self.kept || self.stale {
             return;
         }
+        self.lines.clear();
         for line in lines(hpa, len) {
             if let Some(state) = snapshot(memory, line) {
-                self.lines.entry(line).or_insert_with(|| smallvec![state]);
+                self.lines.insert(line, smallvec![state]);
             }
         }
     }
@@ -76,11 +79,14 @@ impl Image {
             let Some(state) = snapshot(memory, line) else {
                 continue;
             };
-            let stale = self.stale;
-            let states = self
-                .lines
-                .entry(line)
-                .or_insert_with(|| smallvec![if stale { [STALE; 8] } else { state }]);
+            if self.stale {
+                self.lines
+                    .entry(line)
+                    .or_insert_with(|| smallvec![[STALE; 8]]);
+            }
+            let Some(states) = self.lines.get_mut(&line) else {
+                continue;
+            };
             if states.last() != Some(&state) {
                 states.push(state);
             }

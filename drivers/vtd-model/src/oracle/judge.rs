@@ -26,6 +26,11 @@ impl Machine {
 
     /// Checks translations that were not possible before this step.
     pub(crate) fn judge(&mut self, unit: usize, new: &[(u16, u32, u64, Translation)]) {
+        for (section, rule) in self.take_broken_rules(unit) {
+            if self.oracle.rules.insert(rule.clone()) {
+                self.world.violate(Rule::Programming, section, rule);
+            }
+        }
         if !self.oracle.ownership.is_used() {
             return;
         }

@@ -20,6 +20,8 @@ use own::Ownership;
 pub(crate) struct Oracle {
     pub(crate) ownership: Ownership,
     pub(crate) expectations: Vec<Expectation>,
+    /// Rules about domain ids that were told.
+    pub(crate) rules: rustc_hash::FxHashSet<String>,
     /// Violations already reported, so that one mistake is told once.
     pub(crate) told: rustc_hash::FxHashSet<(u16, u32, u64, u64)>,
 }

@@ -5,7 +5,7 @@ use super::Driver;
 use crate::Event;
 use crate::domain::Domains;
 use crate::invalidation::{Debt, EntryChange, Expansion, Kind, Scene};
-use crate::queue::{ContextScope, Descriptor, QueueError, Ticket};
+use crate::queue::{QueueError, Ticket};
 use crate::unit::Unit;
 use core::mem;
 use iommu_core::{
@@ -193,11 +193,9 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
         drop(domains);
         if present {
             self.platform.observe(&Event::Isolated { device });
-            // A failure of this is found by the round that is submitted again.
-            let _ = unit.invalidate(
-                &self.platform,
-                &[Descriptor::ContextCache(ContextScope::Global)],
-            );
+            // The entry, and what was translated by it. A failure of this is found by the
+            // round that is submitted again.
+            let _ = unit.invalidate(&self.platform, &unit.everything());
         }
         Some(device)
     }

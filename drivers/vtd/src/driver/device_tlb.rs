@@ -104,7 +104,7 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
             return Ok(());
         };
         turn_off().map_err(DeviceTlbError::Device)?;
-        // Drains translated requests that are still under way (§4.1.3). Whoever does not
+        // Drains translated requests that are still under way (§4.5.2). Whoever does not
         // answer loses its entry all the same.
         let with_pasids = unit.mode().is_scalable() && unit.abilities.ecap.pasid();
         let drained = unit.invalidate(&self.platform, &target.everything(with_pasids));

@@ -13,7 +13,7 @@ pub(super) enum Stage {
     First,
 }
 
-/// Whether an address is one of interrupts, which no translation may lead to (§3.14).
+/// Whether an address is one of interrupts, which no translation may lead to (§3.15).
 pub(super) fn is_interrupt_range(address: u64) -> bool {
     address >> 20 == 0xfee
 }

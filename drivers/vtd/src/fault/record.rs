@@ -1,4 +1,4 @@
-//! What a fault record says (§11.4.14).
+//! What a fault record says (§11.4.7.6).
 
 use crate::registers::{FrcdHigh, FrcdLow};
 use iommu_core::{
@@ -36,7 +36,7 @@ pub fn decode(
 /// The driver keeps RID_PASID at 0, so a request that carries 0 is refused at its context
 /// entry at the latest (RTA and SCT conditions, SCT.9 above all). A record of a later
 /// refusal that names PASID 0 is of a request without one: QEMU 10.0 writes RID_PASID with
-/// PP = 1 into all records of scalable mode, where §11.4.14 wants PP = 0.
+/// PP = 1 into all records of scalable mode, where §11.4.7.6 wants PP = 0.
 const fn may_carry_zero(reason: FaultReason) -> bool {
     reason.0 >= FaultReason::TABLE_MODE.0 && reason.0 < FaultReason::PASID_DIRECTORY_ERROR.0
 }

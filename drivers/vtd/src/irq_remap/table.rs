@@ -15,7 +15,7 @@ const LARGEST_LOG2: u8 = 16;
 /// Vectors below are not for devices (Intel SDM 3A, 12.5.2).
 const FIRST_VECTOR: u8 = 16;
 
-/// Who may raise an interrupt (§5.1.3).
+/// Who may raise an interrupt (§5.1.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum InterruptSource {

@@ -105,7 +105,7 @@ pub struct DeviceTlbHigh {
     pub addr: u64,
 }
 
-/// Lower word of an Interrupt Entry Cache Invalidate Descriptor (§6.5.2.7).
+/// Lower word of an Interrupt Entry Cache Invalidate Descriptor (§6.5.2.8).
 #[bitfield(u64, defmt = cfg(feature = "defmt"))]
 #[derive(PartialEq, Eq)]
 pub struct InterruptCacheLow {
@@ -125,7 +125,7 @@ pub struct InterruptCacheLow {
     __: u16,
 }
 
-/// Lower word of an Invalidation Wait Descriptor (§6.5.2.8).
+/// Lower word of an Invalidation Wait Descriptor (§6.5.2.9).
 #[bitfield(u64, defmt = cfg(feature = "defmt"))]
 #[derive(PartialEq, Eq)]
 pub struct WaitLow {
@@ -146,7 +146,7 @@ pub struct WaitLow {
     pub data: u32,
 }
 
-/// Upper word of an Invalidation Wait Descriptor (§6.5.2.8).
+/// Upper word of an Invalidation Wait Descriptor (§6.5.2.9).
 #[bitfield(u64, defmt = cfg(feature = "defmt"))]
 #[derive(PartialEq, Eq)]
 pub struct WaitHigh {
@@ -219,7 +219,7 @@ pub struct PasidDeviceTlbHigh {
     pub addr: u64,
 }
 
-/// Lower word of a Page Group Response Descriptor (§7.7.1).
+/// Lower word of a Page Group Response Descriptor (§7.6.1).
 #[bitfield(u64, defmt = cfg(feature = "defmt"))]
 #[derive(PartialEq, Eq)]
 pub struct PageGroupResponseLow {
@@ -242,7 +242,7 @@ pub struct PageGroupResponseLow {
     __: u16,
 }
 
-/// Upper word of a Page Group Response Descriptor (§7.7.1).
+/// Upper word of a Page Group Response Descriptor (§7.6.1).
 #[bitfield(u64, defmt = cfg(feature = "defmt"))]
 #[derive(PartialEq, Eq)]
 pub struct PageGroupResponseHigh {
@@ -255,7 +255,7 @@ pub struct PageGroupResponseHigh {
     __: u64,
 }
 
-/// Lower word of a Host Permission Table Cache Invalidate Descriptor (§6.5.2.9).
+/// Lower word of a Host Permission Table Cache Invalidate Descriptor (§6.5.2.7).
 #[bitfield(u64, defmt = cfg(feature = "defmt"))]
 #[derive(PartialEq, Eq)]
 pub struct HostPermissionLow {
@@ -689,7 +689,7 @@ impl Iterator for Blocks {
 /// The largest block that page-selective invalidations of a unit can name, given the
 /// largest aligned block within the range: `None` if pages so large that they might lie in
 /// the range cannot be named whole, so that only a coarser scope drops them for certain
-/// (§6.5.3: a large page is invalidated by a mask of its size or more).
+/// (§6.5.3.2: a large page is invalidated by a mask of its size or more).
 pub const fn block_limit(largest: Order, mask_limit: u8) -> Option<Order> {
     let page = if largest.log2() >= 18 {
         18

@@ -1,4 +1,4 @@
-//! What happens when the queue stops (§6.5.2.10, §6.5.2.11).
+//! What happens when the queue stops (§6.5.2.11).
 
 use super::ring::{Queue, Ring, Round};
 use crate::Event;
@@ -146,7 +146,7 @@ impl Queue {
 }
 
 /// Hardware gave up a Device-TLB invalidation. Waits that it had fetched never complete, and
-/// whatever was sent to devices before the head may be lost (§6.5.2.10): those rounds are to
+/// whatever was sent to devices before the head may be lost (§6.5.2.11): those rounds are to
 /// be submitted again.
 fn device_timed_out<M: Mmio, P: Platform + Observer<Event>>(
     ring: &mut Ring,

@@ -1,5 +1,5 @@
 //! Commands and their status (§11.4.4), the root table address (§11.4.5), and the
-//! register-based invalidation of units without a queue (§11.4.6, §11.4.8).
+//! register-based invalidation of units without a queue (§11.4.6).
 
 use super::register;
 use bitfield_struct::bitfield;
@@ -138,7 +138,7 @@ pub struct Ccmd {
 }
 register!(Ccmd: u64, 0x028, "CCMD");
 
-/// Invalidate Address Register (§11.4.8.2), at 16·ECAP.IRO.
+/// Invalidate Address Register (§11.4.6.4), at 16·ECAP.IRO.
 #[bitfield(u64, defmt = cfg(feature = "defmt"))]
 #[derive(PartialEq, Eq)]
 pub struct Iva {
@@ -154,7 +154,7 @@ pub struct Iva {
     pub addr: u64,
 }
 
-/// IOTLB Invalidate Register (§11.4.8.1), 8 bytes after IVA.
+/// IOTLB Invalidate Register (§11.4.6.3), 8 bytes after IVA.
 #[bitfield(u64, defmt = cfg(feature = "defmt"))]
 #[derive(PartialEq, Eq)]
 pub struct Iotlb {

@@ -1,4 +1,4 @@
-//! Fault status, the fault event, and fault records (§11.4.7, §11.4.14).
+//! Fault status, the fault event, and fault records (§11.4.7, §11.4.7.6).
 
 use super::register;
 use bitfield_struct::bitfield;
@@ -71,7 +71,7 @@ pub struct Feuaddr {
 }
 register!(Feuaddr: u32, 0x044, "FEUADDR");
 
-/// Lower quadword of a Fault Recording Register (§11.4.14).
+/// Lower quadword of a Fault Recording Register (§11.4.7.6).
 #[bitfield(u64, defmt = cfg(feature = "defmt"))]
 #[derive(PartialEq, Eq)]
 pub struct FrcdLow {
@@ -89,7 +89,7 @@ impl FrcdLow {
     }
 }
 
-/// Upper quadword of a Fault Recording Register (§11.4.14).
+/// Upper quadword of a Fault Recording Register (§11.4.7.6).
 #[bitfield(u64, defmt = cfg(feature = "defmt"))]
 #[derive(PartialEq, Eq)]
 pub struct FrcdHigh {

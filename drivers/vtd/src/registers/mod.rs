@@ -6,11 +6,15 @@
 
 pub mod capability;
 pub mod command;
+pub mod enhanced_command;
 pub mod fault;
 pub mod interrupt;
 pub mod invalidation;
+pub mod memory_type;
 pub mod page_request;
+pub mod performance;
 pub mod protected_memory;
+pub mod virtual_command;
 
 pub use capability::{Cap, Ecap, Ver};
 pub use command::{Ccmd, Gcmd, Gsts, Iotlb, Iva, Rtaddr, TableMode};

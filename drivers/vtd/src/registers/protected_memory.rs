@@ -1,9 +1,9 @@
-//! Protected memory regions (§11.4.12), which firmware may have left on.
+//! Protected memory regions (§11.4.8), which firmware may have left on.
 
 use super::register;
 use bitfield_struct::bitfield;
 
-/// Protected Memory Enable Register (§11.4.12.1).
+/// Protected Memory Enable Register (§11.4.8.1).
 #[bitfield(u32, defmt = cfg(feature = "defmt"))]
 #[derive(PartialEq, Eq)]
 pub struct Pmen {
@@ -16,7 +16,7 @@ pub struct Pmen {
 }
 register!(Pmen: u32, 0x064, "PMEN");
 
-/// Protected Low-Memory Base Register (§11.4.12.2).
+/// Protected Low-Memory Base Register (§11.4.8.2).
 #[bitfield(u32, defmt = cfg(feature = "defmt"))]
 #[derive(PartialEq, Eq)]
 pub struct Plmbase {
@@ -25,7 +25,7 @@ pub struct Plmbase {
 }
 register!(Plmbase: u32, 0x068, "PLMBASE");
 
-/// Protected Low-Memory Limit Register (§11.4.12.3).
+/// Protected Low-Memory Limit Register (§11.4.8.3).
 #[bitfield(u32, defmt = cfg(feature = "defmt"))]
 #[derive(PartialEq, Eq)]
 pub struct Plmlimit {
@@ -34,7 +34,7 @@ pub struct Plmlimit {
 }
 register!(Plmlimit: u32, 0x06c, "PLMLIMIT");
 
-/// Protected High-Memory Base Register (§11.4.12.4).
+/// Protected High-Memory Base Register (§11.4.8.4).
 #[bitfield(u64, defmt = cfg(feature = "defmt"))]
 #[derive(PartialEq, Eq)]
 pub struct Phmbase {
@@ -43,7 +43,7 @@ pub struct Phmbase {
 }
 register!(Phmbase: u64, 0x070, "PHMBASE");
 
-/// Protected High-Memory Limit Register (§11.4.12.5).
+/// Protected High-Memory Limit Register (§11.4.8.5).
 #[bitfield(u64, defmt = cfg(feature = "defmt"))]
 #[derive(PartialEq, Eq)]
 pub struct Phmlimit {

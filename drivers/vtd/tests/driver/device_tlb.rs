@@ -198,8 +198,13 @@ fn a_silent_device_is_named_and_cut_off_and_the_others_go_on() {
             FlushError::DeviceTimedOut(device(NET))
         );
         // What was sent before it fell silent may be lost, and is sent again.
+        let executed = world.fake.take_executed();
         let told_again = |[low, _]: &[u64; 2]| matches!(low & 0xff, 0xf2 | 0x36);
-        assert!(world.fake.take_executed().iter().any(told_again));
+        assert!(executed.iter().any(told_again));
+        // Neither its entry nor what was translated by it is cached any more.
+        for global in [0x11, 0xd2] {
+            assert!(executed.iter().any(|[low, _]| *low == global));
+        }
         assert!(world.machine.saw(|event| *event
             == Event::Isolated {
                 device: device(NET)

@@ -143,6 +143,11 @@ impl Fake {
         }
     }
 
+    /// Goes on with what is queued.
+    pub(crate) fn wake(&self) {
+        self.run_queue(&mut self.state());
+    }
+
     fn run_queue(&self, state: &mut State) {
         while state.step(&self.platform) {}
     }

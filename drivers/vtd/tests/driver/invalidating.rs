@@ -16,17 +16,6 @@ fn attached(plan: Plan) -> (World, DomainHandle) {
     (world, domain)
 }
 
-/// Page-selective whatever it costs.
-fn exact(plan: Plan) -> Plan {
-    let config = vtd::DriverConfig {
-        costs: vtd::CostRule {
-            page_selective_limit: u32::MAX,
-        },
-        ..plan.config
-    };
-    Plan { config, ..plan }
-}
-
 fn invalidate<'a>(
     world: &'a World,
     domain: DomainHandle,
@@ -81,7 +70,7 @@ fn neighbouring_ranges_become_one_descriptor_one_doorbell_one_wait() {
 #[test]
 fn four_thousand_ranges_fit_one_doorbell() {
     for plan in [Plan::legacy(), Plan::first_stage()] {
-        let (world, domain) = attached(exact(plan));
+        let (world, domain) = attached(plan.exact());
         let mut batch = Batch::with_capacity(4096).unwrap();
         for n in 0..4096 {
             batch
@@ -116,7 +105,7 @@ fn more_ranges_than_the_rule_allows_become_one_descriptor() {
 
 #[test]
 fn what_does_not_fit_goes_on_in_another_round() {
-    let (world, domain) = attached(exact(Plan::first_stage()));
+    let (world, domain) = attached(Plan::first_stage().exact());
     let count = 20_000;
     let mut batch = Batch::with_capacity(count).unwrap();
     for n in 0..count as u64 {

@@ -137,8 +137,8 @@ fn a_wait_that_was_given_up_and_comes_late_confirms_nobody_elses() {
 }
 
 #[test]
-fn a_full_queue_that_nobody_empties_is_a_time_out() {
-    let (world, domain) = attached(Plan::first_stage());
+fn a_full_queue_that_nobody_empties_is_a_time_out_and_loses_nothing() {
+    let (world, domain) = attached(Plan::first_stage().exact());
     world.fake.state().asleep = true;
     for _ in 0..3 {
         let error = world
@@ -148,6 +148,15 @@ fn a_full_queue_that_nobody_empties_is_a_time_out() {
             .unwrap_err();
         assert!(matches!(error, FlushError::UnitTimedOut { .. }));
     }
+    world.fake.state().asleep = false;
+    world.fake.wake();
+    // Two rounds of 4000 and a wait each, and as much of the third as the 8191 slots hold.
+    let executed = world.fake.take_executed();
+    assert_eq!(executed.len(), 8191 - 3);
+    let pages = executed.iter().map(|words| words[1] >> 13);
+    let expected = (0..4000).chain(0..4000).chain(0..188);
+    assert!(pages.eq(expected), "none was overwritten");
+    assert!(world.driver.commit(&mut owed(&world, domain, 4000)).is_ok());
 }
 
 #[test]

@@ -145,6 +145,18 @@ impl Plan {
         }
     }
 
+    /// Page-selective whatever it costs.
+    pub(crate) fn exact(self) -> Self {
+        let costs = vtd::CostRule {
+            page_selective_limit: u32::MAX,
+        };
+        let config = DriverConfig {
+            costs,
+            ..self.config
+        };
+        Self { config, ..self }
+    }
+
     pub(crate) fn machine(&self) -> (Machine, Arc<Fake>) {
         let memory = if self.snooped {
             TestPlatform::new(self.pages)

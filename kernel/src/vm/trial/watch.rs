@@ -205,3 +205,305 @@ fn same(ram: &GuestRam, one: &Places, other: &Places) -> bool {
     };
     bytes(one).eq(bytes(other))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::sync::atomic::Ordering;
+    use hypervisor_abi::Deed;
+    use iommu_core::{Access, FaultKind, FaultReason, Frame, Iova, Nanoseconds, Segment, SourceId};
+    use test_platform::TestPlatform;
+
+    const EDU: DeviceId = DeviceId::new(Segment(0), SourceId::from_bits(0x20));
+    const OTHER: DeviceId = DeviceId::new(Segment(0), SourceId::from_bits(0x28));
+    /// Where the table lies: root, three tables below, then pages.
+    const ROOT: u64 = 0x1000;
+    const SOURCE: u64 = 0x7000_0000_5000;
+    const DESTINATION: u64 = 0x7000_0000_6000;
+    const UNMAPPED: u64 = 0x7000_0000_7000;
+
+    struct Stage {
+        ram: GuestRam,
+        nested: NestedTables,
+        watch: Watch,
+        interrupts: u64,
+        foreign_interrupts: u64,
+        registers: u64,
+        _platform: std::boxed::Box<TestPlatform>,
+    }
+
+    impl Stage {
+        /// A guest whose table leads from `SOURCE` to page 5 and from `DESTINATION` to
+        /// page 6, each with bytes of its own.
+        fn new() -> Self {
+            let platform = std::boxed::Box::new(TestPlatform::new(128));
+            let mut random = fastrand::Rng::with_seed(9);
+            let ram = GuestRam::new(&*platform, Gpa::new(0), 16, &mut random).unwrap();
+            let nested = NestedTables::new(&*platform).unwrap();
+            for (at, entry) in [
+                (ROOT + 0x700, 0x2007),
+                (0x2000, 0x3007),
+                (0x3000, 0x4007),
+                (0x4028, 0x5007),
+                (0x4030, 0x6007),
+            ] {
+                ram.write_once(Gpa::new(at), entry).unwrap();
+            }
+            ram.copy_out(Gpa::new(0x5000), &[0x55; 4096]).unwrap();
+            ram.copy_out(Gpa::new(0x6000), &[0x66; 4096]).unwrap();
+            Self {
+                ram,
+                nested,
+                watch: Watch::default(),
+                interrupts: 3,
+                foreign_interrupts: 4,
+                registers: 5,
+                _platform: platform,
+            }
+        }
+
+        fn scene(&self) -> Scene<'_> {
+            Scene {
+                ram: &self.ram,
+                nested: &self.nested,
+                registers: self.registers,
+                host_bits: 40,
+                interrupts: self.interrupts,
+                foreign_interrupts: self.foreign_interrupts,
+                image_whole: true,
+            }
+        }
+
+        fn begin(&mut self, announced: Announce) {
+            let mut watch = core::mem::take(&mut self.watch);
+            watch
+                .begin(&self.scene(), &announced, EDU, Some(0xfee0_0038))
+                .unwrap();
+            self.watch = watch;
+        }
+
+        fn end(&mut self) -> Witness {
+            let mut watch = core::mem::take(&mut self.watch);
+            let witness = watch.end(&self.scene()).unwrap();
+            self.watch = watch;
+            witness
+        }
+
+        fn frame(&self, page: usize) -> &Frame {
+            self.ram.pages().nth(page).unwrap().1
+        }
+
+        /// What a device does: nobody takes note of it.
+        fn device_writes(&self, page: usize, byte: u8) {
+            for cell in self.frame(page).cells() {
+                cell.store(u64::from_le_bytes([byte; 8]), Ordering::Relaxed);
+            }
+        }
+
+        fn fault(&mut self, device: DeviceId, address: u64, access: Access, reason: FaultReason) {
+            self.watch.note_fault(&FaultRecord {
+                unit: 0,
+                device,
+                pasid: None,
+                kind: FaultKind::Dma {
+                    address: Iova::new(address),
+                    access,
+                },
+                reason,
+                privileged: false,
+                at: Nanoseconds(0),
+            });
+        }
+    }
+
+    fn copy() -> Announce {
+        Announce {
+            deed: Deed::Copy as u32,
+            root: ROOT,
+            source: SOURCE,
+            destination: DESTINATION,
+            bytes: 4096,
+            ..Announce::new()
+        }
+    }
+
+    fn write_to(address: u64) -> Announce {
+        Announce {
+            deed: Deed::Access as u32,
+            access: 2,
+            root: ROOT,
+            destination: address,
+            bytes: 8,
+            ..Announce::new()
+        }
+    }
+
+    #[test]
+    fn a_copy_that_was_done_holds_and_one_that_was_not_does_not() {
+        let mut stage = Stage::new();
+        stage.begin(copy());
+        stage.device_writes(6, 0x55);
+        assert!(stage.end().holds());
+        stage.begin(copy());
+        assert!(!stage.end().holds(), "nothing was written");
+    }
+
+    #[test]
+    fn a_copy_of_other_bytes_does_not_hold() {
+        let mut stage = Stage::new();
+        stage.begin(copy());
+        stage.device_writes(6, 0x54);
+        let witness = stage.end();
+        assert!(!witness.bytes_match && !witness.holds());
+    }
+
+    #[test]
+    fn a_copy_that_the_cpu_made_does_not_hold() {
+        let mut stage = Stage::new();
+        stage.begin(copy());
+        stage.ram.copy_out(Gpa::new(0x6000), &[0x55; 4096]).unwrap();
+        let witness = stage.end();
+        assert!(witness.bytes_match && !witness.holds());
+    }
+
+    #[test]
+    fn a_page_changed_elsewhere_is_a_stray_even_between_trials() {
+        let mut stage = Stage::new();
+        stage.begin(copy());
+        stage.device_writes(6, 0x55);
+        stage.device_writes(9, 1);
+        assert_eq!(stage.end().strays, 1);
+        stage.device_writes(9, 2);
+        stage.begin(Announce::new());
+        let witness = stage.end();
+        assert!(witness.strays == 1 && !witness.holds());
+        stage.begin(Announce::new());
+        assert!(stage.end().holds());
+    }
+
+    #[test]
+    fn a_refusal_holds_only_with_the_fault_that_it_must_give() {
+        let reason = FaultReason::FIRST_STAGE_NOT_PRESENT;
+        let refused = |fault: Option<(DeviceId, u64, Access, FaultReason)>| {
+            let mut stage = Stage::new();
+            stage.begin(write_to(UNMAPPED + 8));
+            if let Some((device, address, access, reason)) = fault {
+                stage.fault(device, address, access, reason);
+            }
+            stage.end().holds()
+        };
+        assert!(refused(Some((EDU, UNMAPPED, Access::WRITE, reason))));
+        assert!(!refused(None), "no fault");
+        assert!(!refused(Some((OTHER, UNMAPPED, Access::WRITE, reason))));
+        assert!(!refused(Some((EDU, DESTINATION, Access::WRITE, reason))));
+        assert!(!refused(Some((EDU, UNMAPPED, Access::READ, reason))));
+        let blocked = FaultReason::CONTEXT_NOT_PRESENT;
+        assert!(!refused(Some((EDU, UNMAPPED, Access::WRITE, blocked))));
+    }
+
+    #[test]
+    fn a_refused_write_that_went_through_does_not_hold() {
+        let mut stage = Stage::new();
+        stage.begin(write_to(UNMAPPED));
+        let reason = FaultReason::FIRST_STAGE_NOT_PRESENT;
+        stage.fault(EDU, UNMAPPED, Access::WRITE, reason);
+        stage.device_writes(7, 1);
+        assert!(!stage.end().holds());
+    }
+
+    #[test]
+    fn a_permitted_write_that_faulted_does_not_hold() {
+        let mut stage = Stage::new();
+        stage.begin(write_to(DESTINATION));
+        stage.device_writes(6, 1);
+        let reason = FaultReason::WRITE_DENIED;
+        stage.fault(EDU, DESTINATION, Access::WRITE, reason);
+        assert!(!stage.end().holds());
+    }
+
+    #[test]
+    fn an_interrupt_must_arrive_and_nobody_else_s_may() {
+        let interrupt = Announce {
+            deed: Deed::Interrupt as u32,
+            ..Announce::new()
+        };
+        let mut stage = Stage::new();
+        stage.begin(interrupt);
+        assert!(!stage.end().holds());
+        stage.begin(interrupt);
+        stage.interrupts += 1;
+        assert!(stage.end().holds());
+        stage.begin(interrupt);
+        stage.interrupts += 1;
+        stage.foreign_interrupts += 1;
+        assert!(!stage.end().holds());
+    }
+
+    #[test]
+    fn a_message_that_is_not_the_device_s_own_must_be_refused() {
+        let mut stage = Stage::new();
+        let interrupt_fault = |stage: &mut Stage, device| {
+            stage.watch.note_fault(&FaultRecord {
+                unit: 0,
+                device,
+                pasid: None,
+                kind: FaultKind::Interrupt { index: 3 },
+                reason: FaultReason::INTERRUPT_SOURCE,
+                privileged: false,
+                at: Nanoseconds(0),
+            });
+        };
+        stage.begin(write_to(0xfee0_0018));
+        interrupt_fault(&mut stage, EDU);
+        assert!(stage.end().holds());
+        stage.begin(write_to(0xfee0_0018));
+        assert!(!stage.end().holds());
+        stage.begin(write_to(0xfee0_0018));
+        interrupt_fault(&mut stage, OTHER);
+        assert!(!stage.end().holds());
+    }
+
+    #[test]
+    fn a_touched_canary_or_register_fails_any_trial() {
+        let mut stage = Stage::new();
+        stage.begin(Announce::new());
+        stage.registers += 1;
+        assert!(!stage.end().holds());
+        stage.begin(Announce::new());
+        let canary = stage.ram.canaries().first().unwrap();
+        canary.touch();
+        assert!(!stage.end().holds());
+    }
+
+    #[test]
+    fn there_is_one_trial_at_a_time() {
+        let mut stage = Stage::new();
+        stage.begin(copy());
+        let mut watch = core::mem::take(&mut stage.watch);
+        let scene = stage.scene();
+        let again = watch.begin(&scene, &copy(), EDU, None);
+        assert_eq!(again, Err(TrialError::Busy));
+        assert!(watch.end(&scene).is_ok());
+        assert_eq!(watch.end(&scene).err(), Some(TrialError::None));
+    }
+
+    #[test]
+    fn an_announcement_that_is_not_understood_is_refused() {
+        let stage = Stage::new();
+        let mut watch = Watch::default();
+        for bad in [
+            Announce { deed: 9, ..copy() },
+            Announce {
+                bytes: 4097,
+                ..copy()
+            },
+            Announce {
+                access: 3,
+                ..write_to(0)
+            },
+        ] {
+            let begun = watch.begin(&stage.scene(), &bad, EDU, None);
+            assert_eq!(begun, Err(TrialError::Bad(Errno::EINVAL)));
+        }
+    }
+}

@@ -42,6 +42,7 @@ pub use window::Window;
 #[doc(hidden)]
 pub use defmt;
 pub use edu::Clock;
+pub use fastrand::Rng as Random;
 pub use hypervisor_abi::{Outcome, Start};
 
 use iommu_core::{Gpa, SourceId};

@@ -24,38 +24,145 @@ mod steps;
 use guest_machine::{Machine, Outcome, Trouble, error, info};
 use session::Session;
 
-type Step = fn(&mut Session) -> Result<(), Trouble>;
+/// One thing that the guest shows.
+struct Step {
+    /// The name that its claim and its trials carry.
+    name: &'static str,
+    /// What holds if it passes.
+    shows: &'static str,
+    run: fn(&mut Session) -> Result<(), Trouble>,
+}
 
-/// What the guest does, in order, with the names that its claims and trials carry.
-const STEPS: &[(&str, Step)] = &[
-    ("blocked", steps::bind::blocked_before),
-    ("root-outside", steps::bind::root_outside_memory),
-    ("bind", steps::bind::bind),
-    ("copy", steps::change::copy),
-    ("copy-across", steps::change::copy_across_pages),
-    ("map-more", steps::change::map_more),
-    ("remap", steps::change::remap),
-    ("unmap", steps::change::unmap),
-    ("batch", steps::change::invalidate_many_at_once),
-    ("read-only", steps::refuse::read_only),
-    ("supervisor", steps::refuse::supervisor_page),
-    ("reserved-bit", steps::refuse::reserved_bit),
-    ("leaf-outside", steps::refuse::leaf_outside_memory),
-    ("leaf-canary", steps::refuse::leaf_to_canary),
-    ("leaf-hypervisor", steps::refuse::leaf_to_hypervisor),
-    ("leaf-registers", steps::refuse::leaf_to_registers),
-    ("leaf-interrupts", steps::refuse::leaf_to_interrupt_range),
-    ("table-outside", steps::refuse::table_outside_memory),
-    ("interrupt", steps::interrupt::msi),
-    ("foreign-interrupt", steps::interrupt::foreign_message),
-    ("hostile-calls", steps::calls::hostile),
-    ("pasid", steps::pasid::bind_by_pasid),
-    ("unbind", steps::bind::unbind),
+const fn step(
+    name: &'static str,
+    shows: &'static str,
+    run: fn(&mut Session) -> Result<(), Trouble>,
+) -> Step {
+    Step { name, shows, run }
+}
+
+/// What the guest does, in order.
+const STEPS: &[Step] = &[
+    step(
+        "blocked",
+        "nothing is bound: the device can neither read nor write",
+        steps::bind::blocked_before,
+    ),
+    step(
+        "root-outside",
+        "a root table outside the guest's memory is an error of the call",
+        steps::bind::root_outside_memory,
+    ),
+    step(
+        "bind",
+        "the guest's own page table is bound to its device",
+        steps::bind::bind,
+    ),
+    step(
+        "copy",
+        "the device copies pages between the guest's virtual addresses",
+        steps::change::copy,
+    ),
+    step(
+        "copy-across",
+        "bytes that begin in one page and end in the next go where both lead",
+        steps::change::copy_across_pages,
+    ),
+    step(
+        "map-more",
+        "an address that was refused works once it is mapped and invalidated",
+        steps::change::map_more,
+    ),
+    step(
+        "remap",
+        "an address that led to one page leads to another, and not to the first",
+        steps::change::remap,
+    ),
+    step(
+        "unmap",
+        "an unmapped page is refused, and the guest reads the fault",
+        steps::change::unmap,
+    ),
+    step(
+        "batch",
+        "many changes are made known by one call",
+        steps::change::invalidate_many_at_once,
+    ),
+    step(
+        "read-only",
+        "a read-only page can be read and not written",
+        steps::refuse::read_only,
+    ),
+    step(
+        "supervisor",
+        "a page of the supervisor's is refused",
+        steps::refuse::supervisor_page,
+    ),
+    step(
+        "reserved-bit",
+        "an entry with a reserved bit is refused",
+        steps::refuse::reserved_bit,
+    ),
+    step(
+        "leaf-outside",
+        "an entry that points behind the guest's memory is refused",
+        steps::refuse::leaf_outside_memory,
+    ),
+    step(
+        "leaf-canary",
+        "an entry that points to a page of the hypervisor's is refused",
+        steps::refuse::leaf_to_canary,
+    ),
+    step(
+        "leaf-hypervisor",
+        "an entry that points into the hypervisor's image is refused",
+        steps::refuse::leaf_to_hypervisor,
+    ),
+    step(
+        "leaf-registers",
+        "an entry that points to the remapping unit's registers is refused",
+        steps::refuse::leaf_to_registers,
+    ),
+    step(
+        "leaf-interrupts",
+        "an entry that points to the interrupt address range is refused",
+        steps::refuse::leaf_to_interrupt_range,
+    ),
+    step(
+        "table-outside",
+        "an entry that points to a table outside the guest's memory is refused",
+        steps::refuse::table_outside_memory,
+    ),
+    step(
+        "interrupt",
+        "the device's MSI reaches the guest, on demand and after a copy",
+        steps::interrupt::msi,
+    ),
+    step(
+        "foreign-interrupt",
+        "an interrupt message that is not its own is refused, its own arrives",
+        steps::interrupt::foreign_message,
+    ),
+    step(
+        "hostile-calls",
+        "bad operations, handles, sizes, flags and pointers are errors, and nothing changes",
+        steps::calls::hostile,
+    ),
+    step(
+        "pasid",
+        "a table is bound to a PASID of the guest's numbering, where the device has any",
+        steps::pasid::bind_by_pasid,
+    ),
+    step(
+        "unbind",
+        "the device works before and is blocked again after",
+        steps::bind::unbind,
+    ),
 ];
 
 /// Names of all steps, in order.
 pub fn step_names() -> impl Iterator<Item = &'static str> {
-    STEPS.iter().map(|(name, _)| *name)
+    STEPS.iter().map(|step| step.name)
 }
 
 /// Runs the program.
@@ -71,17 +178,17 @@ pub fn run(machine: &dyn Machine) -> Outcome {
 
 fn run_steps(session: &mut Session) -> Outcome {
     let mut outcome = Outcome::Pass;
-    for (name, step) in STEPS {
-        session.begin(name);
-        let result = step(session);
+    for step in STEPS {
+        session.begin(step.name);
+        let result = (step.run)(session);
         match result {
-            Ok(()) => info!("{=str}: as it should be", name),
+            Ok(()) => info!("{=str}: {=str}", step.name, step.shows),
             Err(trouble) => {
-                error!("{=str}: {}", name, trouble);
+                error!("{=str}: {}", step.name, trouble);
                 outcome = Outcome::Fail;
             }
         }
-        if session.claim(result).is_err() {
+        if session.claim(step.shows, result).is_err() {
             outcome = Outcome::Fail;
         }
     }

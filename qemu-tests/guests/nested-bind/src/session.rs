@@ -58,11 +58,12 @@ impl<'m> Session<'m> {
         self.step = step;
     }
 
-    pub(crate) fn claim(&self, result: Result<(), Trouble>) -> Result<(), Trouble> {
+    /// Says how the step went: what it `shows`, or why not.
+    pub(crate) fn claim(&self, shows: &str, result: Result<(), Trouble>) -> Result<(), Trouble> {
         match result {
             Ok(()) => self
                 .calls
-                .claim(Outcome::Pass, self.step, format_args!("as it should be")),
+                .claim(Outcome::Pass, self.step, format_args!("{shows}")),
             Err(trouble) => self
                 .calls
                 .claim(Outcome::Fail, self.step, format_args!("{trouble}")),

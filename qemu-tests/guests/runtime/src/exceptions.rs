@@ -21,6 +21,24 @@ static TABLE: Once<Table> = Once::new();
 /// Vectors that came and were not asked for yet.
 static CAME: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
 
+/// Length of an instruction that may raise an exception; 0 if none may.
+static EXPECTED: AtomicU64 = AtomicU64::new(0);
+/// The exception that it raised.
+static RAISED: AtomicU64 = AtomicU64::new(0);
+/// Marks that there was one: 0 is a vector too.
+const RAISED_ANY: u64 = 1 << 8;
+
+/// Runs an instruction of so many bytes that may raise an exception, and says which it
+/// raised. `run` contains no other instruction that can.
+pub fn exception_of(bytes: u64, run: impl FnOnce()) -> Option<u8> {
+    RAISED.store(0, Ordering::Relaxed);
+    EXPECTED.store(bytes, Ordering::SeqCst);
+    run();
+    EXPECTED.store(0, Ordering::SeqCst);
+    let raised = RAISED.load(Ordering::Relaxed);
+    (raised & RAISED_ANY != 0).then_some(raised as u8)
+}
+
 /// Whether an interrupt of this vector came since the last time.
 pub(crate) fn take(vector: u8) -> bool {
     let bit = 1 << (vector % 64);
@@ -130,8 +148,14 @@ extern "C" fn common() {
     )
 }
 
-extern "sysv64" fn dispatch(frame: &Frame) {
+extern "sysv64" fn dispatch(frame: &mut Frame) {
     if frame.vector < 32 {
+        let skipped = EXPECTED.swap(0, Ordering::Relaxed);
+        if skipped != 0 {
+            RAISED.store(frame.vector | RAISED_ANY, Ordering::Relaxed);
+            frame.rip = frame.rip.wrapping_add(skipped);
+            return;
+        }
         panic!(
             "exception {} at {:#x}, error {:#x}",
             frame.vector, frame.rip, frame.error

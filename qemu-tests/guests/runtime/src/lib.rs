@@ -26,6 +26,8 @@ mod panic;
 mod start;
 
 #[cfg(target_os = "none")]
+pub use exceptions::exception_of;
+#[cfg(target_os = "none")]
 #[doc(hidden)]
 pub use start::run;
 

@@ -5,11 +5,11 @@ use kernel::memory::RegisterWindow;
 use kernel::pci::Bus;
 use kernel::platform::KernelPlatform;
 
-use iommu_core::{Attachment, Backend, Batch, DeviceId, Iova, Nanoseconds, Pasid, Platform, Slot};
+use iommu_core::{DeviceId, Iova, Nanoseconds, Pasid, Platform};
 use pci::capability::MsiCapability;
 use pci::{CommandRegister, Config};
 
-use super::domain::{Domain, release};
+use super::domain::Domain;
 use crate::check::Deviation;
 
 /// A device that copies between memory and a buffer of its own of 4 KiB.
@@ -63,42 +63,22 @@ impl Copier {
 
     /// Lets its requests go through a domain, and waits until nothing else is remembered.
     pub(crate) fn attach(&self, domain: &Domain) -> Result<(), Deviation> {
-        self.lead_to(domain, None, Attachment::Domain(domain.handle()))
+        domain.attach(self.id, None)
     }
 
     /// The same for its requests with a PASID.
     pub(crate) fn attach_pasid(&self, domain: &Domain, pasid: Pasid) -> Result<(), Deviation> {
-        self.lead_to(domain, Some(pasid), Attachment::Domain(domain.handle()))
+        domain.attach(self.id, Some(pasid))
     }
 
     /// Refuses all of its requests again.
     pub(crate) fn block(&self, domain: &Domain) -> Result<(), Deviation> {
-        self.lead_to(domain, None, Attachment::Blocked)
+        domain.block(self.id, None)
     }
 
     /// Refuses its requests with a PASID again.
     pub(crate) fn block_pasid(&self, domain: &Domain, pasid: Pasid) -> Result<(), Deviation> {
-        self.lead_to(domain, Some(pasid), Attachment::Blocked)
-    }
-
-    fn lead_to(
-        &self,
-        domain: &Domain,
-        pasid: Option<Pasid>,
-        to: Attachment,
-    ) -> Result<(), Deviation> {
-        let driver = domain.driver();
-        let slot = Slot {
-            device: self.id,
-            pasid,
-        };
-        let replaced = driver.replace(slot, to)?;
-        let mut batch = Batch::with_capacity(1).ok_or_else(Deviation::no_memory)?;
-        batch
-            .add(replaced.owed)
-            .map_err(|_| Deviation::no_memory())?;
-        release(&mut driver.commit(&mut batch)?);
-        Ok(())
+        domain.block(self.id, Some(pasid))
     }
 
     /// Reads memory at an address of the device's into its buffer.

@@ -3,8 +3,8 @@
 use kernel::remapping::Driver;
 
 use iommu_core::{
-    Access, AddressRange, Backend, Batch, DeviceCapabilities, DeviceId, DomainHandle, DomainSpec,
-    Flushed, Iova, Owed, Platform, Run, TableFormat,
+    Access, AddressRange, Attachment, Backend, Batch, DeviceCapabilities, DeviceId, DomainHandle,
+    DomainSpec, Flushed, Iova, Owed, Pasid, Platform, Run, Slot, TableFormat,
 };
 
 use super::PLATFORM;
@@ -33,12 +33,18 @@ impl Domain {
         })
     }
 
-    pub(crate) fn driver(&self) -> &'static Driver {
-        self.driver
+    /// Lets a device's requests, or those of one PASID of it, go through the domain.
+    pub(crate) fn attach(&self, device: DeviceId, pasid: Option<Pasid>) -> Result<(), Deviation> {
+        self.lead(Slot { device, pasid }, Attachment::Domain(self.handle))
     }
 
-    pub(crate) fn handle(&self) -> DomainHandle {
-        self.handle
+    /// Refuses them again.
+    pub(crate) fn block(&self, device: DeviceId, pasid: Option<Pasid>) -> Result<(), Deviation> {
+        self.lead(Slot { device, pasid }, Attachment::Blocked)
+    }
+
+    fn lead(&self, slot: Slot, to: Attachment) -> Result<(), Deviation> {
+        self.settle(self.driver.replace(slot, to)?.owed)
     }
 
     /// The last page of the lower half of what the domain translates: all of it is canonical.
@@ -76,7 +82,7 @@ impl Domain {
 }
 
 /// Gives frames back that nothing reaches any more.
-pub(super) fn release(flushed: &mut Flushed) {
+fn release(flushed: &mut Flushed) {
     while let Some(frame) = flushed.frames.pop() {
         PLATFORM.release(frame);
     }

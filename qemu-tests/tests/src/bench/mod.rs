@@ -5,6 +5,7 @@ mod domain;
 mod faults;
 mod interrupts;
 mod page;
+mod prober;
 mod unit;
 
 pub(crate) use copier::Copier;
@@ -12,6 +13,7 @@ pub(crate) use domain::Domain;
 pub(crate) use faults::{BLOCKED, NOT_MAPPED, WRITE_DENIED};
 pub(crate) use interrupts::{Counter, Line};
 pub(crate) use page::{Block, Page};
+pub(crate) use prober::{Arrival, Prober};
 
 use kernel::demonstration;
 use kernel::guest::{self, Guest, Order};
@@ -51,6 +53,11 @@ impl Bench {
             .get_or_insert_with(|| host::start_or_exit(&self.machine))
     }
 
+    /// What a test chooses by: it follows from the seed.
+    pub(crate) fn random(&mut self) -> &mut fastrand::Rng {
+        &mut self.random
+    }
+
     /// The driver at work.
     pub(crate) fn driver(&mut self) -> &'static Driver {
         &self.host().remapping.driver
@@ -59,6 +66,11 @@ impl Bench {
     /// The `edu` device.
     pub(crate) fn copier(&mut self) -> Result<Copier, Deviation> {
         Copier::find(self.host().bus)
+    }
+
+    /// The `iommu-testdev` device.
+    pub(crate) fn prober(&mut self) -> Result<Prober, Deviation> {
+        Prober::find(self.host().bus)
     }
 
     /// Some device that is not this one.

@@ -1,6 +1,8 @@
 //! The tests, a file for each thing that they are about.
 
 mod blocking;
+mod devices;
+mod guests;
 mod interrupts;
 mod invalidation;
 mod mapping;

@@ -1,9 +1,9 @@
 //! From sources to attachments: root, context and PASID structures, as memory has them and
 //! as the caches may still hold them.
 
-use super::Use;
 use super::attachment::{Attachment, Kind};
 use super::sweep::Sweep;
+use super::{Use, rules};
 use crate::caches::{CachedContext, CachedPasid, Caches, NO_PASID};
 use crate::remapping::{Mode, legacy_context, pasid_value, scalable_context};
 use crate::tables::context::{Scalable, TranslationType};
@@ -26,8 +26,27 @@ impl Sweep<'_> {
             .map(|(source, _)| *source)
             .collect();
         for source in sources {
+            self.prefetch.live.retain(|entry| entry.source != source);
             self.source(source);
         }
+    }
+
+    /// An entry stands in memory: the rules about domain ids hold for it.
+    fn stands(&mut self, source: u16, tag: u32, kind: Kind) {
+        let entry = Attachment {
+            source,
+            key: tag,
+            tag,
+            kind,
+            device_tlb: false,
+            rid_priv: false,
+        };
+        self.prefetch.broken.extend(rules::broken(
+            &self.prefetch.live,
+            &entry,
+            &self.unit.config,
+        ));
+        self.prefetch.live.push(entry);
     }
 
     /// Every context entry that may serve a source: those of memory, and those cached.
@@ -55,6 +74,9 @@ impl Sweep<'_> {
                     .collect()
             };
             let caching_mode = config.caching_mode;
+            if let Some(CachedContext::Legacy(entry)) = values.last() {
+                self.stands(source, 0, Kind::Legacy(*entry));
+            }
             let held = self.unit.caches.contexts.entry(source).or_default();
             for value in values {
                 if caching_mode || !matches!(value, CachedContext::Fault { .. }) {
@@ -163,7 +185,15 @@ impl Sweep<'_> {
 
     fn pasid_table(&mut self, source: u16, table: u64, first: u32, fpd: bool) {
         for slot in 0..64 {
-            for words in self.states::<8>(table + u64::from(slot) * 64, self.unit.snoops()) {
+            let at = table + u64::from(slot) * 64;
+            let mut states = self.states::<8>(at, self.unit.snoops());
+            if let Some(newest) = states.last().copied() {
+                if let Ok(entry) = pasid_value(newest, fpd, &self.unit.config).entry {
+                    self.stands(source, first | slot, Kind::Scalable(entry));
+                }
+                states.extend(self.prefetch.history.note(at, newest));
+            }
+            for words in states {
                 let value = pasid_value(words, fpd, &self.unit.config);
                 if self.unit.config.caching_mode || value.entry.is_ok() {
                     Caches::add(

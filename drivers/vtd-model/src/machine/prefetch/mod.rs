@@ -9,8 +9,10 @@ mod attachment;
 mod contexts;
 mod first;
 mod random;
+mod rules;
 mod second;
 mod sweep;
+mod torn;
 
 use super::device::Device;
 use super::unit::Unit;
@@ -57,6 +59,11 @@ pub(crate) struct Prefetch {
     /// Exploration stopped early: tables that point to themselves have more pages than
     /// can be listed.
     pub(crate) truncated: bool,
+    /// Entries that stand in memory, for the rules about domain ids.
+    live: Vec<Attachment>,
+    history: torn::History,
+    /// Rules that were found broken: section and sentence.
+    pub(crate) broken: Vec<(&'static str, String)>,
 }
 
 /// The parts of a machine that an exploration reads and fills.
@@ -71,6 +78,7 @@ impl Prefetch {
     pub(crate) fn rebuild(&mut self, around: Surroundings<'_>) -> Vec<New> {
         self.uses.clear();
         self.attachments.clear();
+        self.history.settle();
         let mut sweep = Sweep::new(self, around, EVERYWHERE);
         sweep.sources(None);
         sweep.new

@@ -103,6 +103,7 @@ impl Machine for FakeMachine {
             free_from: FREE_FROM,
             seed: self.seed,
             tsc_per_ms: 1_000_000,
+            parameter: 0,
         }
     }
 

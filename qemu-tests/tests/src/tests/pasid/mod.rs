@@ -67,6 +67,7 @@ fn a_guest_binds_its_table_to_a_pasid_of_its_own_numbering(bench: &mut Bench) ->
         program: "nested-bind",
         back_end: BackEnd::Direct,
         seed: bench.seed(),
+        parameter: 0,
         device: copier.id(),
     };
     let guest = bench.guest(&order)?;

@@ -1,0 +1,105 @@
+//! The program as a virtual machine.
+//!
+//! Invariant that the `unsafe` here rests on: the program is alone on a virtual machine, and
+//! all that it breaks is its own.
+#![no_std]
+#![no_main]
+
+mod attempts;
+
+use core::arch::asm;
+use guest_machine::{Calls, Machine, Outcome, Pages, Random, Trouble, error};
+use limits::deed;
+
+guest_runtime::program!(run);
+
+fn run(machine: &dyn Machine) -> Outcome {
+    let parameter = machine.start().parameter;
+    match parameter & 0xff {
+        deed::TRY_EVERYTHING => {}
+        deed::TRIPLE_FAULT => triple_fault(),
+        deed::TOUCH => touch(parameter & !0xff),
+        deed::LOOP => spin(),
+        deed::HALT => halt(),
+        deed::RUBBISH_CALLS => rubbish_calls(),
+        _ => return Outcome::Fail,
+    }
+    match try_everything(machine) {
+        Ok(()) => Outcome::Pass,
+        Err(trouble) => {
+            error!("{}", trouble);
+            Outcome::Fail
+        }
+    }
+}
+
+fn try_everything(machine: &dyn Machine) -> Result<(), Trouble> {
+    let mut random = Random::with_seed(machine.start().seed);
+    let mut pages = Pages::new(machine, &mut random);
+    let calls = Calls::new(machine, &mut pages)?;
+    let mut worst = Ok(());
+    for attempt in attempts::ALL {
+        let result = (attempt.run)(machine);
+        let outcome = match result {
+            Ok(()) => Outcome::Pass,
+            Err(_) => Outcome::Fail,
+        };
+        match result {
+            Ok(()) => calls.claim(outcome, attempt.name, format_args!("{}", attempt.shows))?,
+            Err(trouble) => calls.claim(outcome, attempt.name, format_args!("{trouble}"))?,
+        }
+        worst = worst.and(result);
+    }
+    worst
+}
+
+fn triple_fault() -> ! {
+    let nothing = x86_64::structures::DescriptorTablePointer {
+        limit: 0,
+        base: x86_64::VirtAddr::zero(),
+    };
+    // SAFETY: the module's invariant: an exception without a table ends the guest.
+    unsafe { asm!("lidt [{}]", "ud2", in(reg) &nothing, options(noreturn)) }
+}
+
+fn touch(address: u64) {
+    // SAFETY: the module's invariant; RIP and RSP stay good.
+    unsafe { asm!("mov {0}, [{0}]", inout(reg) address => _, options(nostack)) }
+}
+
+fn spin() -> ! {
+    x86_64::instructions::interrupts::disable();
+    loop {
+        core::hint::spin_loop();
+    }
+}
+
+fn halt() {
+    x86_64::instructions::interrupts::disable();
+    x86_64::instructions::hlt();
+}
+
+/// Every operation number up to 0x300, with addresses that lead nowhere.
+fn rubbish_calls() {
+    for operation in 0..0x300_u64 {
+        if operation == 0x203 {
+            // That one would end the guest.
+            continue;
+        }
+        for argument in [0, 1, u64::MAX, 0x3fff_f000, 0x4000_0001, 1 << 51] {
+            let _result: u64;
+            // SAFETY: the hypervisor preserves what it does not return.
+            unsafe {
+                asm!(
+                    "vmmcall",
+                    inlateout("rax") operation | (operation & 1) << 40 => _result,
+                    in("rdi") argument,
+                    in("rsi") u64::MAX,
+                    in("rdx") u64::MAX,
+                    in("rcx") u64::MAX,
+                    options(nostack)
+                );
+            }
+        }
+    }
+}
