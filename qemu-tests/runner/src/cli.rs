@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::build::LogLevels;
-use crate::dmar;
 use crate::provision::Suite;
 use crate::qemu::{Choice, Mode};
 use crate::{bench, dmar};
