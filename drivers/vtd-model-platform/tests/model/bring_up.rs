@@ -10,7 +10,9 @@ fn every_kind_of_unit_comes_up_and_blocks_every_device() {
     for kind in units::all() {
         for freedom in FREEDOMS {
             eprintln!("{}, {freedom:?}", kind.name);
-            let plan = Plan::new(kind.config.clone()).mode(kind.mode).freedom(freedom);
+            let plan = Plan::new(kind.config.clone())
+                .mode(kind.mode)
+                .freedom(freedom);
             let platform = plan.platform();
             // Translation is off: what is refused below passes here.
             let passes = platform.with_machine(|machine| machine.request(&read(ONE, 0x5000)));

@@ -10,7 +10,10 @@ fn reaches_what_is_mapped(config: &Config, mode: ModeRequest, lose: bool) -> Vec
     FREEDOMS
         .iter()
         .map(|&freedom| {
-            let rig = Plan::new(config.clone()).mode(mode).freedom(freedom).start();
+            let rig = Plan::new(config.clone())
+                .mode(mode)
+                .freedom(freedom)
+                .start();
             let format = match mode {
                 ModeRequest::FirstStage => TableFormat::FirstStage4,
                 _ => TableFormat::SecondStage4,

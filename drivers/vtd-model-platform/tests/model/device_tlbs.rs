@@ -37,8 +37,18 @@ fn cases() -> Vec<Case> {
         case(&scalable, ModeRequest::FirstStage, first, None),
         case(&scalable, ModeRequest::SecondStage, second, Some(5)),
         case(&scalable, ModeRequest::FirstStage, first, Some(5)),
-        case(&Config::everything(), ModeRequest::FirstStage, first, Some(5)),
-        case(&Config::everything(), ModeRequest::SecondStage, second, None),
+        case(
+            &Config::everything(),
+            ModeRequest::FirstStage,
+            first,
+            Some(5),
+        ),
+        case(
+            &Config::everything(),
+            ModeRequest::SecondStage,
+            second,
+            None,
+        ),
     ]
 }
 
@@ -58,7 +68,10 @@ fn plan(case: &Case, freedom: Freedom, promptness: Promptness) -> Plan {
 fn each(promptness: Promptness, mut test: impl FnMut(&Rig, &Case)) {
     for case in cases() {
         for freedom in FREEDOMS {
-            eprintln!("{:?} {:?} {:?} {freedom:?}", case.mode, case.format, case.pasid);
+            eprintln!(
+                "{:?} {:?} {:?} {freedom:?}",
+                case.mode, case.format, case.pasid
+            );
             let rig = plan(&case, freedom, promptness).start();
             rig.assign(CACHING, 1);
             test(&rig, &case);
@@ -93,10 +106,7 @@ fn what_a_device_has_cached_is_forgotten_with_the_flush() {
             rig.map(domain, 0x7000, gone.hpa(), Access::READ_WRITE);
             rig.map(domain, 0x8000, kept.hpa(), Access::READ_WRITE);
             for (page, at) in [(&gone, 0x7000), (&kept, 0x8000)] {
-                assert_eq!(
-                    access(rig, case, at).address(),
-                    Some(page.hpa().as_u64())
-                );
+                assert_eq!(access(rig, case, at).address(), Some(page.hpa().as_u64()));
             }
             rig.unmap(domain, 0x7000, 1);
             rig.platform.release(gone);
@@ -225,7 +235,8 @@ fn page_requests_reach_the_driver_and_are_answered_once_a_group() {
         }
         rig.with(|machine| machine.settle(50));
         let mut asked = Vec::new();
-        rig.driver.drain_page_requests(&mut |request| asked.push(*request));
+        rig.driver
+            .drain_page_requests(&mut |request| asked.push(*request));
         assert_eq!(asked.len(), 4, "{asked:?}");
         for (request, (group, page, last)) in asked.iter().zip([
             (3, 0x7000, false),
@@ -243,7 +254,10 @@ fn page_requests_reach_the_driver_and_are_answered_once_a_group() {
             };
             assert_eq!(request.access, wants);
         }
-        for (group, code) in [(3, ResponseCode::Success), (4, ResponseCode::InvalidRequest)] {
+        for (group, code) in [
+            (3, ResponseCode::Success),
+            (4, ResponseCode::InvalidRequest),
+        ] {
             let response = PageResponse {
                 slot: slot(CACHING, case.pasid),
                 group,
@@ -257,10 +271,7 @@ fn page_requests_reach_the_driver_and_are_answered_once_a_group() {
             .iter()
             .map(|answer| (answer.group, answer.code, answer.pasid, answer.automatic))
             .collect();
-        assert_eq!(
-            told,
-            [(3, 0, case.pasid, false), (4, 1, case.pasid, false)]
-        );
+        assert_eq!(told, [(3, 0, case.pasid, false), (4, 1, case.pasid, false)]);
     });
 }
 

@@ -1,6 +1,8 @@
 //! Units that somebody used before: firmware, or a kernel that crashed.
 
-use crate::rig::{FREEDOMS, ONE, OTHER, Plan, Rig, assert_blocked, assert_clean, device, read, slot, write};
+use crate::rig::{
+    FREEDOMS, ONE, OTHER, Plan, Rig, assert_blocked, assert_clean, device, read, slot, write,
+};
 use iommu_core::{
     Access, Attachment, Backend, Batch, DomainSpec, Iova, Mmio, Platform, Run, TableFormat,
 };
@@ -54,7 +56,10 @@ fn a_device_that_does_dma_all_the_time_keeps_its_memory_while_tables_are_taken_o
     for (config, before, after) in modes() {
         for freedom in FREEDOMS {
             eprintln!("{before:?} to {after:?}, {freedom:?}");
-            let first = Plan::new(config.clone()).mode(before).freedom(freedom).start();
+            let first = Plan::new(config.clone())
+                .mode(before)
+                .freedom(freedom)
+                .start();
             let domain = first.domain(ONE, format_of(before));
             first.attach(ONE, None, domain);
             // Nobody will know this one any more.
@@ -85,7 +90,13 @@ fn a_device_that_does_dma_all_the_time_keeps_its_memory_while_tables_are_taken_o
             batch.add(owed.expect("mapped")).expect("room");
             let replaced = driver.replace(slot(ONE, None), Attachment::Domain(domain));
             batch.add(replaced.expect("attached").owed).expect("room");
-            assert!(driver.commit(&mut batch).expect("flushed").frames.is_empty());
+            assert!(
+                driver
+                    .commit(&mut batch)
+                    .expect("flushed")
+                    .frames
+                    .is_empty()
+            );
             drop(batch);
             platform.with_machine(|machine| {
                 machine.settle(100);
@@ -220,7 +231,13 @@ fn protected_memory_protects_until_translation_is_on() {
         let replaced = driver.replace(slot(ONE, None), Attachment::PassThrough);
         let mut batch = Batch::with_capacity(1).expect("room");
         batch.add(replaced.expect("attached").owed).expect("room");
-        assert!(driver.commit(&mut batch).expect("flushed").frames.is_empty());
+        assert!(
+            driver
+                .commit(&mut batch)
+                .expect("flushed")
+                .frames
+                .is_empty()
+        );
         drop(batch);
         assert!(!blocked(&platform));
         assert_clean(&platform);

@@ -21,7 +21,6 @@ pub(crate) const BASE: u64 = 0x20_0000;
 
 /// A guest's memory.
 pub(crate) struct Guest {
-    pub(crate) number: u32,
     platform: Arc<Platform>,
     pages: Mutex<BTreeMap<u64, (Frame, Access)>>,
     next_table: Mutex<u64>,
@@ -42,7 +41,6 @@ impl Guest {
             .collect();
         let last = BASE + (count - 1) * PAGE_SIZE;
         Arc::new(Self {
-            number,
             platform: Arc::clone(platform),
             pages: Mutex::new(pages),
             next_table: Mutex::new(last),

@@ -13,25 +13,47 @@ use vtd_model::Freedom;
 #[derive(Clone, Copy, Debug)]
 enum Step {
     /// Writes an entry of one of the tables.
-    Store { table: u8, index: u8, value: Value },
+    Store {
+        table: u8,
+        index: u8,
+        value: Value,
+    },
     /// Tells what changed: all of it.
-    Flush { root: u8 },
-    Bind { root: u8 },
+    Flush {
+        root: u8,
+    },
+    Bind {
+        root: u8,
+    },
     Unbind,
     /// The host takes a page.
-    Lose { page: u8 },
+    Lose {
+        page: u8,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Value {
     Nothing,
-    Table { table: u8, bits: u8 },
-    Page { page: u8, bits: u8 },
-    Large { bits: u8 },
+    Table {
+        table: u8,
+        bits: u8,
+    },
+    Page {
+        page: u8,
+        bits: u8,
+    },
+    Large {
+        bits: u8,
+    },
     /// Memory that the guest does not have.
-    Beyond { bits: u8 },
+    Beyond {
+        bits: u8,
+    },
     /// A bit that is reserved.
-    Reserved { page: u8 },
+    Reserved {
+        page: u8,
+    },
 }
 
 fn value() -> impl Strategy<Value = Value> {
@@ -131,9 +153,7 @@ impl<'h> Course<'h> {
         let page = |page: u8| self.tenant.guest.data(u64::from(page) % DATA);
         match value {
             Value::Nothing => 0,
-            Value::Table { table, bits } => {
-                self.tables[usize::from(table) % TABLES] | flags(bits)
-            }
+            Value::Table { table, bits } => self.tables[usize::from(table) % TABLES] | flags(bits),
             Value::Page { page: at, bits } => page(at) | flags(bits),
             Value::Large { bits } => BASE | LARGE | flags(bits),
             Value::Beyond { bits } => 0x7fff_0000 | flags(bits),
@@ -166,9 +186,9 @@ impl<'h> Course<'h> {
                 } else {
                     read(ONE, address)
                 };
-                let reached = self.bound.and_then(|root| {
-                    walk(&self.tenant.guest, self.tables[root], address, writes)
-                });
+                let reached = self
+                    .bound
+                    .and_then(|root| walk(&self.tenant.guest, self.tables[root], address, writes));
                 match reached {
                     Some(hpa) => house.assert_reaches(&request, hpa),
                     None => house.assert_blocked(&request),

@@ -147,7 +147,9 @@ impl<'h> House<'h> {
     pub(crate) fn new(way: &Way, freedom: Freedom, host: &'h Hypervisor) -> Self {
         let rig = Plan {
             pages: 1 << 11,
-            ..Plan::new(way.config.clone()).mode(way.mode).freedom(freedom)
+            ..Plan::new(way.config.clone())
+                .mode(way.mode)
+                .freedom(freedom)
         }
         .start();
         let platform = Arc::clone(&rig.platform);
@@ -157,8 +159,8 @@ impl<'h> House<'h> {
             guests: 4,
             ..Policy::default()
         };
-        let iommu = Iommu::new(policy, rig.driver, Arc::clone(&platform), host, pasids)
-            .expect("memory");
+        let iommu =
+            Iommu::new(policy, rig.driver, Arc::clone(&platform), host, pasids).expect("memory");
         Self {
             iommu,
             platform,
@@ -339,7 +341,11 @@ impl Tenant<'_> {
         let [fault] = faults[..] else {
             panic!("one fault, not {faults:?}");
         };
-        assert_eq!(FaultReason(fault.reason), reason, "{request:x?}: {record:?}");
+        assert_eq!(
+            FaultReason(fault.reason),
+            reason,
+            "{request:x?}: {record:?}"
+        );
         assert_eq!(fault.device, self.device);
         assert_eq!(fault.address, Some(request.address & !0xfff));
         let writes = request.access == vtd_model::Access::Write;
@@ -520,7 +526,7 @@ fn tables_that_point_to_themselves_lead_nowhere_else() {
         tenant.bind(None, &table);
         tenant.assert_reaches(&tenant.read(0x5000), data);
         // 255 at every level: the root itself, as a page.
-        let recursive = 0x7f_bf_df_ef_f000;
+        let recursive = 0x7fbf_dfef_f000;
         tenant.assert_reaches(&tenant.write(recursive), root);
         tenant.unbind(None);
         house.assert_blocked(&tenant.read(recursive));
@@ -604,10 +610,7 @@ fn memory_that_the_host_takes_is_reached_by_nobody_before_it_is_used_again() {
         tenant.assert_reaches(&tenant.write(0x60_0000), gone);
         forget(&tenant, gone);
         for address in [0x5000, 0x60_0000] {
-            tenant.assert_faults(
-                &tenant.read(address),
-                FaultReason::SECOND_STAGE_NOT_PRESENT,
-            );
+            tenant.assert_faults(&tenant.read(address), FaultReason::SECOND_STAGE_NOT_PRESENT);
         }
         tenant.assert_reaches(&tenant.read(0x6000), kept);
         // A page that is one of its tables.
@@ -615,10 +618,7 @@ fn memory_that_the_host_takes_is_reached_by_nobody_before_it_is_used_again() {
         let page = tenant.guest.load(directory) & !0xfff;
         forget(&tenant, page);
         tenant.client.flush_everything(&table).expect("flushed");
-        tenant.assert_faults(
-            &tenant.read(0x6000),
-            FaultReason::SECOND_STAGE_NOT_PRESENT,
-        );
+        tenant.assert_faults(&tenant.read(0x6000), FaultReason::SECOND_STAGE_NOT_PRESENT);
         tenant.unbind(None);
     });
 }
@@ -689,10 +689,7 @@ fn memory_that_the_guest_may_not_write_is_not_written_by_its_device() {
         tenant.guest.map(root, 0x5000, data, ALL);
         tenant.bind(None, &table);
         tenant.assert_reaches(&tenant.read(0x5000), data);
-        tenant.assert_faults(
-            &tenant.write(0x5000),
-            FaultReason::SCALABLE_WRITE_DENIED,
-        );
+        tenant.assert_faults(&tenant.write(0x5000), FaultReason::SCALABLE_WRITE_DENIED);
         tenant.unbind(None);
     });
 }
@@ -708,9 +705,9 @@ fn nobody_reaches_memory_of_another_guest_by_naming_its_addresses() {
         for page in 0..8 {
             let hpa = neighbour.guest.hpa(neighbour.guest.data(page)).as_u64();
             tenant.map(&table, root, 0x10_0000 + page * 0x1000, hpa, ALL);
-            let possible = house.platform.with_machine(|machine| {
-                machine.possible(&read(ONE, 0x10_0000 + page * 0x1000))
-            });
+            let possible = house
+                .platform
+                .with_machine(|machine| machine.possible(&read(ONE, 0x10_0000 + page * 0x1000)));
             assert!(possible.iter().all(|outcome| reason_of(outcome).is_some()));
         }
         tenant.unbind(None);

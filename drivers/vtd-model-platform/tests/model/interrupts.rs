@@ -1,9 +1,7 @@
 //! Interrupts of devices: who may raise which, and when a change is seen.
 
 use crate::rig::{FREEDOMS, ONE, OTHER, Plan, Rig, device};
-use iommu_core::{
-    FaultKind, FaultReason, IrqError, IrqHandle, IrqMessage, IrqRemapper, IrqTarget,
-};
+use iommu_core::{FaultKind, FaultReason, IrqError, IrqHandle, IrqMessage, IrqRemapper, IrqTarget};
 use vtd::InterruptConfig;
 use vtd_model::{Config, InterruptOutcome, Message, Origin};
 
@@ -51,9 +49,7 @@ fn to(apic_id: u32, vector: u8) -> IrqTarget {
 /// Sends a message often: whatever hardware has cached, it comes to the same.
 #[track_caller]
 fn send(rig: &Rig, source: u16, message: &IrqMessage) -> InterruptOutcome {
-    let send = || {
-        rig.with(|machine| machine.interrupt(source, message.address, message.data))
-    };
+    let send = || rig.with(|machine| machine.interrupt(source, message.address, message.data));
     let first = send();
     for _ in 0..8 {
         assert_eq!(send(), first);
@@ -135,7 +131,12 @@ fn a_change_is_seen_when_the_call_returns() {
         let message = route(to(1, 0x41));
         // Not routed yet, and perhaps cached so.
         let neighbour = IrqMessage { data: 0, ..message };
-        assert_refused(rig, ONE, &neighbour, FaultReason::INTERRUPT_ENTRY_NOT_PRESENT);
+        assert_refused(
+            rig,
+            ONE,
+            &neighbour,
+            FaultReason::INTERRUPT_ENTRY_NOT_PRESENT,
+        );
         assert_arrives(rig, ONE, &message, to(1, 0x41));
         for vector in 0x42..0x46 {
             assert_eq!(route(to(2, vector)), message);
@@ -209,12 +210,7 @@ fn all_entries_can_be_taken_and_one_more_is_refused() {
             let message = rig.driver.route(&handle, 31, to(1, 0x41)).expect("routed");
             assert_arrives(rig, ONE, &message, to(1, 0x41));
             rig.driver.free(handle).expect("freed");
-            assert_refused(
-                rig,
-                ONE,
-                &message,
-                FaultReason::INTERRUPT_ENTRY_NOT_PRESENT,
-            );
+            assert_refused(rig, ONE, &message, FaultReason::INTERRUPT_ENTRY_NOT_PRESENT);
         }
     });
 }

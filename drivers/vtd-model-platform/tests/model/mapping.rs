@@ -3,8 +3,8 @@
 use crate::rig::{FREEDOMS, ONE, OTHER, Plan, Rig, range, read, write};
 use crate::units::{self, Kind};
 use iommu_core::{
-    Access, Attachment, Backend, DeviceId, FaultReason, Frame, Iova, Order, Platform, Run,
-    Segment, SourceId, Stage, TableFormat,
+    Access, Attachment, Backend, DeviceId, FaultReason, Frame, Iova, Order, Platform, Run, Segment,
+    SourceId, Stage, TableFormat,
 };
 use vtd::ModeRequest;
 use vtd_model::{Config, Freedom, Owner, Request};
@@ -13,10 +13,18 @@ use vtd_model::{Config, Freedom, Owner, Request};
 fn each(mut test: impl FnMut(&Rig, TableFormat)) {
     for Kind { name, config, mode } in units::all() {
         for freedom in FREEDOMS {
-            let rig = Plan::new(config.clone()).mode(mode).freedom(freedom).start();
+            let rig = Plan::new(config.clone())
+                .mode(mode)
+                .freedom(freedom)
+                .start();
             for format in TableFormat::ALL {
                 let id = DeviceId::new(Segment(0), SourceId::from_bits(ONE));
-                if rig.driver.capabilities(id).expect("a unit").supports(format) {
+                if rig
+                    .driver
+                    .capabilities(id)
+                    .expect("a unit")
+                    .supports(format)
+                {
                     eprintln!("{name}, {format:?}, {freedom:?}");
                     test(&rig, format);
                     rig.assert_clean();
@@ -63,11 +71,20 @@ fn a_device_reaches_what_is_mapped_and_nothing_else() {
         }
         rig.assert_faults(&read(ONE, 0x6fff), not_present(rig, format, Access::READ));
         rig.assert_faults(&write(ONE, 0x9000), not_present(rig, format, Access::WRITE));
-        rig.assert_faults(&read(ONE, far + 0x1000), not_present(rig, format, Access::READ));
+        rig.assert_faults(
+            &read(ONE, far + 0x1000),
+            not_present(rig, format, Access::READ),
+        );
         rig.detach(ONE, None);
         rig.destroy(domain);
-        pages.into_iter().for_each(|page| rig.platform.release(page));
-        assert!(rig.taken() <= 5, "context and PASID tables stay: {}", rig.taken());
+        pages
+            .into_iter()
+            .for_each(|page| rig.platform.release(page));
+        assert!(
+            rig.taken() <= 5,
+            "context and PASID tables stay: {}",
+            rig.taken()
+        );
     });
 }
 
@@ -169,7 +186,10 @@ fn large_pages_translate_and_are_split_by_an_unmapping_within() {
             rig.assert_reaches(&read(ONE, 0x4000_0000 + offset), at(offset));
         }
         rig.unmap(domain, 0x4010_0000, 1);
-        rig.assert_faults(&read(ONE, 0x4010_0000), not_present(rig, format, Access::READ));
+        rig.assert_faults(
+            &read(ONE, 0x4010_0000),
+            not_present(rig, format, Access::READ),
+        );
         for offset in [0, 0xf_f000, 0x10_1000, 0x1f_f000] {
             rig.assert_reaches(&read(ONE, 0x4000_0000 + offset), at(offset));
         }
@@ -197,7 +217,9 @@ fn many_ranges_are_flushed_together() {
         }
         rig.commit(&mut batch);
         drop(batch);
-        pages.into_iter().for_each(|page| rig.platform.release(page));
+        pages
+            .into_iter()
+            .for_each(|page| rig.platform.release(page));
         rig.assert_blocked(&read(ONE, 0x5000));
         rig.detach(ONE, None);
         rig.destroy(domain);
@@ -291,7 +313,10 @@ fn the_upper_half_of_a_first_stage_is_reached_by_canonical_addresses() {
 fn pass_through_leads_to_the_address_in_the_request() {
     for Kind { name, config, mode } in units::all() {
         for freedom in FREEDOMS {
-            let rig = Plan::new(config.clone()).mode(mode).freedom(freedom).start();
+            let rig = Plan::new(config.clone())
+                .mode(mode)
+                .freedom(freedom)
+                .start();
             let page = rig.page(1);
             let request = Request::write(ONE, page.hpa().as_u64());
             if !config.pass_through {
@@ -322,7 +347,11 @@ fn dropped_debts_are_counted_and_keep_their_frames() {
     let page = rig.page(1);
     rig.map(domain, 0x7000, page.hpa(), Access::READ_WRITE);
     let taken = rig.taken();
-    drop(rig.driver.unmap(domain, range(0, 1 << 36)).expect("unmapped"));
+    drop(
+        rig.driver
+            .unmap(domain, range(0, 1 << 36))
+            .expect("unmapped"),
+    );
     let parked = rig.driver.quarantined();
     assert_eq!((parked.debts, parked.frames), (1, 3));
     assert_eq!(rig.taken(), taken);

@@ -108,7 +108,10 @@ fn a_request_with_a_pasid_that_nobody_attached_faults_with_that_pasid() {
         rig.attach(ONE, Some(7), domain);
         // In the same table, and in one that is not there.
         rig.assert_faults(&request(Some(8)), FaultReason::PASID_NOT_PRESENT);
-        rig.assert_faults(&request(Some(100)), FaultReason::PASID_DIRECTORY_NOT_PRESENT);
+        rig.assert_faults(
+            &request(Some(100)),
+            FaultReason::PASID_DIRECTORY_NOT_PRESENT,
+        );
         rig.assert_faults(
             &Request {
                 address: 0x7000,

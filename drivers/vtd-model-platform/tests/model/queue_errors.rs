@@ -41,18 +41,19 @@ impl Damage {
 fn damage(rig: &Rig, position: usize, damage: Damage) -> Arc<AtomicUsize> {
     let length = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&length);
-    rig.platform.before_writes(move |machine, unit, offset, tail| {
-        if offset != IQT || seen.load(Ordering::Relaxed) != 0 {
-            return;
-        }
-        let slots = queued(machine, unit, tail);
-        seen.store(slots.len(), Ordering::Relaxed);
-        if let Some(&slot) = slots.get(position) {
-            let [low, high] = damage.words();
-            machine.write_u64(slot, low);
-            machine.write_u64(slot + 8, high);
-        }
-    });
+    rig.platform
+        .before_writes(move |machine, unit, offset, tail| {
+            if offset != IQT || seen.load(Ordering::Relaxed) != 0 {
+                return;
+            }
+            let slots = queued(machine, unit, tail);
+            seen.store(slots.len(), Ordering::Relaxed);
+            if let Some(&slot) = slots.get(position) {
+                let [low, high] = damage.words();
+                machine.write_u64(slot, low);
+                machine.write_u64(slot + 8, high);
+            }
+        });
     length
 }
 
@@ -171,7 +172,9 @@ fn a_refused_descriptor_is_named_wherever_it_stands_and_the_queue_goes_on() {
                 let (other, pages) = mapped(&rig, format(&plan), OTHER);
                 unmap_all(&rig, other).expect("the queue goes on");
                 rig.assert_blocked(&read(OTHER, 0x7000));
-                pages.into_iter().for_each(|page| rig.platform.release(page));
+                pages
+                    .into_iter()
+                    .for_each(|page| rig.platform.release(page));
                 assert_only_queue_errors(&rig);
             }
         }
@@ -208,7 +211,9 @@ fn a_device_that_never_answers_costs_nobody_else_an_invalidation() {
                 assert!(silent, "{events:?}");
                 assert_eq!(result, Err(FlushError::DeviceTimedOut(device(SILENT))));
                 // Every range was told again: nothing leads to the pages.
-                pages.into_iter().for_each(|page| rig.platform.release(page));
+                pages
+                    .into_iter()
+                    .for_each(|page| rig.platform.release(page));
             }
             // Cut off, and nobody else.
             rig.assert_blocked(&read(SILENT, 0x7000));
@@ -235,14 +240,18 @@ fn an_answer_that_nobody_asked_for_is_noted_and_changes_nothing() {
             matches!(event, Event::UnexpectedCompletion { source, .. } if source.bits() == SILENT)
         });
         assert!(noted);
-        pages.into_iter().for_each(|page| rig.platform.release(page));
+        pages
+            .into_iter()
+            .for_each(|page| rig.platform.release(page));
         // Once.
         unmap_all(&rig, domain).expect("flushed");
         rig.faults();
-        assert!(rig.platform.take_events().iter().all(|event| !matches!(
-            event,
-            Event::UnexpectedCompletion { .. }
-        )));
+        assert!(
+            rig.platform
+                .take_events()
+                .iter()
+                .all(|event| !matches!(event, Event::UnexpectedCompletion { .. }))
+        );
         rig.assert_clean();
     }
 }
@@ -283,14 +292,15 @@ fn many_cpus_share_a_queue_in_which_descriptors_are_refused() {
             .fold(plan, |plan, &source| plan.device(source, 0));
         let rig = plan.start();
         let mut random = fastrand::Rng::with_seed(seed);
-        rig.platform.before_writes(move |machine, unit, offset, tail| {
-            if offset == IQT && random.u8(..4) == 0 {
-                let slots = queued(machine, unit, tail);
-                if let Some(&slot) = slots.first() {
-                    machine.write_u64(slot, 0);
+        rig.platform
+            .before_writes(move |machine, unit, offset, tail| {
+                if offset == IQT && random.u8(..4) == 0 {
+                    let slots = queued(machine, unit, tail);
+                    if let Some(&slot) = slots.first() {
+                        machine.write_u64(slot, 0);
+                    }
                 }
-            }
-        });
+            });
         let rig = &rig;
         let refused: usize = std::thread::scope(|scope| {
             let threads: Vec<_> = sources

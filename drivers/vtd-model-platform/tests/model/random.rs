@@ -15,16 +15,40 @@ use vtd_model::{Freedom, Request};
 /// Choices are reduced to what there is when they are made.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    Create { source: u8, format: u8 },
-    Destroy { domain: u8 },
-    Map { domain: u8, page: u8, pages: u8, writable: bool },
-    Unmap { domain: u8, page: u8, pages: u8 },
-    Attach { slot: u8, domain: u8 },
-    PassThrough { slot: u8 },
-    Block { slot: u8 },
-    Request { slot: u8, page: u8, write: bool },
+    Create {
+        source: u8,
+        format: u8,
+    },
+    Destroy {
+        domain: u8,
+    },
+    Map {
+        domain: u8,
+        page: u8,
+        pages: u8,
+        writable: bool,
+    },
+    Unmap {
+        domain: u8,
+        page: u8,
+        pages: u8,
+    },
+    Attach {
+        slot: u8,
+        domain: u8,
+    },
+    Block {
+        slot: u8,
+    },
+    Request {
+        slot: u8,
+        page: u8,
+        write: bool,
+    },
     Commit,
-    OutOfMemory { after: u8 },
+    OutOfMemory {
+        after: u8,
+    },
     Forget,
 }
 
@@ -38,7 +62,6 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (any8(), any8(), 1..8u8)
             .prop_map(|(domain, page, pages)| Step::Unmap { domain, page, pages }),
         5 => (any8(), any8()).prop_map(|(slot, domain)| Step::Attach { slot, domain }),
-        1 => any8().prop_map(|slot| Step::PassThrough { slot }),
         2 => any8().prop_map(|slot| Step::Block { slot }),
         4 => (any8(), any8(), any::<bool>())
             .prop_map(|(slot, page, write)| Step::Request { slot, page, write }),
@@ -62,7 +85,6 @@ const PLACES: [u64; 8] = [
 
 struct Known {
     handle: DomainHandle,
-    source: u16,
     format: TableFormat,
     pages: BTreeMap<u64, (Frame, bool)>,
 }
@@ -122,8 +144,6 @@ impl<'r> Course<'r> {
                     self.replace(slot, to);
                 }
             }
-            // Of the devices that nobody is confined by.
-            Step::PassThrough { .. } => {}
             Step::Block { slot } => self.replace(slot, Attachment::Blocked),
             Step::Request { slot, page, write } => self.request(slot, page, write),
             Step::Commit => self.commit(),
@@ -152,7 +172,6 @@ impl<'r> Course<'r> {
         if let Ok(handle) = self.rig.driver.create(device(source), &spec) {
             self.domains.push(Known {
                 handle,
-                source,
                 format,
                 pages: BTreeMap::new(),
             });
@@ -226,7 +245,9 @@ impl<'r> Course<'r> {
                     "{error:?}"
                 );
                 // Never reachable.
-                frames.into_iter().for_each(|f| self.rig.platform.release(f));
+                frames
+                    .into_iter()
+                    .for_each(|f| self.rig.platform.release(f));
             }
         }
         if failing {
@@ -388,13 +409,20 @@ fn whatever_is_done_in_whatever_order_hardware_follows() {
         } else {
             vtd::ModeRequest::Automatic
         };
-        if !plan.units.iter().all(|unit| unit.first_stage && unit.second_stage) {
+        if !plan
+            .units
+            .iter()
+            .all(|unit| unit.first_stage && unit.second_stage)
+        {
             plan.mode = vtd::ModeRequest::Automatic;
         }
         let rig = plan.start();
         run(&rig, &steps);
         let taken = rig.taken();
-        if !steps.iter().any(|step| matches!(step, Step::OutOfMemory { .. })) {
+        if !steps
+            .iter()
+            .any(|step| matches!(step, Step::OutOfMemory { .. }))
+        {
             run(&rig, &steps);
             // Context and PASID tables stay; nothing else does.
             assert_eq!(rig.taken(), taken, "the second time costs nothing more");

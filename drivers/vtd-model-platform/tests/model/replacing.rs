@@ -32,7 +32,10 @@ fn request(pasid: Option<u32>, address: u64) -> vtd_model::Request {
 fn a_replacement_that_says_it_is_hitless_is() {
     for Kind { name, config, mode } in units::all() {
         for freedom in FREEDOMS {
-            let rig = Plan::new(config.clone()).mode(mode).freedom(freedom).start();
+            let rig = Plan::new(config.clone())
+                .mode(mode)
+                .freedom(freedom)
+                .start();
             for pasid in pasids(&rig) {
                 for before in formats(&rig) {
                     for after in formats(&rig) {
@@ -87,7 +90,10 @@ fn replace_under_dma(rig: &Rig, pasid: Option<u32>, before: TableFormat, after: 
 fn what_only_the_old_domain_had_is_gone_after_the_flush() {
     for Kind { name, config, mode } in units::all() {
         for freedom in FREEDOMS {
-            let rig = Plan::new(config.clone()).mode(mode).freedom(freedom).start();
+            let rig = Plan::new(config.clone())
+                .mode(mode)
+                .freedom(freedom)
+                .start();
             rig.assign(ONE, 1);
             for pasid in pasids(&rig) {
                 for before in formats(&rig) {
@@ -129,7 +135,10 @@ fn pass_through_and_a_domain_take_turns() {
             continue;
         }
         for freedom in FREEDOMS {
-            let rig = Plan::new(config.clone()).mode(mode).freedom(freedom).start();
+            let rig = Plan::new(config.clone())
+                .mode(mode)
+                .freedom(freedom)
+                .start();
             for format in formats(&rig) {
                 eprintln!("{name}, {format:?}, {freedom:?}");
                 let page = rig.page(1);
@@ -195,7 +204,10 @@ fn one_more_domain_than_there_are_ids_is_refused_and_changes_nothing() {
     let mut attached = 0;
     for source in 0x100..0x110 {
         let domain = rig.domain(source, TableFormat::SecondStage4);
-        match rig.driver.replace(slot(source, None), Attachment::Domain(domain)) {
+        match rig
+            .driver
+            .replace(slot(source, None), Attachment::Domain(domain))
+        {
             Ok(replaced) => {
                 rig.settle(replaced.owed);
                 attached += 1;

@@ -89,13 +89,6 @@ impl Plan {
         Self { mode, ..self }
     }
 
-    pub(crate) fn without_interrupts(self) -> Self {
-        Self {
-            interrupts: None,
-            ..self
-        }
-    }
-
     pub(crate) fn device(mut self, source: u16, unit: usize) -> Self {
         self.devices.retain(|(known, ..)| *known != source);
         self.devices.push((source, unit, None));
@@ -153,7 +146,10 @@ impl Plan {
         let units = self.discover(platform);
         units
             .into_iter()
-            .map(|unit| unit.quiesce(platform, self.limits)?.prepare(platform, &config))
+            .map(|unit| {
+                unit.quiesce(platform, self.limits)?
+                    .prepare(platform, &config)
+            })
             .collect()
     }
 
@@ -350,7 +346,11 @@ pub(crate) fn assert_faults(
     reason: FaultReason,
 ) {
     for outcome in platform.with_machine(|machine| machine.possible(request)) {
-        assert_eq!(reason_of(&outcome), Some(reason), "{request:x?}: {outcome:?}");
+        assert_eq!(
+            reason_of(&outcome),
+            Some(reason),
+            "{request:x?}: {outcome:?}"
+        );
     }
     let record = refused(platform, driver, request);
     assert_eq!(record.reason, reason, "{request:x?}");

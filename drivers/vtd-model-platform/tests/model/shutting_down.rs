@@ -19,7 +19,10 @@ fn a_driver_that_is_shut_down_gives_all_memory_back() {
     for Kind { name, config, mode } in units::all() {
         for freedom in FREEDOMS {
             eprintln!("{name}, {freedom:?}");
-            let rig = Plan::new(config.clone()).mode(mode).freedom(freedom).start();
+            let rig = Plan::new(config.clone())
+                .mode(mode)
+                .freedom(freedom)
+                .start();
             let domain = rig.domain(ONE, format_of(&rig));
             let page = rig.page(1);
             rig.map(domain, 0x7000, page.hpa(), Access::READ_WRITE);
@@ -46,7 +49,10 @@ fn attachments_survive_a_suspension() {
     for Kind { name, config, mode } in units::all() {
         for freedom in FREEDOMS {
             eprintln!("{name}, {freedom:?}");
-            let rig = Plan::new(config.clone()).mode(mode).freedom(freedom).start();
+            let rig = Plan::new(config.clone())
+                .mode(mode)
+                .freedom(freedom)
+                .start();
             let domain = rig.domain(ONE, format_of(&rig));
             let page = rig.page(1);
             rig.map(domain, 0x7000, page.hpa(), Access::READ_WRITE);

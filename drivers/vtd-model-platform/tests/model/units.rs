@@ -83,7 +83,11 @@ pub(crate) fn all() -> Vec<Kind> {
             },
             ModeRequest::Automatic,
         ),
-        kind("legacy on a scalable unit", scalable.clone(), ModeRequest::Legacy),
+        kind(
+            "legacy on a scalable unit",
+            scalable.clone(),
+            ModeRequest::Legacy,
+        ),
         kind("second stage", scalable.clone(), ModeRequest::SecondStage),
         kind("first stage", scalable.clone(), ModeRequest::FirstStage),
         kind(

@@ -24,7 +24,7 @@ pub(crate) fn bind_by_pasid(session: &mut Session) -> Result<(), Trouble> {
         } else {
             info!("the device has no PASIDs");
             let what = "a PASID on a device without";
-            Trouble::unless_refused(what, Errno::EINVAL, bound)?;
+            Trouble::unless_refused(what, Errno::EOPNOTSUPP, bound)?;
         }
         iommu::free_pasid(&session.calls, pasid)?;
         iommu::destroy(&session.calls, table.id)
