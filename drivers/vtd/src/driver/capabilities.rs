@@ -66,6 +66,7 @@ impl<M: Mmio> Unit<M> {
         capabilities.iova_bits = self.abilities.cap.guest_address_bits();
         capabilities.host_bits = self.abilities.host_bits;
         capabilities.caching_mode = self.abilities.caches_absence();
+        capabilities.write_buffer_flush = self.abilities.needs_write_buffer_flush();
         capabilities.pasid_bits = self.pasid_bits();
         capabilities.page_requests = self.page_requests.is_some();
         capabilities.supervisor = self.mode().is_scalable() && self.abilities.ecap.srs();

@@ -292,6 +292,16 @@ fn a_required_write_buffer_flush_is_done_where_no_invalidation_follows() {
 }
 
 #[test]
+fn who_keeps_tables_is_told_whether_stores_stay_in_a_buffer() {
+    let plan = Plan::legacy();
+    for (cap, expected) in [(plan.cap, false), (plan.cap | 1 << 4, true)] {
+        let (world, _) = attached(Plan { cap, ..plan });
+        let capabilities = world.driver.capabilities(device(EDU)).unwrap();
+        assert_eq!(capabilities.write_buffer_flush, expected);
+    }
+}
+
+#[test]
 fn a_dropped_debt_is_counted_and_its_frames_are_not_reused() {
     let (world, domain) = attached(Plan::first_stage());
     world.map(domain, 5);
