@@ -311,7 +311,7 @@ fn more_page_requests_than_the_queue_holds_are_answered_all_the_same() {
             };
             rig.driver.respond(&response).expect("answered");
         }
-        rig.with(|machine| machine.settle(50));
+        rig.with(|machine| machine.settle(500));
         // Those that had no room were answered by the unit (§7.4.1).
         let answers = rig.with(vtd_model::Machine::take_responses);
         let mut answered: Vec<u16> = answers.iter().map(|answer| answer.group).collect();

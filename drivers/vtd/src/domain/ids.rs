@@ -15,35 +15,55 @@ pub(crate) const PASS_THROUGH: u16 = 1;
 #[derive(Debug)]
 pub(crate) struct DomainIds {
     words: Vec<u64>,
-    count: u32,
+    numbering: Numbering,
+}
+
+/// Which free id is given out first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Numbering {
+    /// The lowest.
+    Rising,
+    /// The highest: for a unit that is taken over while it translates. Between the new root
+    /// table and the flush that follows, caches may hold what firmware's tables said, under
+    /// firmware's ids; one id for two sets of tables would mix them (§6.2.3.1). Whoever ran
+    /// before numbered from the bottom, as all known drivers do.
+    Falling,
 }
 
 impl DomainIds {
     /// For a unit with `count` ids (16 to 65,536).
-    pub(crate) fn new(count: u32) -> Result<Self, OutOfFrames> {
+    pub(crate) fn new(count: u32, numbering: Numbering) -> Result<Self, OutOfFrames> {
         let mut words = Vec::new();
         let length = count.div_ceil(64) as usize;
         words
             .try_reserve_exact(length)
             .map_err(|_| OutOfFrames { order: Order::PAGE })?;
         words.resize(length, 0);
-        let mut ids = Self { words, count };
+        let mut ids = Self { words, numbering };
+        for beyond in count..=(count.saturating_sub(1) | 63) {
+            if let Ok(id) = u16::try_from(beyond) {
+                ids.set(id, true);
+            }
+        }
         ids.set(RESERVED, true);
         ids.set(PASS_THROUGH, true);
         Ok(ids)
     }
 
-    /// Takes the lowest free id.
+    /// Takes a free id.
     pub(crate) fn take(&mut self) -> Option<u16> {
-        let (index, word) = self
-            .words
-            .iter()
-            .enumerate()
-            .find(|(_, word)| **word != u64::MAX)?;
-        let id = (index as u32) << 6 | word.trailing_ones();
-        if id >= self.count {
-            return None;
-        }
+        let mut words = self.words.iter().enumerate();
+        let free = |(_, word): &(usize, &u64)| **word != u64::MAX;
+        let id = match self.numbering {
+            Numbering::Rising => {
+                let (index, word) = words.find(free)?;
+                (index as u32) << 6 | word.trailing_ones()
+            }
+            Numbering::Falling => {
+                let (index, word) = words.rfind(free)?;
+                (index as u32) << 6 | 63u32.saturating_sub(word.leading_ones())
+            }
+        };
         let id = u16::try_from(id).ok()?;
         self.set(id, true);
         Some(id)
@@ -70,7 +90,7 @@ mod tests {
 
     #[test]
     fn ids_0_and_1_are_never_given_out() {
-        let mut ids = DomainIds::new(16).unwrap();
+        let mut ids = DomainIds::new(16, Numbering::Rising).unwrap();
         let mut taken = Vec::new();
         while let Some(id) = ids.take() {
             taken.push(id);
@@ -83,11 +103,20 @@ mod tests {
 
     #[test]
     fn an_id_that_was_given_back_can_be_had_again() {
-        let mut ids = DomainIds::new(65_536).unwrap();
+        let mut ids = DomainIds::new(65_536, Numbering::Rising).unwrap();
         assert_eq!(ids.take(), Some(2));
         assert_eq!(ids.take(), Some(3));
         ids.give_back(2);
         assert_eq!(ids.take(), Some(2));
         assert_eq!(ids.take(), Some(4));
+    }
+
+    #[test]
+    fn a_unit_that_was_in_use_gets_ids_from_the_top() {
+        let mut ids = DomainIds::new(256, Numbering::Falling).unwrap();
+        assert_eq!(ids.take(), Some(255));
+        assert_eq!(ids.take(), Some(254));
+        ids.give_back(255);
+        assert_eq!(ids.take(), Some(255));
     }
 }

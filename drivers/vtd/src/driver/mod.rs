@@ -21,7 +21,7 @@ pub use scopes::Scopes;
 pub use shut_down::{Failed, ShutDownFailure};
 
 use crate::bring_up::Ready;
-use crate::domain::{DomainIds, Domains, PagingTables};
+use crate::domain::{DomainIds, Domains, Numbering, PagingTables};
 use crate::invalidation::CostRule;
 use crate::statistics::Statistics;
 use crate::unit::Unit;
@@ -94,7 +94,13 @@ impl<P, M: Mmio> Driver<P, M, Preparing> {
         for ready in units {
             all.try_reserve(1).map_err(no_memory)?;
             ids.try_reserve(1).map_err(no_memory)?;
-            ids.push(DomainIds::new(ready.unit.abilities.cap.domain_ids())?);
+            let numbering = if ready.unit.was_left_translating() {
+                Numbering::Falling
+            } else {
+                Numbering::Rising
+            };
+            let count = ready.unit.abilities.cap.domain_ids();
+            ids.push(DomainIds::new(count, numbering)?);
             all.push(ready.unit);
         }
         let tells_of_mappings = all.iter().any(|unit| {

@@ -160,6 +160,11 @@ impl<M: Mmio> Unit<M> {
         self.command(platform, Command::FlushWriteBuffer)
     }
 
+    /// Before it is enabled: whether it translates with the tables of whoever ran before.
+    pub(crate) fn was_left_translating(&self) -> bool {
+        self.registers.read32::<Gsts>().tes()
+    }
+
     /// Whether firmware's tables have to go out of force before ours can come in: the table
     /// mode may change under translation only on a unit with ESRTPS (§11.4.5).
     pub(crate) fn needs_translation_window(&self) -> bool {

@@ -25,8 +25,11 @@ impl Sweep<'_> {
             .filter(|(source, device)| here(**source, device.unit))
             .map(|(source, _)| *source)
             .collect();
+        // All of them first: none may be held against what another had before.
+        self.prefetch
+            .live
+            .retain(|entry| !sources.contains(&entry.source));
         for source in sources {
-            self.prefetch.live.retain(|entry| entry.source != source);
             self.source(source);
         }
     }

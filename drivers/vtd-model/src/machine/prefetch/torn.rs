@@ -32,11 +32,10 @@ impl History {
         mixtures(states)
     }
 
-    /// Every fetch that was under way has ended.
+    /// Every fetch that was under way has ended. What the entries are now is noted by the
+    /// next sweep: the last state known here may be that of a page given up meanwhile.
     pub(super) fn settle(&mut self) {
-        for states in self.0.values_mut() {
-            states.drain(..states.len().saturating_sub(1));
-        }
+        self.0.clear();
     }
 }
 
@@ -82,5 +81,14 @@ mod tests {
         assert_eq!(history.note(0x40, entry(2, 20)), [entry(1, 20)]);
         history.settle();
         assert!(history.note(0x40, entry(2, 30)).is_empty());
+    }
+
+    #[test]
+    fn a_page_used_anew_has_nothing_of_its_former_life() {
+        let mut history = History::default();
+        history.note(0x40, entry(1, 10));
+        history.settle();
+        // Unlinked, given up, filled and linked again, unseen by any fetch.
+        assert!(history.note(0x40, entry(2, 20)).is_empty());
     }
 }
