@@ -299,7 +299,7 @@ fn more_page_requests_than_the_queue_holds_are_answered_all_the_same() {
             rig.with(|machine| machine.page_request(&request));
             rig.with(|machine| machine.tick());
         }
-        rig.with(|machine| machine.settle(50));
+        rig.with(|machine| machine.settle(500));
         let mut groups = Vec::new();
         rig.driver
             .drain_page_requests(&mut |request| groups.push(request.group));
