@@ -44,7 +44,7 @@ const fn step(
 /// What the guest does, in order.
 const STEPS: &[Step] = &[
     step(
-        "blocked",
+        "blocked-before",
         "nothing is bound: the device can neither read nor write",
         steps::bind::blocked_before,
     ),
@@ -236,7 +236,7 @@ mod tests {
         assert_eq!(run(&machine), Outcome::Fail);
         let failed = failed_steps(&machine);
         for step in [
-            "blocked",
+            "blocked-before",
             "unmap",
             "read-only",
             "leaf-outside",

@@ -23,7 +23,7 @@ const STEPS: &[&str] = &[
 /// device must have been refused on the way, with a fault that QEMU recorded.
 const CLAIMS: &[(&str, &str, Includes)] = &[
     (
-        "blocked",
+        "blocked-before",
         "before anything is bound the device reaches nothing",
         Refused,
     ),
