@@ -201,6 +201,37 @@ fn large_pages_translate_and_are_split_by_an_unmapping_within() {
 }
 
 #[test]
+fn the_rest_of_a_large_page_is_there_at_every_step_of_a_split_and_keeps_its_rights() {
+    each(|rig, format| {
+        let domain = rig.domain(ONE, format);
+        rig.attach(ONE, None, domain);
+        let block = rig.platform.arena().allocate(Order::PAGE_2M);
+        let block = block.expect("a large block");
+        let run = Run {
+            hpa: block.hpa(),
+            pages: 512,
+        };
+        rig.map_run(domain, 0x4000_0000, run, Access::READ);
+        let target = block.hpa().as_u64();
+        rig.with(|machine| {
+            machine.expect(ONE, None, 0x4000_0000, 0x10_0000, target, false);
+        });
+        rig.unmap(domain, 0x4010_0000, 1);
+        rig.with(|machine| {
+            machine.sweep();
+            machine.release(ONE, None, 0x4000_0000, 0x10_0000);
+        });
+        let last = iommu_core::Hpa::new(block.hpa().as_u64() + 0xf_f000);
+        rig.assert_reaches(&read(ONE, 0x400f_f000), last);
+        rig.assert_faults(&write(ONE, 0x400f_f000), write_denied(rig, format));
+        rig.unmap(domain, 0x4000_0000, 512);
+        rig.detach(ONE, None);
+        rig.destroy(domain);
+        rig.platform.arena().release(block);
+    });
+}
+
+#[test]
 fn many_ranges_are_flushed_together() {
     each(|rig, format| {
         rig.assign(ONE, 1);

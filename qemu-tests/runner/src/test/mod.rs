@@ -48,13 +48,16 @@ pub(crate) fn run(workspace: &Workspace, arguments: &TestArguments) -> Result<Ex
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let mut results = Results::begin(workspace)?;
+    let results = Results::begin(workspace)?;
     // Host tests first: what fails there need not be looked for in a boot.
     let host = if arguments.no_host || arguments.filter.is_some() {
         HostTests::default()
     } else {
-        host::run(workspace)?
+        host::run(workspace, &arguments.package)?
     };
+    if !arguments.package.is_empty() {
+        return finish(workspace, results, &host, &[], &allowed);
+    }
     let artefacts = build::build(workspace, &options)?;
     let qemus = qemus(workspace, &artefacts, arguments)?;
     let cases = selected(&artefacts, arguments, Some(&qemus))?;
@@ -79,9 +82,20 @@ pub(crate) fn run(workspace: &Workspace, arguments: &TestArguments) -> Result<Ex
     if let Some(file) = &arguments.junit {
         junit::write(file, &host, &findings)?;
     }
-    note(&mut results, &host, &findings);
+    finish(workspace, results, &host, &findings, &allowed)
+}
+
+/// Keeps the results, and prints the counts.
+fn finish(
+    workspace: &Workspace,
+    mut results: Results,
+    host: &HostTests,
+    findings: &[Finding],
+    allowed: &AllowedSkips,
+) -> Result<ExitCode> {
+    note(&mut results, host, findings);
     results.keep(workspace, "test")?;
-    let tally = Tally::of(&host, &findings, &allowed);
+    let tally = Tally::of(host, findings, allowed);
     print!("{tally}");
     Ok(if tally.is_good() {
         ExitCode::SUCCESS
