@@ -69,6 +69,11 @@ pub enum Event {
         /// Descriptors that fit.
         slots: u32,
     },
+    /// The unit has no invalidation queue, and is told by registers.
+    NoQueue {
+        /// The unit.
+        unit: u16,
+    },
     /// Interrupts are remapped from now on.
     InterruptRemappingOn {
         /// The unit.

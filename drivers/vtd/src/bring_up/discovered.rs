@@ -84,8 +84,11 @@ impl<M: Mmio> Discovered<M> {
                 mapped: registers.size(),
             });
         }
-        if !abilities.ecap.qi() {
-            return Err(DiscoveryError::NoQueue { unit });
+        if !abilities.has_queue() && !abilities.invalidates_by_register() {
+            return Err(DiscoveryError::NoInvalidation {
+                unit,
+                version: abilities.version,
+            });
         }
         observer.observe(&Event::Discovered {
             unit,
@@ -116,7 +119,7 @@ impl<M: Mmio> Discovered<M> {
         let gsts = self.registers.read32::<Gsts>();
         let fsts = self.registers.read32::<Fsts>();
         let ttm = self.registers.read64::<Rtaddr>().ttm();
-        let has_regions = self.abilities.cap.plmr() || self.abilities.cap.phmr();
+        let has_regions = self.abilities.protected_regions();
         FirmwareState {
             translation: gsts.tes(),
             scalable: gsts.tes() && ttm == TableMode::Scalable,
@@ -185,7 +188,12 @@ impl<M: Mmio> Discovered<M> {
 fn bytes_needed(abilities: &Abilities) -> usize {
     let records = abilities.cap.fault_records().saturating_mul(16);
     let faults = abilities.cap.fault_records_at().saturating_add(records);
-    faults.max(0x100)
+    let invalidation = if abilities.has_queue() {
+        0
+    } else {
+        abilities.ecap.invalidate_address_at().saturating_add(16)
+    };
+    faults.max(invalidation).max(0x100)
 }
 
 /// Clears all fault records, then what FSTS keeps (§7.2).

@@ -2,8 +2,9 @@
 
 use crate::mode::ModeError;
 use crate::queue::QueueError;
-use crate::registers::Registers;
+use crate::registers::{Registers, Ver};
 use crate::unit::{Command, TimedOut};
+use core::error::Error;
 use core::fmt;
 use iommu_core::{Hpa, Mmio, OutOfFrames};
 
@@ -27,11 +28,13 @@ pub enum DiscoveryError {
         /// Bytes that are mapped.
         mapped: usize,
     },
-    /// ECAP.QI is 0: the unit has no invalidation queue. Units without one are older than
-    /// revision 1.1 of the specification.
-    NoQueue {
+    /// Its caches cannot be invalidated: it has no queue (ECAP.QI = 0), and its version no
+    /// registers for that.
+    NoInvalidation {
         /// The unit.
         unit: u16,
+        /// VER.
+        version: Ver,
     },
 }
 
@@ -50,7 +53,12 @@ impl fmt::Display for DiscoveryError {
                 f,
                 "unit {unit} has registers up to {needed:#x}, but {mapped:#x} bytes are mapped"
             ),
-            Self::NoQueue { unit } => write!(f, "unit {unit} has no invalidation queue"),
+            Self::NoInvalidation { unit, version } => write!(
+                f,
+                "unit {unit} of version {} has no invalidation queue (ECAP.QI = 0), and the \
+                 registers that did without are gone from version 6 on",
+                version.max()
+            ),
         }
     }
 }
@@ -104,6 +112,19 @@ impl fmt::Display for BringUpError {
                 write!(f, "unit {unit} has no 32-bit APIC ids (ECAP.EIM = 0)")
             }
             Self::OutOfFrames(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl Error for DiscoveryError {}
+
+impl Error for BringUpError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::TimedOut(error) => Some(error),
+            Self::Mode { error, .. } => Some(error),
+            Self::OutOfFrames(error) => Some(error),
+            _ => None,
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::slots::Tables;
 use iommu_core::{OutOfFrames, Platform};
 
 pub(super) struct Memory {
-    pub(super) queue: Queue,
+    pub(super) queue: Option<Queue>,
     pub(super) tables: Tables,
     pub(super) interrupts: Option<InterruptTable>,
     pub(super) page_requests: Option<PageRequestQueue>,
@@ -23,11 +23,17 @@ impl Memory {
         choice: ModeChoice,
         config: &UnitConfig,
     ) -> Result<Self, OutOfFrames> {
-        let queue = Queue::new(platform, abilities.wide_descriptors())?;
+        let queue = if abilities.has_queue() {
+            Some(Queue::new(platform, abilities.wide_descriptors())?)
+        } else {
+            None
+        };
         let tables = match Tables::new(platform, *abilities, choice.mode().is_scalable()) {
             Ok(tables) => tables,
             Err(error) => {
-                queue.dispose(platform);
+                if let Some(queue) = queue {
+                    queue.dispose(platform);
+                }
                 return Err(error);
             }
         };
@@ -61,7 +67,7 @@ impl Memory {
                 abilities.table_coherence(),
             )?);
         }
-        let can_ask = choice.mode().is_scalable() && abilities.ecap.prs();
+        let can_ask = choice.mode().is_scalable() && abilities.page_requests();
         if let Some(wanted) = config.page_requests.filter(|_| can_ask) {
             self.page_requests = Some(PageRequestQueue::new(platform, wanted.pages_log2)?);
         }
@@ -69,7 +75,9 @@ impl Memory {
     }
 
     pub(super) fn dispose<P: Platform>(self, platform: &P) {
-        self.queue.dispose(platform);
+        if let Some(queue) = self.queue {
+            queue.dispose(platform);
+        }
         self.tables.dispose(platform);
         if let Some(interrupts) = self.interrupts {
             interrupts.dispose(platform);

@@ -54,10 +54,10 @@ impl<M: Mmio> Quiesced<M> {
         let Some(wanted) = wanted else {
             return Ok(());
         };
-        if !self.abilities.ecap.ir() {
+        if !self.abilities.remaps_interrupts() {
             return Err(BringUpError::NoInterruptRemapping { unit });
         }
-        if wanted.extended && !self.abilities.ecap.eim() {
+        if wanted.extended && !self.abilities.extends_interrupts() {
             return Err(BringUpError::NoExtendedInterrupts { unit });
         }
         Ok(())

@@ -14,13 +14,18 @@ pub(super) fn turn_on<M: Mmio, P: Platform + Observer<Event>>(
     limits: &TimeLimits,
     config: &UnitConfig,
 ) -> Result<(), BringUpError> {
-    unit.queue.program(platform, &unit.registers);
-    unit.registers
-        .command(platform, limits, Command::EnableQueue)?;
-    platform.observe(&Event::QueueOn {
-        unit: unit.index(),
-        slots: SLOTS,
-    });
+    match &unit.queue {
+        Some(queue) => {
+            queue.program(platform, &unit.registers);
+            unit.registers
+                .command(platform, limits, Command::EnableQueue)?;
+            platform.observe(&Event::QueueOn {
+                unit: unit.index(),
+                slots: SLOTS,
+            });
+        }
+        None => platform.observe(&Event::NoQueue { unit: unit.index() }),
+    }
     if let Some(table) = &unit.interrupts {
         remap_interrupts(unit, table, platform, limits)?;
     }
@@ -95,8 +100,8 @@ pub(super) fn abandon<M: Mmio, P: Platform + Observer<Event>>(
     if let Some(table) = unit.interrupts.filter(|_| remapping_off) {
         table.dispose(platform);
     }
-    if queue_off {
-        unit.queue.dispose(platform);
+    if let Some(queue) = unit.queue.filter(|_| queue_off) {
+        queue.dispose(platform);
     }
     if let Some(page_requests) = unit.page_requests {
         // No context entry lets a device ask, so nothing is written there.

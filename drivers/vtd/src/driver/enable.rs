@@ -6,6 +6,7 @@ use crate::bring_up::BringUpError;
 use crate::registers::{Gsts, Pmen};
 use crate::unit::{Command, SwitchError, Unit};
 use alloc::boxed::Box;
+use core::error::Error;
 use core::fmt;
 use core::sync::atomic::Ordering;
 use iommu_core::{Mmio, Observer, Platform};
@@ -30,6 +31,18 @@ impl<P, M> fmt::Debug for EnableFailure<P, M> {
             .field("unit", &self.unit)
             .field("error", &self.error)
             .finish_non_exhaustive()
+    }
+}
+
+impl<P, M> fmt::Display for EnableFailure<P, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl<P, M> Error for EnableFailure<P, M> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.error)
     }
 }
 
@@ -83,7 +96,7 @@ impl<M: Mmio> Unit<M> {
         &self,
         platform: &P,
     ) -> Result<(), EnableError> {
-        let has_regions = self.abilities.cap.plmr() || self.abilities.cap.phmr();
+        let has_regions = self.abilities.protected_regions();
         if has_regions && self.registers.read32::<Pmen>().prs() {
             self.command(platform, Command::DisableProtectedMemory)?;
             platform.observe(&Event::ProtectedMemoryOff { unit: self.index() });

@@ -117,7 +117,8 @@ impl<M: Mmio> Unit<M> {
     }
 
     fn recover_queue<P: Platform + Observer<Event>>(&self, platform: &P) {
-        self.queue
-            .recover(platform, &self.registers, &self.counters);
+        if let Some(queue) = &self.queue {
+            queue.recover(platform, &self.registers, &self.counters);
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 mod attaching;
 mod bring_up;
+mod by_register;
 mod device_tlb;
 mod fake;
 mod faults;
