@@ -55,6 +55,16 @@ pub enum Event {
         /// The unit.
         unit: u16,
     },
+    /// The unit translates by tables of whoever ran before, whose domain ids are avoided
+    /// until they are out of force.
+    DomainIdsInUse {
+        /// The unit.
+        unit: u16,
+        /// How many.
+        count: u32,
+        /// All tables could be read. If not, ids are numbered from the top besides.
+        complete: bool,
+    },
     /// The unit's mode, and why.
     ModeChosen {
         /// The unit.

@@ -56,7 +56,7 @@ impl<P: Platform + Observer<Event>, M: Mmio> Driver<P, M, Preparing> {
     ///
     /// [`Ready::needs_translation_window`]: crate::Ready::needs_translation_window
     pub fn enable(self) -> Result<Driver<P, M, Translating>, Box<EnableFailure<P, M>>> {
-        for unit in &self.units {
+        for (position, unit) in self.units.iter().enumerate() {
             if let Err(error) = unit.enable(&self.platform) {
                 let unit = unit.index();
                 return Err(Box::new(EnableFailure {
@@ -64,6 +64,9 @@ impl<P: Platform + Observer<Event>, M: Mmio> Driver<P, M, Preparing> {
                     unit,
                     error,
                 }));
+            }
+            if let Some(ids) = self.domains.lock(&self.platform).ids.get_mut(position) {
+                ids.old_tables_are_gone();
             }
         }
         Ok(self.into_state())

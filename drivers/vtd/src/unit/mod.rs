@@ -176,9 +176,10 @@ impl<M: Mmio> Unit<M> {
         self.command(platform, Command::FlushWriteBuffer)
     }
 
-    /// Before it is enabled: whether it translates with the tables of whoever ran before.
-    pub(crate) fn was_left_translating(&self) -> bool {
-        self.registers.read32::<Gsts>().tes()
+    /// Before it is enabled: the root table of whoever ran before, if the unit translates.
+    pub(crate) fn root_left_in_force(&self) -> Option<Rtaddr> {
+        let translates = self.registers.read32::<Gsts>().tes();
+        translates.then(|| self.registers.read64::<Rtaddr>())
     }
 
     /// Whether firmware's tables have to go out of force before ours can come in: the table

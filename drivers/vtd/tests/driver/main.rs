@@ -14,5 +14,6 @@ mod page_requests;
 mod quarantine;
 mod recovery;
 mod shut_down;
+mod takeover;
 mod units;
 mod world;
