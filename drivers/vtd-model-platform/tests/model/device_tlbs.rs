@@ -129,6 +129,27 @@ fn what_a_device_has_cached_is_forgotten_with_the_flush() {
 }
 
 #[test]
+fn each_page_of_a_range_is_forgotten_by_the_device_too() {
+    each(Promptness::Prompt, |rig, case| {
+        let domain = rig.domain(CACHING, case.format);
+        rig.attach(CACHING, case.pasid, domain);
+        enable(rig, false);
+        let page = rig.page(1);
+        let places = (0..11).map(|place| 0x1_0000 + (place << 12));
+        for at in places.clone() {
+            rig.map(domain, at, page.hpa(), Access::READ_WRITE);
+            assert_eq!(access(rig, case, at).address(), Some(page.hpa().as_u64()));
+        }
+        rig.unmap(domain, 0x1_0000, 11);
+        rig.platform.release(page);
+        for at in places {
+            assert_eq!(access(rig, case, at).address(), None);
+        }
+        rig.faults();
+    });
+}
+
+#[test]
 fn a_replaced_domain_is_forgotten_by_the_device_too() {
     each(Promptness::Prompt, |rig, case| {
         let [old, new] = [(); 2].map(|()| rig.domain(CACHING, case.format));
