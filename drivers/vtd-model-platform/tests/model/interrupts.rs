@@ -193,6 +193,25 @@ fn entries_that_are_given_to_another_device_are_no_longer_the_first_ones() {
 }
 
 #[test]
+fn a_run_of_entries_is_forgotten_whole_when_it_is_freed() {
+    each(false, |rig| {
+        let handle = rig.driver.allocate(device(ONE), 4).expect("entries");
+        let messages: Vec<IrqMessage> = (0..4)
+            .map(|index| {
+                let target = to(2, 0x50 + index as u8);
+                let message = rig.driver.route(&handle, index, target).expect("routed");
+                assert_arrives(rig, ONE, &message, target);
+                message
+            })
+            .collect();
+        rig.driver.free(handle).expect("freed");
+        for message in messages {
+            assert_refused(rig, ONE, &message, FaultReason::INTERRUPT_ENTRY_NOT_PRESENT);
+        }
+    });
+}
+
+#[test]
 fn what_is_not_an_entry_of_anybody_is_refused() {
     each(false, |rig| {
         let remappable = |index: u64| IrqMessage {

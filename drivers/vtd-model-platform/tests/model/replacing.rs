@@ -317,3 +317,26 @@ fn an_id_whose_flush_is_still_owed_is_given_to_nobody() {
         rig.assert_clean();
     }
 }
+
+#[test]
+fn one_of_two_devices_of_a_domain_is_led_elsewhere_without_the_other() {
+    for freedom in FREEDOMS {
+        let rig = Plan::new(Config::scalable())
+            .mode(vtd::ModeRequest::FirstStage)
+            .freedom(freedom)
+            .start();
+        let [first, second] = [(); 2].map(|()| rig.page(1));
+        let [old, new] = [(); 2].map(|()| rig.domain(ONE, TableFormat::FirstStage4));
+        rig.map(old, 0x7000, first.hpa(), Access::READ_WRITE);
+        rig.map(new, 0x9000, second.hpa(), Access::READ_WRITE);
+        rig.attach(ONE, None, old);
+        rig.attach(OTHER, None, old);
+        // Both are tagged alike in the caches: the new table must never stand beside the
+        // old id.
+        rig.attach(ONE, None, new);
+        rig.assert_reaches(&read(ONE, 0x9000), second.hpa());
+        rig.assert_reaches(&read(OTHER, 0x7000), first.hpa());
+        rig.assert_blocked(&read(OTHER, 0x9000));
+        rig.assert_clean();
+    }
+}

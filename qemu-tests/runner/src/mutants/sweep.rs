@@ -246,7 +246,7 @@ fn change(line: &str) -> String {
     }
 }
 
-fn read(file: &PathBuf) -> Result<BTreeMap<String, File>> {
+fn read(file: &Path) -> Result<BTreeMap<String, File>> {
     if !file.exists() {
         return Ok(BTreeMap::new());
     }
