@@ -100,6 +100,14 @@ impl<'a> Sweep<'a> {
         }
     }
 
+    /// Whether flags can be set in the entry at `hpa`, which was seen to hold `seen`.
+    pub(super) fn takes_stores(&self, hpa: u64, seen: u64) -> bool {
+        self.world
+            .memory
+            .compare_exchange(hpa, seen, seen)
+            .is_some()
+    }
+
     /// A translation that may be cached now, in the unit and in the device.
     pub(super) fn found(&mut self, at: usize, start: u64, mapping: Mapping, accessed: bool) {
         let attachment = self.prefetch.attachments[at];
