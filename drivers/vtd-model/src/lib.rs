@@ -45,7 +45,7 @@ mod remapping;
 mod tables;
 mod violation;
 
-pub use config::{Config, ConfigError, Depths};
+pub use config::{Config, ConfigError, Depths, Perfmon};
 pub use faults::page_request::{PageRequest, PageResponse};
 pub use faults::{Condition, Status};
 pub use interrupts::{InterruptOutcome, PossibleInterrupt};

@@ -6,7 +6,7 @@ use crate::caches::Range;
 use crate::choice::Chooser;
 use crate::machine::unit::Unit;
 use crate::machine::world::World;
-use crate::registers::{Removal, Source};
+use crate::registers::{Happening, Removal, Source};
 use crate::remapping::{Effects, Mode};
 use crate::tables::pasid::{Entry, Granular};
 use crate::violation::Rule;
@@ -37,6 +37,7 @@ impl Unit {
         };
         let queue = &mut self.registers.page_queue;
         if queue.overflow {
+            self.count_overflow(world, request);
             return (answer(0), Removal::Nothing);
         }
         if queue.is_full() {
@@ -55,11 +56,20 @@ impl Unit {
             if fresh {
                 self.raise(world, Source::PageRequest);
             }
+            self.count_overflow(world, request);
             return (answer(0), Removal::Nothing);
         }
+        self.count(world, &[Happening::PAGE_REQUEST_POSTED]);
         let removal = self.implicit_invalidation(&entry, request);
         self.registers.page_queue.accepted.push(request.words());
         (None, removal)
+    }
+
+    /// An answer was made up because the queue had no place.
+    fn count_overflow(&mut self, world: &mut World, request: &PageRequest) {
+        if request.last {
+            self.count(world, &[Happening::PAGE_REQUEST_OVERFLOW]);
+        }
     }
 
     /// Writes up to `most` accepted requests where software sees them.

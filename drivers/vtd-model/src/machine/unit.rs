@@ -6,7 +6,7 @@ use crate::choice::Chooser;
 use crate::config::Config;
 use crate::faults::{FaultLog, Record, RecordKind};
 use crate::queue::Queue;
-use crate::registers::Registers;
+use crate::registers::{Counters, Happening, Registers};
 use crate::remapping::{
     Access, AddressType, Effects, Fill, Latched, Mode, Outcome, Request, Walker,
 };
@@ -48,7 +48,10 @@ impl Unit {
                 ..Latched::default()
             },
             interrupt_table: 0,
-            registers: Registers::default(),
+            registers: Registers {
+                counters: Counters::new(config.perfmon),
+                ..Registers::default()
+            },
             caches: Caches::default(),
             queue: Queue::default(),
             faults,
@@ -94,10 +97,18 @@ impl Unit {
         // A flag update that finds a changed entry makes the walk start over; software that
         // changes entries for ever does not make us wait for ever.
         for _ in 0..16 {
-            let mut effects = Effects::default();
+            let mut effects = Effects {
+                happenings: self.happenings(),
+                ..Effects::default()
+            };
             outcome = self
                 .walker(world, Chooser::Random(&mut random), &mut effects)
                 .answer(request);
+            if let Some(mut happenings) = effects.happenings.take() {
+                let updates = effects.updates.len();
+                happenings.extend(std::iter::repeat_n(Happening::FLAG_UPDATE, updates));
+                self.count(world, &happenings);
+            }
             if effects.updates.is_empty() && effects.fills.is_empty() {
                 break;
             }

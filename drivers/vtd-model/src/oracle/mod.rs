@@ -12,6 +12,7 @@ mod permission;
 
 pub(crate) use expect::Expectation;
 pub use expect::Mark;
+pub(crate) use judge::name;
 pub use own::Owner;
 pub(crate) use permission::permitting;
 

@@ -59,9 +59,16 @@ impl Unit {
             Some("IOTLB")
         } else if self.registers.protection.changing.is_some() {
             Some("PMEN")
+        } else if self.registers.enhanced.in_progress() {
+            Some("ECMD")
         } else {
             None
         }
+    }
+
+    /// GCMD or PMEN is being worked on: an enhanced command aborts (§11.4.14.3).
+    pub(crate) fn global_command_in_flight(&self) -> bool {
+        matches!(self.command_in_flight(), Some("GCMD" | "PMEN"))
     }
 
     /// Records a command that comes while another is in flight; says whether one was.

@@ -6,6 +6,7 @@ use crate::choice::Chooser;
 use crate::config::Config;
 use crate::faults::{Completes, Condition, Status};
 use crate::memory::{HostMemory, Image};
+use crate::registers::Happening;
 use crate::tables::{bit, bits, page};
 
 /// RTADDR as the last SRTP took it over (§11.4.5).
@@ -83,6 +84,8 @@ pub(crate) struct Found {
 impl Walker<'_> {
     /// Answers the request.
     pub(crate) fn answer(&mut self, request: &Request) -> Outcome {
+        self.effects
+            .happens(|| Happening::REQUEST.of_type(address_type(request)));
         if let Some(outcome) = self.before_tables(request) {
             return outcome;
         }
@@ -175,9 +178,16 @@ impl Walker<'_> {
         {
             return Some(self.absent());
         }
+        self.effects.happens(|| Happening::IOTLB_LOOKUP);
         let taken = self.cached(hits().count())?;
         let entry = hits().nth(taken)?;
-        self.use_entry(request, entry)
+        let found = self.use_entry(request, entry);
+        if found.is_some() {
+            let level = entry.mapping.shift.min(30) / 9;
+            self.effects
+                .happens(|| Happening::IOTLB_HIT.at_level(level));
+        }
+        found
     }
 
     /// A cached absence (§6.1): no right at all.
@@ -353,6 +363,15 @@ impl Walker<'_> {
             mapping,
             privileged: false,
         })
+    }
+}
+
+/// The request's bit in an address type filter (§11.4.13.19).
+pub(crate) fn address_type(request: &Request) -> u8 {
+    match request.kind {
+        AddressType::Untranslated => 0,
+        AddressType::Translation { .. } => 1,
+        AddressType::Translated => 2,
     }
 }
 

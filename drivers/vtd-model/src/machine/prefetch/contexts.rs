@@ -53,6 +53,19 @@ impl Sweep<'_> {
         self.prefetch.live.push(entry);
     }
 
+    /// With virtual commands, PASIDs come from the host (§11.4.16.4); RID_PASID is the
+    /// driver's own affair.
+    fn was_allocated(&mut self, source: u16, pasid: u32, rid: bool) {
+        let held = &self.unit.registers.virtual_commands.allocated;
+        if self.unit.config.virtual_commands && !rid && !held.contains(&pasid) {
+            let rule = format!(
+                "the PASID entry {pasid:#x} of {} is present, and VCMD did not allocate that PASID",
+                crate::oracle::name(source)
+            );
+            self.prefetch.broken.push(("§11.4.16.4", rule));
+        }
+    }
+
     /// Every context entry that may serve a source: those of memory, and those cached.
     fn source(&mut self, source: u16) {
         let legacy = self.unit.mode() == Mode::Legacy;
@@ -198,7 +211,9 @@ impl Sweep<'_> {
                 let value = pasid_value(newest, fpd, &self.unit.config);
                 if let Ok(entry) = value.entry {
                     let pasid = first | slot;
-                    let guard = Guard::of(context, &value, pasid == context.rid_pasid);
+                    let rid = pasid == context.rid_pasid;
+                    let guard = Guard::of(context, &value, rid);
+                    self.was_allocated(source, pasid, rid);
                     self.stands(source, pasid, Kind::Scalable(entry), guard);
                 }
                 states.extend(self.prefetch.history.note(at, newest));
