@@ -4,6 +4,7 @@ use super::page_request::{PageRequest, PageResponse};
 use super::{Condition, Record, RecordKind};
 use crate::caches::Range;
 use crate::choice::Chooser;
+use crate::machine::drain::{Drain, Drained};
 use crate::machine::unit::Unit;
 use crate::machine::world::World;
 use crate::registers::{Happening, Removal, Source};
@@ -60,7 +61,7 @@ impl Unit {
             return (answer(0), Removal::Nothing);
         }
         self.count(world, &[Happening::PAGE_REQUEST_POSTED]);
-        let removal = self.implicit_invalidation(&entry, request);
+        let removal = self.implicit_invalidation(world, &entry, request);
         self.registers.page_queue.accepted.push(request.words());
         (None, removal)
     }
@@ -128,7 +129,12 @@ impl Unit {
     }
 
     /// §6.5.3.1: translations of the address go, so that the retry sees the tables.
-    fn implicit_invalidation(&mut self, entry: &(Entry, u32), request: &PageRequest) -> Removal {
+    fn implicit_invalidation(
+        &mut self,
+        world: &World,
+        entry: &(Entry, u32),
+        request: &PageRequest,
+    ) -> Removal {
         let (entry, tag) = entry;
         let range = Range::masked(request.address & !0xfff, 0);
         let domain = entry.domain;
@@ -139,6 +145,8 @@ impl Unit {
             }
             Granular::Nested => self.caches.drop_domain(domain),
         }
+        // Implicit: nothing is promised about draining (DR and DW are 0 in table 27).
+        self.invalidated(world, Drained::default(), Drain::NONE);
         let range = (entry.kind != Granular::Nested).then_some(range);
         Removal::Domain {
             domain,

@@ -1,6 +1,6 @@
 //! Where registers lie (§11.1, §11.4).
 
-use super::{perfmon, virtual_command};
+use super::{memory_type, perfmon, virtual_command};
 use crate::config::{Config, EVENTS, STRIDE};
 
 /// A register, as far as its access rules go.
@@ -34,6 +34,7 @@ pub(crate) enum Register {
     Iotlb,
     /// Record and half.
     Frcd(usize, bool),
+    Mtrr(memory_type::Place),
     Perfcap,
     /// PERFCFGOFF, PERFFRZOFF, PERFOVFOFF, PERFCNTROFF.
     PerfOffset(usize),
@@ -120,6 +121,11 @@ fn fixed(offset: usize, config: &Config) -> Option<Place> {
         0xd0..=0xd7 if config.page_requests => place(R::Pqa, 0xd0, 8),
         0xdc..=0xdf if config.page_requests => place(R::Prs, 0xdc, 4),
         0xe0..=0xef if config.page_requests => event(Source::PageRequest, offset, 0xe0),
+        0x100..=0x21f if config.memory_type => Some(Place {
+            register: R::Mtrr(memory_type::place(offset)?),
+            base: offset & !7,
+            bytes: 8,
+        }),
         0x300..=0x3ff if config.perfmon.is_some() => performance(offset),
         0x400..=0x44f if config.enhanced_commands => enhanced(offset),
         0xe00..=0xe37 if config.virtual_commands => virtual_commands(offset),

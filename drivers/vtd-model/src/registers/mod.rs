@@ -8,6 +8,7 @@ mod event;
 mod fault;
 mod invalidate;
 mod map;
+mod memory_type;
 mod page_request;
 mod perfmon;
 mod protected;
@@ -79,6 +80,7 @@ pub(crate) struct Registers {
     pub(crate) wait_completed: bool,
     pub(crate) protection: protected::Protection,
     pub(crate) page_queue: page_request::PageQueue,
+    pub(crate) memory_types: memory_type::MemoryTypes,
     pub(crate) enhanced: enhanced::Enhanced,
     pub(crate) counters: Counters,
     pub(crate) virtual_commands: virtual_command::VirtualCommands,

@@ -4,6 +4,7 @@ use crate::caches::{
     CachedContext, CachedPasid, FirstNode, Pages, Permission, PermissionTable, SecondNode,
     Translation,
 };
+use crate::faults::Condition;
 use crate::registers::Happening;
 
 impl Effects {
@@ -44,6 +45,8 @@ pub(crate) struct Effects {
     pub(crate) fills: Vec<Fill>,
     /// Every entry that was read, if somebody wants to know.
     pub(crate) trace: Option<Vec<Read>>,
+    /// A fault to be logged although the request is answered with success (SFS.10).
+    pub(crate) logged: Option<Condition>,
     /// What counters may count, if any does.
     pub(crate) happenings: Option<Vec<Happening>>,
 }

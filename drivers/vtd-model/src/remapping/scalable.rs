@@ -186,6 +186,13 @@ impl Walker<'_> {
             .get(&(source, tag))
             .map_or(&[][..], |values| values);
         self.effects.happens(|| Happening::PASID_LOOKUP);
+        if self.choose.explores()
+            && let Some((condition, fpd)) = caches.directories.find(source, tag)
+            && self.choose.pick(2) == 1
+        {
+            self.fpd |= fpd;
+            return Err(condition);
+        }
         let value = match self.cached(cached.len()) {
             Some(taken) => {
                 self.effects.happens(|| Happening::PASID_HIT);

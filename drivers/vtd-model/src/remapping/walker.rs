@@ -260,7 +260,8 @@ impl Walker<'_> {
         }
         let address = mapping.apply(request.address);
         if in_interrupt_range(address) {
-            return self.fail(request, self.interrupt_output());
+            let condition = self.interrupt_output();
+            return self.fail(request, condition);
         }
         Outcome::Memory { address }
     }
@@ -300,7 +301,8 @@ impl Walker<'_> {
         let last = address + ((1 << shift) - 1);
         let touches_interrupts = address <= 0xfeef_ffff && last >= 0xfee0_0000;
         if touches_interrupts && !mapping.is_unity() {
-            return self.fail(request, self.interrupt_output());
+            let condition = self.interrupt_output();
+            return self.fail(request, condition);
         }
         let write = rights.write && !no_write;
         if !(rights.read || write) {
@@ -328,7 +330,7 @@ impl Walker<'_> {
     }
 
     /// What the requester sees of a fault, by the columns of table 30.
-    pub(crate) fn fail(&self, request: &Request, condition: Condition) -> Outcome {
+    pub(crate) fn fail(&mut self, request: &Request, condition: Condition) -> Outcome {
         let logged = !(self.fpd && condition.qualified());
         let blocked = |status| Outcome::Blocked {
             condition: Some(condition),
@@ -340,10 +342,13 @@ impl Walker<'_> {
             AddressType::Translated => blocked(condition.translated_status()),
             AddressType::Translation { .. } => match condition.row().translation {
                 Completes::Abort => blocked(Status::CompleterAbort),
-                Completes::NothingLogged => blocked(Status::CompleterAbort),
-                Completes::Nothing | Completes::Effective => Outcome::Completion(
-                    Completion::nothing(request.pasid.is_some() && request.privileged),
-                ),
+                Completes::NothingLogged | Completes::Nothing | Completes::Effective => {
+                    if logged && condition.row().translation == Completes::NothingLogged {
+                        self.effects.logged = Some(condition);
+                    }
+                    let privileged = request.pasid.is_some() && request.privileged;
+                    Outcome::Completion(Completion::nothing(privileged))
+                }
                 Completes::Unsupported | Completes::Never => blocked(Status::UnsupportedRequest),
             },
         }

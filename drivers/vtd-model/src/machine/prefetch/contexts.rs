@@ -5,6 +5,7 @@ use super::attachment::{Attachment, Guard, Kind};
 use super::sweep::Sweep;
 use super::{Use, rules};
 use crate::caches::{CachedContext, CachedPasid, Caches, NO_PASID};
+use crate::faults::Condition;
 use crate::remapping::{Mode, legacy_context, pasid_value, scalable_context};
 use crate::tables::context::{Scalable, TranslationType};
 use crate::tables::{bit, pasid, root};
@@ -194,10 +195,19 @@ impl Sweep<'_> {
                 self.used(at, Use::Source(source));
             }
             for [word] in self.states::<1>(at, snooped) {
-                if let pasid::Directory::Table(table) = pasid::directory(word, &self.unit.config) {
-                    self.used(table, Use::Source(source));
-                    let first = (index << 6) as u32;
-                    self.pasid_table(source, context, table, first, bit(word, 1));
+                let fault = match pasid::directory(word, &self.unit.config) {
+                    pasid::Directory::Table(table) => {
+                        self.used(table, Use::Source(source));
+                        let first = (index << 6) as u32;
+                        self.pasid_table(source, context, table, first, bit(word, 1));
+                        continue;
+                    }
+                    pasid::Directory::NotPresent => Condition::Spd2,
+                    pasid::Directory::Reserved => Condition::Spd3,
+                };
+                if self.unit.config.caching_mode {
+                    let directories = &mut self.unit.caches.directories;
+                    directories.insert(source, index as u32, fault, bit(word, 1));
                 }
             }
         }
