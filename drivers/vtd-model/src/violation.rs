@@ -83,7 +83,10 @@ impl Violation {
             .iter()
             .rposition(|(_, place)| place.starts_with(model))
             .map_or(0, |at| at + 1);
-        let library = |place: &str| place.starts_with("/rustc/") || place.contains("/registry/");
+        // The C library's places are relative, the standard library's under a name of its own.
+        let library = |place: &str| {
+            !place.starts_with('/') || place.starts_with("/rustc/") || place.contains("/registry/")
+        };
         calls
             .split_off(outside)
             .into_iter()

@@ -370,15 +370,10 @@ fn a_cost_rule_tells_what_it_did_not_select() {
     }
 }
 
-#[inline(never)]
-fn a_driver_that_maps_wrongly(bench: &mut Bench) {
-    bench.second(0x6000, 1, OTHER | 3);
-}
-
 #[test]
 fn a_violation_carries_the_calls_that_led_to_it() {
     let mut bench = bench();
-    a_driver_that_maps_wrongly(&mut bench);
+    bench.second(0x6000, 1, OTHER | 3);
     let violation = bench.machine.take_violations().remove(0);
     let stack = violation.stack();
     assert!(
