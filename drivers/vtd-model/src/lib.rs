@@ -28,6 +28,11 @@
 
 #![forbid(unsafe_code)]
 
+/// The examples of the README are compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod caches;
 mod choice;
 mod config;
