@@ -4,7 +4,7 @@
 //!
 //! Run with `cargo run -p vtd-model --example forgetful`.
 
-use vtd_model::{Config, Freedom, Machine, Owner, Violation, Width};
+use vtd_model::{Config, Freedom, Machine, Owner, Request, Violation, Width};
 
 /// A driver for one device in legacy mode. It knows registers and memory, nothing else:
 /// in a kernel, these two functions of `Machine` would be volatile accesses.
@@ -111,9 +111,11 @@ impl Driver {
     }
 }
 
-/// Maps a guest's page, unmaps it, and gives it back.
-fn session(care: Care) -> Vec<Violation> {
-    const DEVICE: u16 = 0x0010;
+const DEVICE: u16 = 0x0010;
+
+/// Maps a guest's page, unmaps it, and gives it back. What was violated, and what the
+/// hardware sees in the end.
+fn session(care: Care) -> (Vec<Violation>, String) {
     const PAGE: u64 = 0x80_0000;
     let mut machine = Machine::builder()
         .unit(Config::legacy())
@@ -130,15 +132,20 @@ fn session(care: Care) -> Vec<Violation> {
     machine.release(DEVICE, None, 0x7000, 0x1000);
     driver.unmap(&mut machine, 0x7000);
     machine.own(PAGE, 0x1000, Owner::Nobody);
-    machine.take_violations()
+    let walk = machine.dump_walk(&Request::read(DEVICE, 0x7000));
+    let dump = format!("{walk}{}", machine.dump_caches(0));
+    (machine.take_violations(), dump)
 }
 
 fn main() {
     for care in [Care::Careful, Care::Hasty, Care::Forgetful] {
-        let violations = session(care);
+        let (violations, dump) = session(care);
         println!("the {care:?} driver: {} violation(s)", violations.len());
-        for violation in violations {
+        for violation in &violations {
             println!("  {violation:?}");
+        }
+        if !violations.is_empty() {
+            println!("{dump}");
         }
     }
 }
@@ -146,7 +153,7 @@ fn main() {
 #[test]
 fn each_driver_is_told_what_it_forgot_and_why() {
     let told = |care| {
-        let violations = session(care);
+        let (violations, _) = session(care);
         violations
             .iter()
             .map(ToString::to_string)

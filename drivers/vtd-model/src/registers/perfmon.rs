@@ -217,8 +217,8 @@ fn may_count(counter: &Counter, perfmon: &Perfmon) -> bool {
     selected != 0
         && selected & !supported == 0
         && !(any && selected.count_ones() > 1)
-        && !(bit(counter.configuration, 1) && !perfmon.interrupt_on_overflow)
-        && !(bit(counter.configuration, 2) && !perfmon.freeze_on_overflow)
+        && (!bit(counter.configuration, 1) || perfmon.interrupt_on_overflow)
+        && (!bit(counter.configuration, 2) || perfmon.freeze_on_overflow)
         && !(0..TYPE).any(filtered)
         && pairs(TYPE, &WITH_TYPE)
         && pairs(LEVEL, &WITH_LEVEL)
