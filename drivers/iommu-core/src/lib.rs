@@ -51,13 +51,16 @@ pub use access::Access;
 pub use address::{Address, Gpa, Gva, Hpa, Iova, PAGE_SHIFT, PAGE_SIZE};
 #[cfg(feature = "alloc")]
 pub use backend::{
-    Attachment, Backend, BackendError, DeviceCapabilities, DomainHandle, DomainSpec, MapError,
-    NestedSpec, PageRequest, PageResponse, Replaced, ResponseCode, Run, Scope, Slot, WalkStep,
+    AtsCapability, Attachment, Backend, BackendError, DeviceCapabilities, DomainHandle, DomainSpec,
+    MapError, NestedSpec, PageRequest, PageResponse, Replaced, ResponseCode, Run, Scope, Slot,
+    WalkStep,
 };
 pub use fault::{FaultKind, FaultReason, FaultRecord};
 pub use format::{LeafSizes, Stage, TableFormat};
 pub use frame::{Frame, FrameList};
-pub use guest::{Backing, GuestMemory, GuestMemoryError, ResetError, VmEvent, VmHost, VmId};
+pub use guest::{
+    Backing, GuestMemory, GuestMemoryError, ResetError, ServiceError, VmEvent, VmHost, VmId,
+};
 pub use id::{DeviceId, Pasid, Segment, SourceId};
 pub use irq::{IrqError, IrqHandle, IrqMessage, IrqRemapper, IrqTarget};
 pub use order::Order;
