@@ -7,6 +7,7 @@ mod device_tlb;
 mod enable;
 mod inspect;
 mod interrupts;
+mod page_requests;
 mod quarantine;
 mod replace;
 mod scopes;
