@@ -43,6 +43,7 @@ mod irq;
 mod order;
 #[cfg(feature = "alloc")]
 mod owed;
+mod pasid;
 mod platform;
 mod range;
 pub mod sync;
@@ -66,5 +67,6 @@ pub use irq::{IrqError, IrqHandle, IrqMessage, IrqRemapper, IrqTarget};
 pub use order::Order;
 #[cfg(feature = "alloc")]
 pub use owed::{Batch, BatchFull, FlushError, Flushed, Owed, Quarantine};
+pub use pasid::PasidAllocator;
 pub use platform::{Coherence, Mmio, Nanoseconds, Observer, OutOfFrames, Platform};
 pub use range::{AddressRange, RangeError};

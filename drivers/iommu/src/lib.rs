@@ -79,6 +79,7 @@ pub use error::IommuError;
 pub use fault::Attribution;
 pub use guest_walk::GuestEntry;
 pub use iommu::{Forgotten, Iommu};
+pub use iommu_core::PasidAllocator;
 pub use page_request::PageRequestsServed;
-pub use pasid::{PasidAllocator, PasidBitmap};
+pub use pasid::PasidBitmap;
 pub use vm::SharedMemory;

@@ -3,6 +3,7 @@
 mod by_register;
 pub(crate) mod command;
 
+pub(crate) use command::wait_until;
 pub use command::{Command, TimeLimits, TimedOut};
 
 use crate::Event;
