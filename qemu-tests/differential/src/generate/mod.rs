@@ -1,0 +1,120 @@
+//! Cases from a seed. What a case shows is dealt from a deck, so that each mode and each
+//! fault reason comes up as often as it has to; all else is drawn at random.
+
+mod caching;
+mod dma;
+mod interrupts;
+mod queue;
+mod quirks;
+mod tables;
+
+use fastrand::Rng;
+
+use crate::bench::{Emulator, Rig};
+use crate::case::{Case, Device, Mode};
+
+/// Cards of the deck: a campaign of as many cases has each card's number of cases.
+pub(crate) const DECK: u64 = 10_000;
+
+/// What a case is made to show.
+type Make = fn(&mut Rng, &Draft) -> Option<Case>;
+
+/// A card.
+struct Card {
+    count: u64,
+    mode: Mode,
+    intent: &'static str,
+    make: Make,
+}
+
+/// What is settled before a case is made.
+#[derive(Clone, Copy, Debug)]
+struct Draft {
+    number: u64,
+    mode: Mode,
+    intent: &'static str,
+    rig: Rig,
+    device: Device,
+    /// What the context entry is to name; 0 where QEMU takes no notice of it.
+    rid_pasid: u32,
+}
+
+/// Makes cases.
+pub(crate) struct Generator {
+    seed: u64,
+    deck: Vec<Card>,
+    order: Vec<u16>,
+}
+
+impl Generator {
+    /// All that it makes follows from the seed.
+    pub(crate) fn new(seed: u64) -> Self {
+        let deck: Vec<Card> = dma::cards()
+            .into_iter()
+            .chain(caching::cards())
+            .chain(queue::cards())
+            .chain(interrupts::cards())
+            .chain(quirks::cards())
+            .collect();
+        let total: u64 = deck.iter().map(|card| card.count).sum();
+        debug_assert_eq!(total, DECK);
+        let mut order: Vec<u16> = (0..)
+            .zip(&deck)
+            .flat_map(|(at, card)| std::iter::repeat_n(at, card.count as usize))
+            .collect();
+        Rng::with_seed(seed).shuffle(&mut order);
+        Self { seed, deck, order }
+    }
+
+    /// The case of a number, for a QEMU: the same on each, but that RID_PASID is 0 for those
+    /// that take no notice of it.
+    pub(crate) fn case(&self, number: u64, emulator: &Emulator) -> Case {
+        let card = &self.deck[usize::from(self.order[(number % self.order.len() as u64) as usize])];
+        // A plan that cannot be carried out, as when frames collide, is drawn again.
+        for attempt in 0..256 {
+            let seed = self.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ attempt << 56;
+            let mut rng = Rng::with_seed(seed);
+            let draft = draft(&mut rng, number, card, emulator);
+            if let Some(case) = (card.make)(&mut rng, &draft) {
+                return case;
+            }
+        }
+        unreachable!("{} cannot be made", card.intent)
+    }
+}
+
+fn draft(rng: &mut Rng, number: u64, card: &Card, emulator: &Emulator) -> Draft {
+    let bits = if rng.u8(..3) == 0 { 39 } else { 48 };
+    let legacy = Rig::Legacy { bits };
+    let second = Rig::Second { bits };
+    let either = rng.bool();
+    let rig = match card.mode {
+        Mode::Legacy | Mode::Xapic | Mode::X2apic => legacy,
+        Mode::Second => second,
+        Mode::First => Rig::First,
+        Mode::PassThrough if either => legacy,
+        Mode::PassThrough | Mode::RidPasid if rng.bool() => second,
+        Mode::PassThrough | Mode::RidPasid => Rig::First,
+    };
+    let any = rng.u32(1..1 << 20);
+    let rid_pasid = if card.mode == Mode::RidPasid && emulator.uses_rid_pasid() {
+        any
+    } else {
+        0
+    };
+    // Without RID_PASID such a case is one of its stage like others.
+    let mode = match (card.mode, rig) {
+        (Mode::RidPasid, _) if rid_pasid != 0 => Mode::RidPasid,
+        (Mode::RidPasid, Rig::First) => Mode::First,
+        (Mode::RidPasid, _) => Mode::Second,
+        (mode, _) => mode,
+    };
+    Draft {
+        number,
+        mode,
+        intent: card.intent,
+        rig,
+        device: Device::ALL[rng.usize(..3)],
+        rid_pasid,
+    }
+}
