@@ -86,6 +86,19 @@ pub struct Emulator {
 }
 
 impl Emulator {
+    /// One that cannot be started, for tests of what is decided before.
+    #[cfg(test)]
+    pub(crate) fn nowhere(is_recent: bool) -> Self {
+        Self {
+            program: PathBuf::new(),
+            version: "0.0.0".to_owned(),
+            scalable_option: String::new(),
+            first_option: String::new(),
+            has_tester: is_recent,
+            is_recent,
+        }
+    }
+
     /// Whether RID_PASID is looked at, though ECAP.RPS is 0 in every version.
     pub fn uses_rid_pasid(&self) -> bool {
         !self.is_recent

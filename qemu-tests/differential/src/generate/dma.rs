@@ -9,7 +9,7 @@ use super::{Card, Draft, Make};
 use crate::bench::{POOL, ROM_TABLE, Rig};
 use crate::case::{Case, Device, Mode, Step};
 use crate::entries::{
-    ContextHigh, ContextLow, First, PasidDomain, PasidFirst, PasidLow, Root, Second, page,
+    ContextHigh, ContextLow, First, PasidFirst, PasidLow, Root, Second, page,
 };
 
 /// A request and the tables that serve it.
@@ -234,8 +234,21 @@ impl Dma {
 
     /// The entry of a random level that leads to a table.
     fn some_link(&mut self, rng: &mut Rng) -> Option<u64> {
+        if self.leaf_level == self.place.levels {
+            return None;
+        }
         let level = rng.u8(self.leaf_level + 1..=self.place.levels);
         self.tables.entry(rng, &self.place, self.address, level)
+    }
+
+    /// Takes the right that the request needs from an entry.
+    pub(super) fn refuse(&mut self, at: u64) {
+        let (write, stage) = (self.write, self.place.stage);
+        self.tables.change(at, |word| match stage {
+            Stage::First => First::from(word).with_write(false).into(),
+            Stage::Second if write => Second::from(word).with_write(false).into(),
+            Stage::Second => Second::from(word).with_read(false).into(),
+        });
     }
 
     /// The case: the request, and perhaps the same again.
@@ -278,7 +291,7 @@ fn address(rng: &mut Rng, stage: Stage, levels: u8) -> Option<u64> {
 }
 
 /// Makes a request that translates, changes something, and has the case.
-fn with(
+pub(super) fn with(
     rng: &mut Rng,
     draft: &Draft,
     change: impl FnOnce(&mut Dma, &mut Rng) -> Option<()>,
@@ -398,7 +411,7 @@ fn context_reserved(rng: &mut Rng, draft: &Draft) -> Option<Case> {
     })
 }
 
-fn spoil_context(rng: &mut Rng, draft: &Draft, dma: &mut Dma) {
+pub(super) fn spoil_context(rng: &mut Rng, draft: &Draft, dma: &mut Dma) {
     let bits = u32::from(draft.rig.bits());
     let (word, bit) = if draft.rig.is_scalable() {
         match rng.u64(..4) {
@@ -547,19 +560,14 @@ fn beyond_width(rng: &mut Rng, draft: &Draft) -> Option<Case> {
 
 fn right_missing(rng: &mut Rng, draft: &Draft) -> Option<Case> {
     with(rng, draft, |dma, rng| {
-        let stage = dma.place.stage;
-        dma.write |= stage == Stage::First;
+        dma.write |= dma.place.stage == Stage::First;
         let (at, _) = dma.some_entry(rng)?;
-        let (write, both) = (dma.write, rng.u8(..4) == 0);
-        dma.tables.change(at, |word| match stage {
-            Stage::First => First::from(word).with_write(false).into(),
-            Stage::Second => {
-                let word = Second::from(word);
-                let read = word.read() && write && !both;
-                let write = word.write() && !write && !both;
-                word.with_read(read).with_write(write).into()
-            }
-        });
+        if rng.u8(..4) == 0 && dma.place.stage == Stage::Second {
+            // No right at all.
+            dma.tables.change(at, |word| word & !3);
+        } else {
+            dma.refuse(at);
+        }
         Some(())
     })
 }
@@ -595,40 +603,34 @@ fn table_in_hole(rng: &mut Rng, draft: &Draft) -> Option<Case> {
 fn entry_reserved(rng: &mut Rng, draft: &Draft) -> Option<Case> {
     with(rng, draft, |dma, rng| {
         let (at, level) = dma.some_entry(rng)?;
-        let is_leaf = level == dma.leaf_level;
-        let bit = reserved_bit(rng, dma.place.stage, level, is_leaf, draft.rig.bits());
+        let bit = reserved_bit(rng, dma, level, draft);
         dma.tables.change(at, |word| word | 1 << bit);
         Some(())
     })
 }
 
-/// A bit that an entry of the level may not have set (§9.7, §9.8).
-pub(super) fn reserved_bit(
-    rng: &mut Rng,
-    stage: Stage,
-    level: u8,
-    is_leaf: bool,
-    host_bits: u8,
-) -> u32 {
-    let mut bits: Vec<u32> = (u32::from(host_bits)..52).collect();
-    let top_of_offset = 12 + 9 * u32::from(level - 1);
-    match stage {
-        Stage::First => {
-            if level == 4 {
-                bits.push(7);
-            }
-            if is_leaf {
-                bits.extend(13..top_of_offset);
-            }
-        }
-        Stage::Second => {
-            bits.extend([11, 62]);
-            if level == 4 {
-                bits.push(7);
-            }
-            if is_leaf {
-                bits.extend(12..top_of_offset);
-            }
+/// A bit that the entry of a level may not have set (§9.7, §9.8), and that QEMU refuses too.
+pub(super) fn reserved_bit(rng: &mut Rng, dma: &Dma, level: u8, draft: &Draft) -> u32 {
+    const SNOOP: u32 = 11;
+    const MERGED: u32 = 62;
+    const LARGE: u32 = 7;
+    let is_leaf = level == dma.leaf_level;
+    let mut bits: Vec<u32> = (u32::from(draft.rig.bits())..52).collect();
+    if level == 4 {
+        bits.push(LARGE);
+    }
+    let lowest = match dma.place.stage {
+        Stage::First => 13,
+        Stage::Second => 12,
+    };
+    if is_leaf {
+        bits.extend(lowest..12 + 9 * u32::from(level - 1));
+    }
+    if dma.place.stage == Stage::Second {
+        bits.push(MERGED);
+        // In scalable mode QEMU takes SNP of a leaf for good.
+        if !(is_leaf && draft.rig.is_scalable()) {
+            bits.push(SNOOP);
         }
     }
     bits[rng.usize(..bits.len())]
@@ -656,15 +658,11 @@ fn flags_in_rom(rng: &mut Rng, draft: &Draft) -> Option<Case> {
     })
 }
 
+/// QEMU silences no reserved bit of a context entry, so that the entry is absent.
 fn silent_context(rng: &mut Rng, draft: &Draft) -> Option<Case> {
-    with(rng, draft, |dma, rng| {
-        let at = dma.place.context;
-        if rng.bool() {
-            dma.tables.change(at, |word| word & !1);
-        } else {
-            spoil_context(rng, draft, dma);
-        }
-        dma.tables.change(at, |word| word | 2);
+    with(rng, draft, |dma, _| {
+        let low = dma.place.context;
+        dma.tables.change(low, |word| word & !1 | 2);
         Some(())
     })
 }
@@ -683,9 +681,7 @@ fn silent(rng: &mut Rng, draft: &Draft) -> Option<Case> {
         match rng.u8(..3) {
             0 => dma.tables.set(at, 0),
             1 => {
-                let bits = draft.rig.bits();
-                let is_leaf = level == dma.leaf_level;
-                let bit = reserved_bit(rng, dma.place.stage, level, is_leaf, bits);
+                let bit = reserved_bit(rng, dma, level, draft);
                 dma.tables.change(at, |word| word | 1 << bit);
             }
             _ if dma.leaf_level == 1 => {
@@ -696,9 +692,4 @@ fn silent(rng: &mut Rng, draft: &Draft) -> Option<Case> {
         }
         Some(())
     })
-}
-
-/// The domain word of a place's PASID entry with PWSNP as told.
-pub(super) fn with_walk_snoop(word: u64, snoop: bool) -> u64 {
-    PasidDomain::from(word).with_walk_snoop(snoop).into()
 }

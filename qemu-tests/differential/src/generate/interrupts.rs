@@ -255,7 +255,7 @@ fn table_in_hole(rng: &mut Rng, draft: &Draft) -> Option<Case> {
     })
 }
 
-fn spoil_entry(interrupt: &mut Interrupt, rng: &mut Rng) {
+pub(super) fn spoil_entry(interrupt: &mut Interrupt, rng: &mut Rng) {
     if rng.bool() {
         let bit = [12, 13, 14, 24, 25, 26, 27, 28, 29, 30, 31][rng.usize(..11)];
         interrupt.tables.change(interrupt.entry, |word| word | 1 << bit);
@@ -274,7 +274,7 @@ fn entry_reserved(rng: &mut Rng, draft: &Draft) -> Option<Case> {
     })
 }
 
-fn mistake_source(interrupt: &mut Interrupt, rng: &mut Rng) {
+pub(super) fn mistake_source(interrupt: &mut Interrupt, rng: &mut Rng) {
     let source = interrupt.device.source();
     let other = source ^ 1 << rng.u32(3..16);
     let qualifier = rng.u8(..4);

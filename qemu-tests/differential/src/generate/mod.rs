@@ -16,6 +16,9 @@ use crate::case::{Case, Device, Mode};
 /// Cards of the deck: a campaign of as many cases has each card's number of cases.
 pub(crate) const DECK: u64 = 10_000;
 
+/// Those of them that are dealt to ordinary cases.
+const DEALT: u64 = 9_900;
+
 /// What a case is made to show.
 type Make = fn(&mut Rng, &Draft) -> Option<Case>;
 
@@ -39,6 +42,15 @@ struct Draft {
     rid_pasid: u32,
 }
 
+fn ordinary() -> Vec<Card> {
+    dma::cards()
+        .into_iter()
+        .chain(caching::cards())
+        .chain(queue::cards())
+        .chain(interrupts::cards())
+        .collect()
+}
+
 /// Makes cases.
 pub(crate) struct Generator {
     seed: u64,
@@ -49,15 +61,8 @@ pub(crate) struct Generator {
 impl Generator {
     /// All that it makes follows from the seed.
     pub(crate) fn new(seed: u64) -> Self {
-        let deck: Vec<Card> = dma::cards()
-            .into_iter()
-            .chain(caching::cards())
-            .chain(queue::cards())
-            .chain(interrupts::cards())
-            .chain(quirks::cards())
-            .collect();
-        let total: u64 = deck.iter().map(|card| card.count).sum();
-        debug_assert_eq!(total, DECK);
+        let mut deck = ordinary();
+        deck.extend(quirks::cards());
         let mut order: Vec<u16> = (0..)
             .zip(&deck)
             .flat_map(|(at, card)| std::iter::repeat_n(at, card.count as usize))
@@ -116,5 +121,32 @@ fn draft(rng: &mut Rng, number: u64, card: &Card, emulator: &Emulator) -> Draft 
         rig,
         device: Device::ALL[rng.usize(..3)],
         rid_pasid,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_deck_is_as_large_as_it_says() {
+        let total: u64 = ordinary().iter().map(|card| card.count).sum();
+        assert_eq!(total, DEALT);
+        assert_eq!(Generator::new(0).order.len() as u64, DECK);
+    }
+
+    #[test]
+    fn every_card_makes_its_case_and_the_same_one_again() {
+        for is_recent in [false, true] {
+            let emulator = Emulator::nowhere(is_recent);
+            let generator = Generator::new(5);
+            for number in 0..DECK {
+                let case = generator.case(number, &emulator);
+                assert!(!case.steps.is_empty(), "{case}");
+                if number % 100 == 0 {
+                    assert_eq!(case, Generator::new(5).case(number, &emulator));
+                }
+            }
+        }
     }
 }

@@ -68,6 +68,7 @@ pub const RULES: &[Rule] = &[
     caches::PASS_THROUGH_STAYS,
     structures::OTHER_HALF_OF_ROOT,
     structures::POINTER_OF_PASS_THROUGH,
+    structures::CONTEXT_RESERVED_SPEAKS,
     structures::CONTEXT_FLAGS,
     structures::DIRECTORY_SIZE,
     structures::DIRECTORY_RESERVED,
@@ -81,6 +82,7 @@ pub const RULES: &[Rule] = &[
     walk::PASS_THROUGH_LIMIT,
     walk::ORDER_OF_CHECKS,
     walk::WHOLE_LARGE_PAGE,
+    walk::SNOOP_BIT,
     walk::UNSNOOPED_FLAGS,
     walk::ANY_FLAG_IS_ENOUGH,
     interrupts::COMPATIBILITY,
@@ -109,11 +111,11 @@ impl View<'_> {
         }
     }
 
-    /// Whether tables are as at the start, and nothing got through yet that could be cached.
+    /// Whether tables are as at the start, and nothing is cached that another request left.
     pub(crate) fn is_fresh(&self) -> bool {
         self.before.iter().all(|(step, seen)| {
-            matches!(step, Step::Dma { .. })
-                && !matches!(seen, Some(Seen::Answer(Answer::Memory(_))))
+            let passed = matches!(seen, Some(Seen::Answer(Answer::Memory(_))));
+            matches!(step, Step::Dma { .. }) && (!passed || *step == self.step)
         })
     }
 

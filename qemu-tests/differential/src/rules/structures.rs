@@ -3,7 +3,6 @@
 use vtd_model::Condition;
 
 use super::{Kind, Rule, View, change};
-use crate::answer::Answer;
 use crate::bench::Rig;
 use crate::entries::{PasidLow, ScalableContext};
 
@@ -35,7 +34,19 @@ pub(super) const POINTER_OF_PASS_THROUGH: Rule = Rule {
         view.dma().filter(|_| view.is_fresh())?;
         let [low, ..] = view.told.walk.context.filter(|_| !view.case.rig.is_scalable())?;
         let applies = low & 0xd == 0x9 && low & 0xff0 == 0 && low >> view.case.rig.bits() != 0;
-        applies.then(|| view.fault(0x0b, view.context_silences()))?
+        // The fault is not qualified either.
+        applies.then(|| view.fault(0x0b, false))?
+    },
+};
+
+pub(super) const CONTEXT_RESERVED_SPEAKS: Rule = Rule {
+    name: "context-reserved-speaks",
+    kind: Kind::Bug,
+    reason: "FPD silences reserved bits of its own context entry (LCT.3, SCT.3, §7.1.3); QEMU records them",
+    predict: |view| {
+        view.dma().filter(|_| view.is_fresh() && view.context_silences())?;
+        let reserved = [Condition::Lct3, Condition::Sct3];
+        view.is_only(&reserved).then(|| view.fault(0x0b, false))?
     },
 };
 
@@ -174,9 +185,4 @@ fn context_at(view: &View<'_>) -> Option<u64> {
     let root = view.told.walk.root?;
     let half = root[usize::from(source & 0x80 != 0)];
     Some((half & !0xfff) + u64::from(source & 0x7f) * 32)
-}
-
-/// An answer that is a plain fault.
-pub(super) fn is_blocked(answer: &Answer) -> bool {
-    matches!(answer, Answer::Blocked(_))
 }

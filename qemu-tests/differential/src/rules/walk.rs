@@ -123,7 +123,7 @@ fn first_fault(view: &View<'_>, entries: &[Entry]) -> Option<u8> {
             match () {
                 () if write && !second.write() => Some(0x05),
                 () if !write && !second.read() => Some(0x06),
-                () if word & second_reserved(entry, bits) != 0 => Some(0x0c),
+                () if word & second_reserved(entry, bits, view.case.rig.is_scalable()) != 0 => Some(0x0c),
                 () => None,
             }
         }
@@ -147,10 +147,11 @@ fn first_reserved(entry: &Entry, bits: u8) -> u64 {
     above_host(bits) | large | if entry.level == 4 { 0 } else { offset_of(entry, 13) }
 }
 
-fn second_reserved(entry: &Entry, bits: u8) -> u64 {
+fn second_reserved(entry: &Entry, bits: u8, scalable: bool) -> u64 {
     const MERGED: u64 = 1 << 62;
     let large = if entry.level == 4 { 0x80 } else { 0 };
-    above_host(bits) | MERGED | 0x800 | large | if entry.level == 4 { 0 } else { offset_of(entry, 12) }
+    let snoop = if scalable && entry.is_leaf() { 0 } else { 0x800 };
+    above_host(bits) | MERGED | snoop | large | if entry.level == 4 { 0 } else { offset_of(entry, 12) }
 }
 
 pub(super) const WHOLE_LARGE_PAGE: Rule = Rule {
@@ -169,6 +170,19 @@ pub(super) const WHOLE_LARGE_PAGE: Rule = Rule {
         let reason = if view.case.rig.is_scalable() { 0x87 } else { 0x0e };
         let applies = passes && overlaps && view.told.conditions.is_empty();
         applies.then(|| view.fault(reason, view.silences()))?
+    },
+};
+
+pub(super) const SNOOP_BIT: Rule = Rule {
+    name: "snoop-bit",
+    kind: Kind::Bug,
+    reason: "SNP of a leaf is reserved without ECAP.SC (§9.8); QEMU in scalable mode lets it pass",
+    predict: |view| {
+        let leaf = *entries(view)?.last().filter(|leaf| {
+            leaf.is_leaf() && view.case.rig.is_scalable() && view.is_only(&[Condition::Sss3])
+        })?;
+        leaf.word.filter(|word| word & 0x800 != 0)?;
+        view.retold(|case| change(case, leaf.at, |word| word & !0x800))
     },
 };
 
