@@ -77,6 +77,14 @@ pub(crate) enum Answer {
 }
 
 impl Answer {
+    /// Where in memory it arrives, if it does.
+    pub(crate) fn place(&self) -> Option<u64> {
+        match self {
+            Self::Memory(address) => Some(*address),
+            _ => None,
+        }
+    }
+
     /// The fault reason, if one was recorded.
     pub(crate) fn reason(&self) -> Option<u8> {
         match self {

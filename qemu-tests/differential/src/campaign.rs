@@ -1,6 +1,6 @@
 //! Many cases on one QEMU: several processes side by side, many cases in each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +19,7 @@ use crate::verdict::{self, Difference, Verdict};
 /// Cases in one process.
 const CHUNK: usize = 500;
 /// Unexplained cases that are made small; more are only counted.
-const SHOWN: usize = 40;
+const SHOWN: usize = 5;
 
 /// What to run.
 pub struct Campaign<'a> {
@@ -35,6 +35,16 @@ pub struct Campaign<'a> {
     pub home: PathBuf,
 }
 
+/// What it came to.
+pub struct Summary {
+    /// Counts.
+    pub tally: Tally,
+    /// Numbers of the cases that nobody explained.
+    pub different: BTreeSet<u64>,
+    /// The first of them, made small.
+    pub findings: Vec<Finding>,
+}
+
 /// A case that nobody explained.
 pub struct Finding {
     version: String,
@@ -48,10 +58,8 @@ impl Campaign<'_> {
     ///
     /// # Errors
     /// QEMU does not start, or a file cannot be written.
-    pub fn run(&self, done: impl Fn(u64) + Sync) -> Result<(Tally, Vec<Finding>)> {
-        std::fs::create_dir_all(&self.home)?;
-        let rom_path = self.home.join("rom");
-        std::fs::write(&rom_path, rom()).context("cannot write the ROM")?;
+    pub fn run(&self, done: impl Fn(u64) + Sync) -> Result<Summary> {
+        let rom_path = write_rom(&self.home)?;
         let chunks = Mutex::new(self.chunks());
         let count = AtomicU64::new(0);
         let results = std::thread::scope(|scope| {
@@ -80,8 +88,11 @@ impl Campaign<'_> {
             different.extend(found);
         }
         different.sort_by_key(|(case, _)| case.number);
-        let findings = self.findings(&different, &rom_path)?;
-        Ok((tally, findings))
+        Ok(Summary {
+            tally,
+            different: different.iter().map(|(case, _)| case.number).collect(),
+            findings: self.findings(&different, &rom_path)?,
+        })
     }
 
     /// Cases by the machine that they need, in portions.
@@ -151,6 +162,14 @@ impl Campaign<'_> {
             })
             .collect()
     }
+}
+
+/// Puts the firmware's image into a directory.
+pub(crate) fn write_rom(home: &Path) -> Result<PathBuf> {
+    std::fs::create_dir_all(home)?;
+    let path = home.join("rom");
+    std::fs::write(&path, rom()).context("cannot write the ROM")?;
+    Ok(path)
 }
 
 impl fmt::Display for Finding {

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::bench::Rig;
+use crate::bench::{QUEUE, ROM_TARGETS, Rig, SCRATCH};
+use crate::memory::is_ram;
 
 /// Which way of the unit a case is about.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -150,6 +151,46 @@ pub struct Case {
     pub targets: BTreeSet<u64>,
     /// What happens then.
     pub steps: Vec<Step>,
+}
+
+impl Case {
+    /// Cells of memory that a request for an address might reach: what each leaf, of whatever
+    /// size, or pass-through could make of it.
+    pub(crate) fn cells(&self, address: u64) -> BTreeSet<u64> {
+        let mut cells = self.all_cells(address);
+        cells.retain(|cell| self.is_free(*cell));
+        cells
+    }
+
+    fn all_cells(&self, address: u64) -> BTreeSet<u64> {
+        let mut cells = BTreeSet::from([address]);
+        for target in self.targets.iter().chain([&ROM_TARGETS]) {
+            for shift in [12, 21, 30] {
+                let mask = (1 << shift) - 1;
+                cells.insert(target & !mask | address & mask);
+            }
+        }
+        cells
+    }
+
+    /// Whether a cell holds nothing that the case needs.
+    pub(crate) fn is_free(&self, cell: u64) -> bool {
+        let page = cell & !0xfff;
+        let ours = (QUEUE..SCRATCH + 0x1000).contains(&cell);
+        is_ram(cell) && page >= ROM_TARGETS && !ours && !self.tables.contains(&page)
+    }
+
+    /// Whether no request might change what the case needs.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.steps.iter().all(|step| match step {
+            Step::Dma { address, .. } => {
+                let mut cells = self.all_cells(*address);
+                cells.retain(|cell| is_ram(*cell));
+                cells.iter().all(|cell| self.is_free(*cell))
+            }
+            _ => true,
+        })
+    }
 }
 
 impl fmt::Display for Case {

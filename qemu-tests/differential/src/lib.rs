@@ -29,6 +29,6 @@ mod tally;
 mod verdict;
 mod walk;
 
-pub use campaign::{Campaign, Finding};
+pub use campaign::{Campaign, Finding, Summary};
 pub use rules::{Kind, RULES, Rule};
 pub use tally::{Shortfall, Tally};

@@ -10,7 +10,7 @@ use crate::qtest::{Board, Dead};
 use crate::verdict::{self, Difference};
 
 /// Most attempts at one case.
-const ATTEMPTS: u32 = 1;
+const ATTEMPTS: u32 = 400;
 
 /// A small case that still differs, and how; the case itself if it agrees when it is alone.
 pub(crate) struct Shrunk {

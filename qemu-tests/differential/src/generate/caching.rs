@@ -38,6 +38,13 @@ fn sequence(rng: &mut Rng, draft: &Draft) -> Option<Case> {
         write: dma.write,
         address: dma.address,
     };
+    // Another address of the same page, which a narrow invalidation may leave behind.
+    let shift = 12 + 9 * u32::from(dma.leaf_level.max(1) - 1);
+    let beside = Step::Dma {
+        device: draft.device,
+        write: dma.write,
+        address: dma.address ^ 4 << rng.u32(..shift - 2),
+    };
     let mut steps = vec![request.clone()];
     for _ in 0..rng.u8(1..5) {
         let (at, value) = change(rng, &mut dma, other)?;
@@ -45,6 +52,9 @@ fn sequence(rng: &mut Rng, draft: &Draft) -> Option<Case> {
         let descriptors = invalidation(rng, draft, &dma);
         if !descriptors.is_empty() {
             steps.push(Step::Invalidate(descriptors));
+        }
+        if rng.u8(..3) == 0 {
+            steps.push(beside.clone());
         }
         steps.push(request.clone());
     }

@@ -60,7 +60,7 @@ pub(super) fn cards() -> Vec<Card> {
     deal(
         Mode::PassThrough,
         &[
-            (700, "translates", translates),
+            (699, "translates", translates),
             (40, "root absent", root_absent),
             (40, "context absent", context_absent),
             (30, "root table in a hole", root_in_hole),

@@ -14,9 +14,9 @@ const NOBODYS: std::ops::RangeInclusive<u32> = 1..=0xfd;
 
 pub(super) fn cards() -> Vec<Card> {
     let hands: &[(u64, &'static str, Make)] = &[
-        (582, "delivered", delivered),
+        (581, "delivered", delivered),
         (150, "delivered, as a write", delivered_as_write),
-        (28, "reserved data", reserved_data),
+        (30, "reserved data", reserved_data),
         (50, "index beyond the table", index_beyond),
         (50, "entry absent", entry_absent),
         (50, "table in a hole", table_in_hole),

@@ -13,16 +13,10 @@ use fastrand::Rng;
 use crate::bench::{Emulator, Rig};
 use crate::case::{Case, Device, Mode};
 
-/// Cards of the deck: a campaign of as many cases has each card's number of cases.
-pub(crate) const DECK: u64 = 10_000;
-
-/// Those of them that are dealt to ordinary cases.
-const DEALT: u64 = 9_900;
-
 /// What a case is made to show.
 type Make = fn(&mut Rng, &Draft) -> Option<Case>;
 
-/// A card.
+/// A card: of 10,000 cases `count` show this.
 struct Card {
     count: u64,
     mode: Mode,
@@ -42,15 +36,6 @@ struct Draft {
     rid_pasid: u32,
 }
 
-fn ordinary() -> Vec<Card> {
-    dma::cards()
-        .into_iter()
-        .chain(caching::cards())
-        .chain(queue::cards())
-        .chain(interrupts::cards())
-        .collect()
-}
-
 /// Makes cases.
 pub(crate) struct Generator {
     seed: u64,
@@ -61,13 +46,14 @@ pub(crate) struct Generator {
 impl Generator {
     /// All that it makes follows from the seed.
     pub(crate) fn new(seed: u64) -> Self {
-        let mut deck = ordinary();
-        deck.extend(quirks::cards());
-        let mut order: Vec<u16> = (0..)
-            .zip(&deck)
-            .flat_map(|(at, card)| std::iter::repeat_n(at, card.count as usize))
+        let deck: Vec<Card> = dma::cards()
+            .into_iter()
+            .chain(caching::cards())
+            .chain(queue::cards())
+            .chain(interrupts::cards())
+            .chain(quirks::cards())
             .collect();
-        Rng::with_seed(seed).shuffle(&mut order);
+        let order = dealt(&deck, &mut Rng::with_seed(seed));
         Self { seed, deck, order }
     }
 
@@ -80,12 +66,26 @@ impl Generator {
             let seed = self.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ attempt << 56;
             let mut rng = Rng::with_seed(seed);
             let draft = draft(&mut rng, number, card, emulator);
-            if let Some(case) = (card.make)(&mut rng, &draft) {
+            if let Some(case) = (card.make)(&mut rng, &draft).filter(Case::is_sound) {
                 return case;
             }
         }
         unreachable!("{} cannot be made", card.intent)
     }
+}
+
+/// The order of the cards, in which each card's cases are spread evenly: any part of a
+/// campaign has about the shares of the whole.
+fn dealt(deck: &[Card], rng: &mut Rng) -> Vec<u16> {
+    let mut places: Vec<(u64, u16)> = Vec::new();
+    for (at, card) in (0..).zip(deck) {
+        for turn in 0..card.count {
+            let place = ((turn << 32) + u64::from(rng.u32(..))) / card.count;
+            places.push((place, at));
+        }
+    }
+    places.sort_unstable();
+    places.into_iter().map(|(_, at)| at).collect()
 }
 
 fn draft(rng: &mut Rng, number: u64, card: &Card, emulator: &Emulator) -> Draft {
@@ -128,10 +128,10 @@ fn draft(rng: &mut Rng, number: u64, card: &Card, emulator: &Emulator) -> Draft 
 mod tests {
     use super::*;
 
+    const DECK: u64 = 10_000;
+
     #[test]
     fn the_deck_is_as_large_as_it_says() {
-        let total: u64 = ordinary().iter().map(|card| card.count).sum();
-        assert_eq!(total, DEALT);
         assert_eq!(Generator::new(0).order.len() as u64, DECK);
     }
 

@@ -36,7 +36,6 @@ pub(super) fn cards() -> Vec<Card> {
         (Mode::Legacy, "context reserved and silent", context_silent),
         (Mode::Second, "snoop bit", snoop_bit),
         (Mode::Xapic, "compatibility format", compatibility),
-        (Mode::X2apic, "compatibility format", compatibility),
         (Mode::Xapic, "range of buses", bus_range),
         (Mode::X2apic, "reserved and wrong source", reserved_and_source),
         (Mode::Xapic, "reserved check", reserved_check),
@@ -48,8 +47,9 @@ pub(super) fn cards() -> Vec<Card> {
         (Mode::Legacy, "wait without effect", wait_without_effect),
         (Mode::Legacy, "denied after a hit", denied_hit),
         (Mode::Second, "P of a PASID entry", present_bit),
+        (Mode::PassThrough, "pass-through that ends", pass_through_ends),
     ];
-    let mut cards: Vec<Card> = hands
+    hands
         .iter()
         .map(|&(mode, intent, make)| Card {
             count: COUNT,
@@ -57,14 +57,7 @@ pub(super) fn cards() -> Vec<Card> {
             intent,
             make,
         })
-        .collect();
-    cards.push(Card {
-        count: super::DECK - super::DEALT - COUNT * hands.len() as u64,
-        mode: Mode::PassThrough,
-        intent: "pass-through that ends",
-        make: pass_through_ends,
-    });
-    cards
+        .collect()
 }
 
 fn right_above_fault(rng: &mut Rng, draft: &Draft) -> Option<Case> {

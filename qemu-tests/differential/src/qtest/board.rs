@@ -1,17 +1,17 @@
 //! A rig in QEMU, and cases on it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Result, ensure};
 
 use super::connection::{Connection, Dead};
 use super::trace::{Event, Trace};
+use crate::aborts::Act;
 use crate::answer::{Answer, Message, Record, Seen};
-use crate::bench::{Emulator, QUEUE, ROM_TARGETS, Rig, SCRATCH, STATUS};
+use crate::bench::{Emulator, QUEUE, Rig, SCRATCH, STATUS};
 use crate::case::{Case, Descriptor, Device, Sending, Step};
 use crate::hardware::{Told, forget_all, wait};
-use crate::memory::is_ram;
 
 const UNIT: u64 = 0xfed9_0000;
 const GCMD: u64 = UNIT + 0x18;
@@ -136,6 +136,18 @@ impl<'a> Board<'a> {
         self.write64(at, value)
     }
 
+    /// Does one thing outside of any case.
+    ///
+    /// # Errors
+    /// QEMU died of it.
+    pub(crate) fn act(&mut self, act: &Act) -> Result<(), Dead> {
+        match *act {
+            Act::Write64 { register } => self.write64(UNIT + register, 0)?,
+            Act::Queue(words) => self.queue(&[words])?,
+        }
+        self.qemu.ask(format_args!("readl {GSTS:#x}")).map(|_| ())
+    }
+
     /// Runs a case beside what the model told of each step.
     ///
     /// # Errors
@@ -194,8 +206,12 @@ impl<'a> Board<'a> {
                 write,
                 address,
             } => {
-                let cells = cells(case, told, *address);
-                self.dma(*device, *write, *address, &cells).map(Some)
+                let mut cells = case.cells(*address);
+                // A rule or a cache may know of others.
+                for answer in told.iter().flat_map(|told| &told.answers) {
+                    cells.extend(answer.place().filter(|cell| case.is_free(*cell)));
+                }
+                self.dma(*device, *write, *address, cells).map(Some)
             }
             Step::Interrupt {
                 device,
@@ -256,7 +272,7 @@ impl<'a> Board<'a> {
         device: Device,
         write: bool,
         address: u64,
-        cells: &[u64],
+        cells: BTreeSet<u64>,
     ) -> Result<Seen, Dead> {
         let first = self.fresh;
         self.fresh += cells.len() as u32;
@@ -303,7 +319,7 @@ impl<'a> Board<'a> {
             reached
         };
         for cell in cells {
-            self.write32(*cell, 0)?;
+            self.write32(cell, 0)?;
         }
         Ok(judge(&reached, record))
     }
@@ -451,33 +467,6 @@ fn judge_interrupt(events: &[Event], record: Option<Record>) -> Seen {
         }
         _ => Seen::Confused(format!("events {events:x?} and record {record:x?}")),
     }
-}
-
-/// Cells that a request might reach: what the model says, and what each leaf, table or
-/// pass-through could make of the address.
-fn cells(case: &Case, told: Option<&Told>, address: u64) -> Vec<u64> {
-    let mut cells = vec![address];
-    for target in case.targets.iter().chain([&ROM_TARGETS]) {
-        for shift in [12, 21, 30] {
-            let mask = (1 << shift) - 1;
-            cells.push(target & !mask | address & mask);
-        }
-    }
-    for answer in told.iter().flat_map(|told| &told.answers) {
-        if let Answer::Memory(address) = answer {
-            cells.push(*address);
-        }
-    }
-    cells.sort_unstable();
-    cells.dedup();
-    cells.retain(|cell| is_free(case, *cell));
-    cells
-}
-
-/// Whether a cell holds nothing that the case needs.
-fn is_free(case: &Case, cell: u64) -> bool {
-    let page = cell & !0xfff;
-    is_ram(cell) && page >= ROM_TARGETS && !case.tables.contains(&page) && !(QUEUE..SCRATCH + 0x1000).contains(&cell)
 }
 
 fn bar(device: Device) -> u64 {

@@ -3,12 +3,12 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -41,6 +41,23 @@ impl fmt::Display for Dead {
 
 impl std::error::Error for Dead {}
 
+/// Starts a program that ends when this one does, however that ends: QEMU stays when its
+/// qtest connection goes. Without `setpriv` (of util-linux) it is started as it is.
+fn spawn(program: &Path, start: impl Fn(&mut Command) -> Result<Child>) -> Result<Child> {
+    let mut guarded = Command::new("setpriv");
+    guarded.args(["--pdeathsig", "KILL"]).arg(program);
+    match start(&mut guarded) {
+        Err(error) if is_missing(&error) => start(&mut Command::new(program)),
+        result => result,
+    }
+}
+
+fn is_missing(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == ErrorKind::NotFound)
+}
+
 /// A running QEMU.
 pub(super) struct Connection {
     child: Child,
@@ -58,14 +75,16 @@ impl Connection {
         ours.set_read_timeout(Some(PATIENCE))?;
         ours.set_write_timeout(Some(PATIENCE))?;
         let errors = home.join("stderr");
-        let input = OwnedFd::from(theirs.try_clone()?);
-        let child = Command::new(&emulator.program)
-            .args(emulator.arguments(rig, rom, &home.join("trace")))
-            .stdin(Stdio::from(input))
-            .stdout(Stdio::from(OwnedFd::from(theirs)))
-            .stderr(File::create(&errors)?)
-            .spawn()
-            .with_context(|| format!("cannot start {}", emulator.program.display()))?;
+        let arguments = emulator.arguments(rig, rom, &home.join("trace"));
+        let child = spawn(&emulator.program, |command| {
+            Ok(command
+                .args(&arguments)
+                .stdin(Stdio::from(OwnedFd::from(theirs.try_clone()?)))
+                .stdout(Stdio::from(OwnedFd::from(theirs.try_clone()?)))
+                .stderr(File::create(&errors)?)
+                .spawn()?)
+        })
+        .with_context(|| format!("cannot start {}", emulator.program.display()))?;
         Ok(Self {
             child,
             lines: BufReader::new(ours.try_clone()?),
@@ -154,14 +173,21 @@ impl Connection {
         }
     }
 
+    /// How it ended, if it does so by itself.
+    fn ended(&mut self) -> Option<ExitStatus> {
+        for _ in 0..50 {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Some(status);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        None
+    }
+
     fn dead(&mut self) -> Dead {
+        let signal = self.ended().and_then(|status| status.signal());
         let _ = self.child.kill();
-        let signal = self
-            .child
-            .wait()
-            .ok()
-            .and_then(|status| status.signal())
-            .filter(|signal| *signal != 9);
+        let _ = self.child.wait();
         let text = std::fs::read_to_string(&self.errors).unwrap_or_default();
         Dead {
             signal,

@@ -62,12 +62,13 @@ pub(super) const PRESENT_BIT_OF_PASID: Rule = Rule {
 pub(super) const PASS_THROUGH_STAYS: Rule = Rule {
     name: "pass-through-stays",
     kind: Kind::Bug,
-    reason: "a PASID entry that is pass-through no more serves so until the PASID cache is invalidated (§6.5.2.2); QEMU waits for the context cache",
+    reason: "a PASID entry that is pass-through no more serves so until the PASID cache is invalidated (§6.5.2.2); QEMU 10.0 waits for the context cache",
     predict: |view| {
         let (_, address, _) = view.dma()?;
         let scalable = view.case.mode == Mode::PassThrough && view.case.rig.is_scalable();
         let changed = !view.told.answers.contains(&Answer::Memory(address));
         let held = is_held(view, is_context_cache);
-        (scalable && changed && held).then_some(Answer::Memory(address))
+        let stays = scalable && changed && held && !view.emulator.is_recent;
+        stays.then_some(Answer::Memory(address))
     },
 };
