@@ -68,9 +68,11 @@ impl Campaign<'_> {
                     let (chunks, count, done) = (&chunks, &count, &done);
                     let home = self.home.join(format!("worker-{worker}"));
                     let rom_path = &rom_path;
-                    scope.spawn(move || self.work(chunks, rom_path, &home, || {
-                        done(count.fetch_add(1, Ordering::Relaxed) + 1);
-                    }))
+                    scope.spawn(move || {
+                        self.work(chunks, rom_path, &home, || {
+                            done(count.fetch_add(1, Ordering::Relaxed) + 1);
+                        })
+                    })
                 })
                 .collect();
             workers
@@ -198,5 +200,7 @@ impl fmt::Display for Finding {
 
 /// `10.0` of `10.0.13`.
 fn series(version: &str) -> &str {
-    version.rsplit_once('.').map_or(version, |(series, _)| series)
+    version
+        .rsplit_once('.')
+        .map_or(version, |(series, _)| series)
 }

@@ -40,8 +40,15 @@ pub(crate) const KNOWN: &[u8] = &[
 
 /// PP and PV of a record: QEMU 10.0 fills both for faults of a paging structure, with the
 /// PASID's lower 16 bits in scalable mode and with ones in legacy mode.
-pub(crate) fn pasid_of_record(emulator: &Emulator, rig: Rig, reason: u8, pasid: u32) -> (bool, u32) {
-    const WALK: &[u8] = &[3, 4, 5, 6, 7, 0xc, 0xe, 0x70, 0x71, 0x72, 0x73, 0x80, 0x81, 0x85, 0x87, 0x91];
+pub(crate) fn pasid_of_record(
+    emulator: &Emulator,
+    rig: Rig,
+    reason: u8,
+    pasid: u32,
+) -> (bool, u32) {
+    const WALK: &[u8] = &[
+        3, 4, 5, 6, 7, 0xc, 0xe, 0x70, 0x71, 0x72, 0x73, 0x80, 0x81, 0x85, 0x87, 0x91,
+    ];
     if emulator.is_recent || !WALK.contains(&reason) {
         (false, 0)
     } else if rig.is_scalable() {

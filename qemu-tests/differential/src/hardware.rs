@@ -260,8 +260,8 @@ impl<'a> Hardware<'a> {
                     condition, logged, ..
                 } => {
                     conditions.extend(condition);
-                    let record = condition
-                        .and_then(|it| codes::record(self.emulator, self.rig, it, wanted));
+                    let record =
+                        condition.and_then(|it| codes::record(self.emulator, self.rig, it, wanted));
                     match (logged, record) {
                         (false, _) => Answer::Blocked(None),
                         (true, Some(record)) => Answer::Blocked(Some(record)),

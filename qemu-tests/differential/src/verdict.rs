@@ -139,8 +139,12 @@ fn weigh(view: &View<'_>, step: usize, seen: &Seen) -> Outcome {
         (None, Seen::Answer(found)) if allowed(found) => Outcome::Agrees,
         (None, _) => {
             let answers: Vec<String> = view.told.answers.iter().map(ToString::to_string).collect();
-            let conditions: Vec<String> =
-                view.told.conditions.iter().map(ToString::to_string).collect();
+            let conditions: Vec<String> = view
+                .told
+                .conditions
+                .iter()
+                .map(ToString::to_string)
+                .collect();
             differs(format!(
                 "the model allows: {} (conditions: {})",
                 answers.join("; or "),

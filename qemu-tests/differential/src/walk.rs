@@ -54,7 +54,12 @@ pub(crate) struct Walker {
 
 impl Walker {
     /// Follows the tables for a request.
-    pub(crate) fn walk(&self, source: u16, address: u64, load: impl Fn(u64) -> Option<u64>) -> Walk {
+    pub(crate) fn walk(
+        &self,
+        source: u16,
+        address: u64,
+        load: impl Fn(u64) -> Option<u64>,
+    ) -> Walk {
         let mut walk = Walk::default();
         let _ = self.follow(source, address, &load, &mut walk);
         walk

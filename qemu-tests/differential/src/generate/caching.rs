@@ -144,9 +144,7 @@ fn by_page(rng: &mut Rng, draft: &Draft, dma: &Dma, domain: u16, address: u64) -
     let address = DescriptorAddress::new()
         .with_mask(rng.u8(least..=18))
         .with_page(page(address));
-    let low = DescriptorLow::new()
-        .with_domain(domain)
-        .with_granularity(3);
+    let low = DescriptorLow::new().with_domain(domain).with_granularity(3);
     if draft.rig == Rig::First && rng.bool() {
         let low = low.with_kind(6).with_upper(dma.place.rid_pasid);
         [low.into(), address.into(), 0, 0]

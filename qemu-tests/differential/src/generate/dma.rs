@@ -8,9 +8,7 @@ use super::tables::{Place, Plan, Stage, Tables, hole, leaf, link};
 use super::{Card, Draft, Make};
 use crate::bench::{POOL, ROM_TABLE, Rig};
 use crate::case::{Case, Device, Mode, Step};
-use crate::entries::{
-    ContextHigh, ContextLow, First, PasidFirst, PasidLow, Root, Second, page,
-};
+use crate::entries::{ContextHigh, ContextLow, First, PasidFirst, PasidLow, Root, Second, page};
 
 /// A request and the tables that serve it.
 pub(super) struct Dma {
@@ -179,7 +177,7 @@ impl Dma {
             now: BTreeMap::new(),
         };
         if pass_through {
-            dma.address = dma.tables.target(rng, 12) | rng.u64(..1024) * 4;
+            dma.address = dma.tables.target(rng, 12) | (rng.u64(..1024) * 4);
             return Some(dma);
         }
         dma.address = address(rng, stage, levels)?;
@@ -420,7 +418,13 @@ pub(super) fn spoil_context(rng: &mut Rng, draft: &Draft, dma: &mut Dma) {
             word => (word, rng.u32(..64)),
         }
     } else if rng.bool() {
-        (0, one_of(rng, 4..12, bits..64))
+        // Of a pass-through entry the pointer is ignored, but not by QEMU.
+        let pointer = if draft.mode == Mode::PassThrough {
+            4..12
+        } else {
+            bits..64
+        };
+        (0, one_of(rng, 4..12, pointer))
     } else {
         (1, one_of(rng, 7..8, 24..64))
     };
@@ -642,7 +646,8 @@ fn to_interrupts(rng: &mut Rng, draft: &Draft) -> Option<Case> {
             return None;
         }
         let target = 0xfee0_0000 | rng.u64(..256) << 12;
-        dma.tables.set(dma.leaf_at, leaf(dma.place.stage, 1, target));
+        dma.tables
+            .set(dma.leaf_at, leaf(dma.place.stage, 1, target));
         Some(())
     })
 }
@@ -686,7 +691,8 @@ fn silent(rng: &mut Rng, draft: &Draft) -> Option<Case> {
             }
             _ if dma.leaf_level == 1 => {
                 let target = 0xfee0_0000 | rng.u64(..256) << 12;
-                dma.tables.set(dma.leaf_at, leaf(dma.place.stage, 1, target));
+                dma.tables
+                    .set(dma.leaf_at, leaf(dma.place.stage, 1, target));
             }
             _ => return None,
         }

@@ -7,7 +7,7 @@ use super::{Card, Draft, Make};
 use crate::case::{Case, Device, Mode, Sending, Step};
 use crate::entries::{InterruptHigh, InterruptLow, MessageAddress};
 
-/// IRTA.EIME (§11.4.12).
+/// IRTA.EIME (§11.4.10).
 const EXTENDED: u64 = 1 << 11;
 /// Ids that no APIC has: 0 is the processor's, FFh means all.
 const NOBODYS: std::ops::RangeInclusive<u32> = 1..=0xfd;
@@ -258,7 +258,9 @@ fn table_in_hole(rng: &mut Rng, draft: &Draft) -> Option<Case> {
 pub(super) fn spoil_entry(interrupt: &mut Interrupt, rng: &mut Rng) {
     if rng.bool() {
         let bit = [12, 13, 14, 24, 25, 26, 27, 28, 29, 30, 31][rng.usize(..11)];
-        interrupt.tables.change(interrupt.entry, |word| word | 1 << bit);
+        interrupt
+            .tables
+            .change(interrupt.entry, |word| word | 1 << bit);
     } else {
         let bit = rng.u32(20..64);
         interrupt

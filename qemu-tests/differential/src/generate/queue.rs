@@ -53,7 +53,11 @@ pub(super) fn good(rng: &mut Rng, rig: Rig) -> Descriptor {
     match rng.u8(..if rig == Rig::First { 5 } else { 4 }) {
         0 => {
             let granularity = rng.u8(1..4);
-            let source = if granularity == 3 { rng.u32(..1 << 18) } else { 0 };
+            let source = if granularity == 3 {
+                rng.u32(..1 << 18)
+            } else {
+                0
+            };
             let low = low
                 .with_kind(CONTEXT_CACHE)
                 .with_granularity(granularity)

@@ -15,29 +15,69 @@ const COUNT: u64 = 3;
 
 pub(super) fn cards() -> Vec<Card> {
     let hands: &[(Mode, &'static str, Make)] = &[
-        (Mode::Second, "a right is missing above a fault", right_above_fault),
-        (Mode::First, "a right is missing above a fault", right_above_fault),
-        (Mode::Second, "the other half of the root is reserved", other_half),
-        (Mode::PassThrough, "pointer of pass-through", pass_through_pointer),
+        (
+            Mode::Second,
+            "a right is missing above a fault",
+            right_above_fault,
+        ),
+        (
+            Mode::First,
+            "a right is missing above a fault",
+            right_above_fault,
+        ),
+        (
+            Mode::Second,
+            "the other half of the root is reserved",
+            other_half,
+        ),
+        (
+            Mode::PassThrough,
+            "pointer of pass-through",
+            pass_through_pointer,
+        ),
         (Mode::Second, "flags of a context entry", context_flags),
-        (Mode::RidPasid, "RID_PASID beyond the directory", directory_size),
+        (
+            Mode::RidPasid,
+            "RID_PASID beyond the directory",
+            directory_size,
+        ),
         (Mode::First, "directory entry reserved", directory_reserved),
         (Mode::Second, "PASID entry of zeros", pasid_zero),
-        (Mode::First, "fault disabled in the PASID entry", pasid_silent),
+        (
+            Mode::First,
+            "fault disabled in the PASID entry",
+            pasid_silent,
+        ),
         (Mode::First, "PASID entry reserved", pasid_reserved),
-        (Mode::First, "second stage where there is a first", other_stage),
+        (
+            Mode::First,
+            "second stage where there is a first",
+            other_stage,
+        ),
         (Mode::Legacy, "entry of ones", all_ones),
         (Mode::First, "narrow first stage", narrow_first_stage),
         (Mode::Legacy, "far beyond the width", far_beyond),
-        (Mode::PassThrough, "pass-through beyond the host", pass_through_beyond),
-        (Mode::Legacy, "large page around the interrupt range", around_interrupts),
+        (
+            Mode::PassThrough,
+            "pass-through beyond the host",
+            pass_through_beyond,
+        ),
+        (
+            Mode::Legacy,
+            "large page around the interrupt range",
+            around_interrupts,
+        ),
         (Mode::First, "flags without snooping", unsnooped),
         (Mode::First, "one flag of two in a ROM", one_flag),
         (Mode::Legacy, "context reserved and silent", context_silent),
         (Mode::Second, "snoop bit", snoop_bit),
         (Mode::Xapic, "compatibility format", compatibility),
         (Mode::Xapic, "range of buses", bus_range),
-        (Mode::X2apic, "reserved and wrong source", reserved_and_source),
+        (
+            Mode::X2apic,
+            "reserved and wrong source",
+            reserved_and_source,
+        ),
         (Mode::Xapic, "reserved check", reserved_check),
         (Mode::Xapic, "fields that nobody checks", unchecked_fields),
         (Mode::X2apic, "posted entry", posted),
@@ -47,7 +87,11 @@ pub(super) fn cards() -> Vec<Card> {
         (Mode::Legacy, "wait without effect", wait_without_effect),
         (Mode::Legacy, "denied after a hit", denied_hit),
         (Mode::Second, "P of a PASID entry", present_bit),
-        (Mode::PassThrough, "pass-through that ends", pass_through_ends),
+        (
+            Mode::PassThrough,
+            "pass-through that ends",
+            pass_through_ends,
+        ),
     ];
     hands
         .iter()
@@ -419,7 +463,11 @@ fn pass_through_ends(rng: &mut Rng, draft: &Draft) -> Option<Case> {
 fn detach(rng: &mut Rng, draft: &Draft, change: fn(u64) -> u64) -> Option<Case> {
     const PASID_CACHE: Descriptor = [0x37, 0, 0, 0];
     const IOTLB: Descriptor = [0x12, 0, 0, 0];
-    if draft.rig == (Rig::Legacy { bits: draft.rig.bits() }) {
+    if draft.rig
+        == (Rig::Legacy {
+            bits: draft.rig.bits(),
+        })
+    {
         return None;
     }
     let dma = Dma::draw(rng, draft)?;

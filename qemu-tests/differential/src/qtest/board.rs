@@ -152,7 +152,11 @@ impl<'a> Board<'a> {
     ///
     /// # Errors
     /// QEMU died.
-    pub(crate) fn run(&mut self, case: &Case, told: &[Option<Told>]) -> Result<Vec<Option<Seen>>, Dead> {
+    pub(crate) fn run(
+        &mut self,
+        case: &Case,
+        told: &[Option<Told>],
+    ) -> Result<Vec<Option<Seen>>, Dead> {
         self.begin(case)?;
         let mut seen = Vec::new();
         for (step, told) in case.steps.iter().zip(told) {
@@ -191,7 +195,12 @@ impl<'a> Board<'a> {
         self.qemu.settle()
     }
 
-    fn step(&mut self, case: &Case, step: &Step, told: Option<&Told>) -> Result<Option<Seen>, Dead> {
+    fn step(
+        &mut self,
+        case: &Case,
+        step: &Step,
+        told: Option<&Told>,
+    ) -> Result<Option<Seen>, Dead> {
         match step {
             Step::Store { at, value } => {
                 self.store(*at, *value)?;

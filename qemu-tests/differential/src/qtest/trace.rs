@@ -97,7 +97,8 @@ mod tests {
             to: (0xfee0_5000, 0x4142),
         };
         assert_eq!(parse(remapped), Some(event));
-        let arrived = "apic_deliver_irq dest 254 dest_mode 1 delivery_mode 7 vector 65 trigger_mode 1";
+        let arrived =
+            "apic_deliver_irq dest 254 dest_mode 1 delivery_mode 7 vector 65 trigger_mode 1";
         let message = Message {
             destination: 254,
             logical: true,

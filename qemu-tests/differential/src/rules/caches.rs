@@ -36,7 +36,13 @@ pub(super) const DENIED_HIT: Rule = Rule {
     kind: Kind::Bug,
     reason: "a denied request is recorded wherever its rights came from (§7.1.3); QEMU records none that hits its IOTLB",
     predict: |view| {
-        let denied = [Condition::Lgn2, Condition::Lgn3, Condition::Sss2, Condition::Sgn6, Condition::Sgn7];
+        let denied = [
+            Condition::Lgn2,
+            Condition::Lgn3,
+            Condition::Sss2,
+            Condition::Sgn6,
+            Condition::Sgn7,
+        ];
         let applies = view.is_only(&denied) && is_held(view, |_| true);
         applies.then_some(Answer::Blocked(None))
     },

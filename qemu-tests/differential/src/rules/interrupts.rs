@@ -189,7 +189,11 @@ pub(super) const RESERVED_BEFORE_SOURCE: Rule = Rule {
     name: "reserved-before-source",
     kind: Kind::Bug,
     reason: "the source is checked before the entry's reserved fields (§5.1.4); QEMU goes the other way",
-    predict: |view| when_entry(view, |request, _, _| request.is_reserved() && request.is_refused()),
+    predict: |view| {
+        when_entry(view, |request, _, _| {
+            request.is_reserved() && request.is_refused()
+        })
+    },
 };
 
 pub(super) const RESERVED_CHECK: Rule = Rule {

@@ -127,7 +127,10 @@ impl View<'_> {
 
     /// FPD of the context entry.
     pub(crate) fn context_silences(&self) -> bool {
-        self.told.walk.context.is_some_and(|words| words[0] & 2 != 0)
+        self.told
+            .walk
+            .context
+            .is_some_and(|words| words[0] & 2 != 0)
     }
 
     /// FPD of any entry on the way.
@@ -143,12 +146,8 @@ impl View<'_> {
     /// The fault that QEMU records for this DMA, unless it is to be silent.
     pub(crate) fn fault(&self, reason: u8, silent: bool) -> Option<Answer> {
         let (source, address, write) = self.dma()?;
-        let pasid = codes::pasid_of_record(
-            self.emulator,
-            self.case.rig,
-            reason,
-            self.told.walk.pasid,
-        );
+        let pasid =
+            codes::pasid_of_record(self.emulator, self.case.rig, reason, self.told.walk.pasid);
         Some(Answer::Blocked((!silent).then_some(Record {
             reason,
             source,

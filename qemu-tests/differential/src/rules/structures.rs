@@ -18,7 +18,11 @@ pub(super) const OTHER_HALF_OF_ROOT: Rule = Rule {
     predict: |view| {
         let (source, ..) = view.dma().filter(|_| view.is_fresh())?;
         let upper = usize::from(source & 0x80 != 0);
-        let root = view.told.walk.root.filter(|_| view.case.rig.is_scalable())?;
+        let root = view
+            .told
+            .walk
+            .root
+            .filter(|_| view.case.rig.is_scalable())?;
         let applies = root[upper] & 1 != 0
             && root[upper] & root_reserved(view) == 0
             && root[1 - upper] & root_reserved(view) != 0;
@@ -32,7 +36,11 @@ pub(super) const POINTER_OF_PASS_THROUGH: Rule = Rule {
     reason: "SSPTPTR of a pass-through entry is ignored (§9.3); QEMU refuses bits above the host width",
     predict: |view| {
         view.dma().filter(|_| view.is_fresh())?;
-        let [low, ..] = view.told.walk.context.filter(|_| !view.case.rig.is_scalable())?;
+        let [low, ..] = view
+            .told
+            .walk
+            .context
+            .filter(|_| !view.case.rig.is_scalable())?;
         let applies = low & 0xd == 0x9 && low & 0xff0 == 0 && low >> view.case.rig.bits() != 0;
         // The fault is not qualified either.
         applies.then(|| view.fault(0x0b, false))?
@@ -44,7 +52,8 @@ pub(super) const CONTEXT_RESERVED_SPEAKS: Rule = Rule {
     kind: Kind::Bug,
     reason: "FPD silences reserved bits of its own context entry (LCT.3, SCT.3, §7.1.3); QEMU records them",
     predict: |view| {
-        view.dma().filter(|_| view.is_fresh() && view.context_silences())?;
+        view.dma()
+            .filter(|_| view.is_fresh() && view.context_silences())?;
         let reserved = [Condition::Lct3, Condition::Sct3];
         view.is_only(&reserved).then(|| view.fault(0x0b, false))?
     },
@@ -56,7 +65,8 @@ pub(super) const CONTEXT_FLAGS: Rule = Rule {
     reason: "DTE, PASIDE, PRE, RID_PRIV and RID_PASID are reserved without their capabilities (§9.4); QEMU does not look",
     predict: |view| {
         const RID_FIELDS: u64 = 0x1f_ffff;
-        view.dma().filter(|_| view.is_fresh() && view.is_only(&[Condition::Sct3]))?;
+        view.dma()
+            .filter(|_| view.is_fresh() && view.is_only(&[Condition::Sct3]))?;
         let at = context_at(view)?;
         let kept = if view.emulator.uses_rid_pasid() {
             0xf_ffff
@@ -83,7 +93,8 @@ pub(super) const DIRECTORY_SIZE: Rule = Rule {
     kind: Kind::Bug,
     reason: "a RID_PASID beyond PDTS faults (43h, §9.4); QEMU does not look at PDTS",
     predict: |view| {
-        view.dma().filter(|_| view.is_fresh() && view.is_only(&[Condition::Sct42]))?;
+        view.dma()
+            .filter(|_| view.is_fresh() && view.is_only(&[Condition::Sct42]))?;
         let at = context_at(view)?;
         view.retold(|case| {
             change(case, at, |word| {
@@ -98,7 +109,8 @@ pub(super) const DIRECTORY_RESERVED: Rule = Rule {
     kind: Kind::Bug,
     reason: "reserved bits of a PASID directory entry fault (52h, §9.5); QEMU does not look",
     predict: |view| {
-        view.dma().filter(|_| view.is_fresh() && view.is_only(&[Condition::Spd3]))?;
+        view.dma()
+            .filter(|_| view.is_fresh() && view.is_only(&[Condition::Spd3]))?;
         let word = view.told.walk.directory?;
         // Bits above the host width are part of QEMU's address.
         if word >> view.case.rig.bits() != 0 {
@@ -115,7 +127,8 @@ pub(super) const TYPE_BEFORE_PRESENT: Rule = Rule {
     kind: Kind::Bug,
     reason: "P of a PASID entry decides before all else (59h, §9.6); QEMU looks at PGTT first",
     predict: |view| {
-        view.dma().filter(|_| view.is_fresh() && view.is_only(&[Condition::Spt2]))?;
+        view.dma()
+            .filter(|_| view.is_fresh() && view.is_only(&[Condition::Spt2]))?;
         let entry = PasidLow::from(view.told.walk.pasid_entry?[0]);
         let applies = !type_is_valid(view, entry);
         applies.then(|| view.fault(0x5b, view.context_silences()))?
@@ -136,7 +149,8 @@ pub(super) const PASID_FAULT_DISABLE: Rule = Rule {
     kind: Kind::Bug,
     reason: "FPD of PASID directory and table entries silences their own faults too (§7.1.3); in QEMU only the context entry's does",
     predict: |view| {
-        view.dma().filter(|_| view.is_fresh() && !view.context_silences())?;
+        view.dma()
+            .filter(|_| view.is_fresh() && !view.context_silences())?;
         let reason = match view.told.conditions[..] {
             [Condition::Spd2] => 0x51,
             [Condition::Spt2] => 0x59,
@@ -152,7 +166,8 @@ pub(super) const PASID_RESERVED: Rule = Rule {
     kind: Kind::Bug,
     reason: "reserved bits of a PASID entry fault (5Ah, §9.6); QEMU does not look",
     predict: |view| {
-        view.dma().filter(|_| view.is_fresh() && view.is_only(&[Condition::Spt3]))?;
+        view.dma()
+            .filter(|_| view.is_fresh() && view.is_only(&[Condition::Spt3]))?;
         let at = (view.told.walk.directory? & !0xfff) + u64::from(view.told.walk.pasid & 0x3f) * 64;
         view.retold(|case| {
             // What QEMU looks at, and SNP, which nobody does.
@@ -171,7 +186,8 @@ pub(super) const FIRST_STAGE_TYPE: Rule = Rule {
     kind: Kind::Limit,
     reason: "QEMU's unit has a first stage or a second; the model's has both where AW is to mean something (ECAP.SSTS)",
     predict: |view| {
-        view.dma().filter(|_| view.is_fresh() && view.case.rig == Rig::First)?;
+        view.dma()
+            .filter(|_| view.is_fresh() && view.case.rig == Rig::First)?;
         let [low, ..] = view.told.walk.pasid_entry?;
         let entry = PasidLow::from(low);
         let applies = entry.present() && entry.kind() == 2;

@@ -13,8 +13,10 @@ fn entries<'a>(view: &View<'a>) -> Option<&'a [Entry]> {
     view.dma().filter(|_| view.is_fresh())?;
     let structural = |condition: &Condition| {
         // Names of table 30: those of roots, contexts and PASID entries.
-        matches!(&condition.name()[..3], "LRT" | "LCT" | "SRT" | "SCT" | "SPD" | "SPT")
-            && *condition != Condition::Lct43
+        matches!(
+            &condition.name()[..3],
+            "LRT" | "LCT" | "SRT" | "SCT" | "SPD" | "SPT"
+        ) && *condition != Condition::Lct43
     };
     let readable = !view.told.conditions.iter().any(structural);
     let paged = match view.told.walk.pasid_entry {
@@ -40,7 +42,9 @@ pub(super) const ALL_ONES: Rule = Rule {
     reason: "an entry of ones is QEMU's sign that no memory answered; it holds reserved bits (0Ch, 7Ah, 72h)",
     predict: |view| {
         let entries = entries(view)?;
-        let at = entries.iter().position(|entry| entry.word == Some(u64::MAX))?;
+        let at = entries
+            .iter()
+            .position(|entry| entry.word == Some(u64::MAX))?;
         let first = first_fault(view, &entries[..at]);
         match first {
             None => view.fault(read_error(view, &entries[at]), view.silences()),
@@ -123,7 +127,9 @@ fn first_fault(view: &View<'_>, entries: &[Entry]) -> Option<u8> {
             match () {
                 () if write && !second.write() => Some(0x05),
                 () if !write && !second.read() => Some(0x06),
-                () if word & second_reserved(entry, bits, view.case.rig.is_scalable()) != 0 => Some(0x0c),
+                () if word & second_reserved(entry, bits, view.case.rig.is_scalable()) != 0 => {
+                    Some(0x0c)
+                }
                 () => None,
             }
         }
@@ -144,14 +150,32 @@ fn offset_of(entry: &Entry, lowest: u32) -> u64 {
 
 fn first_reserved(entry: &Entry, bits: u8) -> u64 {
     let large = if entry.level == 4 { 0x80 } else { 0 };
-    above_host(bits) | large | if entry.level == 4 { 0 } else { offset_of(entry, 13) }
+    above_host(bits)
+        | large
+        | if entry.level == 4 {
+            0
+        } else {
+            offset_of(entry, 13)
+        }
 }
 
 fn second_reserved(entry: &Entry, bits: u8, scalable: bool) -> u64 {
     const MERGED: u64 = 1 << 62;
     let large = if entry.level == 4 { 0x80 } else { 0 };
-    let snoop = if scalable && entry.is_leaf() { 0 } else { 0x800 };
-    above_host(bits) | MERGED | snoop | large | if entry.level == 4 { 0 } else { offset_of(entry, 12) }
+    let snoop = if scalable && entry.is_leaf() {
+        0
+    } else {
+        0x800
+    };
+    above_host(bits)
+        | MERGED
+        | snoop
+        | large
+        | if entry.level == 4 {
+            0
+        } else {
+            offset_of(entry, 12)
+        }
 }
 
 pub(super) const WHOLE_LARGE_PAGE: Rule = Rule {
@@ -160,14 +184,21 @@ pub(super) const WHOLE_LARGE_PAGE: Rule = Rule {
     reason: "a request that comes out in the interrupt range is blocked (§3.15); QEMU blocks the large page around it",
     predict: |view| {
         let entries = entries(view)?;
-        let leaf = entries.last().filter(|entry| entry.level > 1 && entry.is_leaf())?;
-        let passes = view.told.answers.iter().any(|answer| {
-            matches!(answer, Answer::Memory(_)) || *answer == Answer::Blocked(None)
-        });
+        let leaf = entries
+            .last()
+            .filter(|entry| entry.level > 1 && entry.is_leaf())?;
+        let passes =
+            view.told.answers.iter().any(|answer| {
+                matches!(answer, Answer::Memory(_)) || *answer == Answer::Blocked(None)
+            });
         let size = 1 << (12 + 9 * u32::from(leaf.level - 1));
         let start = leaf.word? & ((1 << view.case.rig.bits()) - 1) & !(size - 1);
         let overlaps = start <= 0xfeef_ffff && start + size > 0xfee0_0000;
-        let reason = if view.case.rig.is_scalable() { 0x87 } else { 0x0e };
+        let reason = if view.case.rig.is_scalable() {
+            0x87
+        } else {
+            0x0e
+        };
         let applies = passes && overlaps && view.told.conditions.is_empty();
         applies.then(|| view.fault(reason, view.silences()))?
     },
@@ -191,7 +222,8 @@ pub(super) const UNSNOOPED_FLAGS: Rule = Rule {
     kind: Kind::Bug,
     reason: "flags are set by snooping walks only (90h without PWSNP, §3.6.2); QEMU sets them always",
     predict: |view| {
-        view.dma().filter(|_| view.is_fresh() && view.is_only(&[Condition::Sfs9]))?;
+        view.dma()
+            .filter(|_| view.is_fresh() && view.is_only(&[Condition::Sfs9]))?;
         let at = (view.told.walk.directory? & !0xfff) + u64::from(view.told.walk.pasid & 0x3f) * 64;
         view.retold(|case| {
             change(case, at + 8, |word| {
@@ -208,7 +240,9 @@ pub(super) const ANY_FLAG_IS_ENOUGH: Rule = Rule {
     predict: |view| {
         let (_, address, write) = view.dma()?;
         let leaf = entries(view)?.last().filter(|leaf| {
-            write && view.is_only(&[Condition::Sfs10]) && (ROM_TABLE..ROM_TABLE + 0x1000).contains(&leaf.at)
+            write
+                && view.is_only(&[Condition::Sfs10])
+                && (ROM_TABLE..ROM_TABLE + 0x1000).contains(&leaf.at)
         })?;
         let first = First::from(leaf.word?);
         let one = first.accessed() != first.dirty();

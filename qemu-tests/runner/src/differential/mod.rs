@@ -34,7 +34,12 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", value_parser = crate::cli::seed)]
     seed: Option<u64>,
     /// Cases, each of which runs on each QEMU.
-    #[arg(long, value_name = "N", default_value_t = 10_000, conflicts_with = "only")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 10_000,
+        conflicts_with = "only"
+    )]
     cases: u64,
     /// Run only the case of this number.
     #[arg(long, value_name = "NUMBER")]
@@ -105,12 +110,17 @@ fn campaign(
     let started = Instant::now();
     let emulator = emulator(qemu)?;
     // Two runs at a time do not share a directory.
-    let home = workspace
-        .target()
-        .join("differential")
-        .join(format!("{}-{}", emulator.version, std::process::id()));
+    let home = workspace.target().join("differential").join(format!(
+        "{}-{}",
+        emulator.version,
+        std::process::id()
+    ));
     let step = Step::items(
-        &format!("QEMU {}: {} cases", emulator.version, cases.end - cases.start),
+        &format!(
+            "QEMU {}: {} cases",
+            emulator.version,
+            cases.end - cases.start
+        ),
         cases.end - cases.start,
     );
     let campaign = Campaign {

@@ -35,7 +35,12 @@ impl Report {
         let mut found: Vec<String> = tally
             .shortfalls(self.emulator.uses_rid_pasid())
             .iter()
-            .map(|it| format!("too few: {}, {} of at least {}", it.what, it.count, it.bound))
+            .map(|it| {
+                format!(
+                    "too few: {}, {} of at least {}",
+                    it.what, it.count, it.bound
+                )
+            })
             .collect();
         if tally.too_many_explained() {
             found.push(format!("rules explain {} cases: too many", tally.explained));
@@ -64,7 +69,12 @@ impl fmt::Display for Report {
         )?;
         writeln!(f, "  translate {:.1} %", self.percent(tally.translated))?;
         for (mode, count) in &tally.modes {
-            writeln!(f, "  mode {:24} {:5.1} %", mode.name(), self.percent(*count))?;
+            writeln!(
+                f,
+                "  mode {:24} {:5.1} %",
+                mode.name(),
+                self.percent(*count)
+            )?;
         }
         write!(f, "  faults")?;
         for (reason, count) in &tally.reasons {
@@ -75,7 +85,11 @@ impl fmt::Display for Report {
         for bit in UNDECLARED {
             let rigs = Rig::ALL.map(|rig| self.emulator.undeclared(rig));
             if rigs.iter().any(|bits| bits & 1 << bit.bit != 0) {
-                writeln!(f, "  ECAP.{} set in the model alone: {}", bit.field, bit.reason)?;
+                writeln!(
+                    f,
+                    "  ECAP.{} set in the model alone: {}",
+                    bit.field, bit.reason
+                )?;
             }
         }
         for ended in &self.aborts {

@@ -23,8 +23,8 @@ use crate::cli::{Matrix, TestArguments};
 use crate::host::{self, HostTests};
 use crate::provision::Suite;
 use crate::results::{Outcome, Results};
-use crate::{differential, seed};
 use crate::workspace::Workspace;
+use crate::{differential, seed};
 
 use case::{Case, Demonstration, Finding, Subject, Verdict};
 use execute::Context;
