@@ -48,7 +48,7 @@ pub(crate) struct Message {
 
 impl Message {
     /// Reads a message that leaves the unit; address bits 63:40 hold the destination's upper
-    /// part (§5.1.5.2).
+    /// part (§5.1.6.2).
     pub(crate) fn parse(address: u64, data: u32) -> Self {
         Self {
             destination: ((address >> 12) & 0xff) as u32 | (address >> 32) as u32 & 0xffff_ff00,

@@ -83,7 +83,7 @@ pub(super) const UNCUT_ADDRESS: Rule = Rule {
 pub(super) const PASS_THROUGH_LIMIT: Rule = Rule {
     name: "pass-through-limit",
     kind: Kind::Bug,
-    reason: "pass-through ends at the host address width (04h, 83h, §3.8); QEMU lets the request go nowhere",
+    reason: "pass-through ends at the host address width (LGN.1.3, SGN.4.2, §7.1.3); QEMU lets the request go nowhere",
     predict: |view| {
         let beyond = view.is_only(&[Condition::Lgn13, Condition::Sgn42]);
         (beyond && view.is_fresh()).then_some(Answer::Blocked(None))
