@@ -155,6 +155,9 @@ pub(crate) struct TestArguments {
     /// Leave the host tests out; a filter does that too.
     #[arg(long)]
     pub(crate) no_host: bool,
+    /// Run the host tests of this package, and no boots.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["filter", "no_host", "gdb"])]
+    pub(crate) package: Vec<String>,
     /// Boots at a time; the default is the number of CPUs.
     #[arg(long, value_name = "N")]
     pub(crate) jobs: Option<usize>,

@@ -49,14 +49,17 @@ pub(crate) fn run(workspace: &Workspace, arguments: &TestArguments) -> Result<Ex
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let mut results = Results::begin(workspace)?;
+    let results = Results::begin(workspace)?;
     // Host tests first: what fails there need not be looked for in a boot.
     let wants_host = !arguments.no_host && arguments.filter.is_none();
     let mut host = if wants_host {
-        host::run(workspace)?
+        host::run(workspace, &arguments.package)?
     } else {
         HostTests::default()
     };
+    if !arguments.package.is_empty() {
+        return finish(workspace, results, &host, &[], &allowed);
+    }
     let artefacts = build::build(workspace, &options)?;
     let qemus = qemus(workspace, &artefacts, arguments)?;
     if wants_host {
@@ -85,9 +88,20 @@ pub(crate) fn run(workspace: &Workspace, arguments: &TestArguments) -> Result<Ex
     if let Some(file) = &arguments.junit {
         junit::write(file, &host, &findings)?;
     }
-    note(&mut results, &host, &findings);
+    finish(workspace, results, &host, &findings, &allowed)
+}
+
+/// Keeps the results, and prints the counts.
+fn finish(
+    workspace: &Workspace,
+    mut results: Results,
+    host: &HostTests,
+    findings: &[Finding],
+    allowed: &AllowedSkips,
+) -> Result<ExitCode> {
+    note(&mut results, host, findings);
     results.keep(workspace, "test")?;
-    let tally = Tally::of(&host, &findings, &allowed);
+    let tally = Tally::of(host, findings, allowed);
     print!("{tally}");
     Ok(if tally.is_good() {
         ExitCode::SUCCESS
