@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::build::LogLevels;
 use crate::provision::Suite;
 use crate::qemu::{Choice, Mode};
-use crate::{bench, dmar, mutants};
+use crate::{bench, differential, dmar, mutants};
 
 /// Builds the hypervisor, boots it in QEMU, decodes what it says and judges it.
 #[derive(Debug, Parser)]
@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Dmar(dmar::Arguments),
     /// Measure mapping, beside other crates and the limit.
     Bench(bench::Arguments),
+    /// Give the same tables and requests to the model and to QEMU, and compare.
+    Differential(differential::Arguments),
 }
 
 #[derive(Debug, Args)]
@@ -175,7 +177,7 @@ pub(crate) enum Matrix {
 }
 
 /// A number in decimal, or in hexadecimal with `0x`.
-fn seed(text: &str) -> Result<u64, String> {
+pub(crate) fn seed(text: &str) -> Result<u64, String> {
     match text.strip_prefix("0x") {
         Some(digits) => u64::from_str_radix(digits, 16),
         None => text.parse(),

@@ -63,6 +63,17 @@ pub(crate) fn run(workspace: &Workspace, packages: &[String]) -> Result<HostTest
 }
 
 impl HostTests {
+    /// Counts a test that is none of cargo's, and shows it if it failed.
+    pub(crate) fn add(&mut self, name: String, result: Result<(), String>) {
+        match result {
+            Ok(()) => self.passed.push(name),
+            Err(why) => {
+                println!("{name} ... FAILED\n{why}");
+                self.failed.push(name);
+            }
+        }
+    }
+
     fn program(&mut self, program: &Program) -> Result<()> {
         let mut command = program.command(&program.file);
         self.child(&program.target.prefix(), &mut command)
