@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::build::LogLevels;
 use crate::provision::Suite;
 use crate::qemu::{Choice, Mode};
-use crate::{bench, dmar};
+use crate::{bench, dmar, fuzz};
 
 /// Builds the hypervisor, boots it in QEMU, decodes what it says and judges it.
 #[derive(Debug, Parser)]
@@ -30,6 +30,8 @@ pub(crate) enum Command {
     Dmar(dmar::Arguments),
     /// Measure mapping, beside other crates and the limit.
     Bench(bench::Arguments),
+    /// Give a reader of foreign bytes all that a fuzzer can think of.
+    Fuzz(fuzz::Arguments),
 }
 
 #[derive(Debug, Args)]

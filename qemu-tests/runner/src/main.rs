@@ -7,6 +7,7 @@ mod build;
 mod cli;
 mod command;
 mod dmar;
+mod fuzz;
 mod gdb;
 mod judge;
 mod lock;
@@ -45,6 +46,7 @@ fn dispatch(command: &Command) -> Result<ExitCode> {
         Command::Run(arguments) => run::run(&workspace, arguments),
         Command::Bench(arguments) => bench::run(arguments),
         Command::Dmar(arguments) => dmar::run(arguments),
+        Command::Fuzz(arguments) => fuzz::run(&workspace, arguments),
         Command::Test(arguments) => test::run(&workspace, arguments),
     }
 }

@@ -55,6 +55,13 @@ pub struct State {
     generation: u32,
 }
 
+/// Where slots lead, and what the domains are and hold.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Standing {
+    pub attached: BTreeMap<Slot, DomainHandle>,
+    pub domains: BTreeMap<u16, (DomainSpec, BTreeMap<u64, (u64, Access)>)>,
+}
+
 /// Looks at the host pages that devices can reach.
 type Check = Box<dyn Fn(&BTreeSet<u64>) + Send>;
 
@@ -95,6 +102,18 @@ impl Hardware {
     /// Makes the next call of a function fail.
     pub fn fail_next(&self, function: &'static str) {
         self.state.lock().unwrap().fail.insert(function, 1);
+    }
+
+    /// All that a call which is refused must leave as it is.
+    pub fn standing(&self) -> Standing {
+        let state = self.state.lock().unwrap();
+        let domains = state.domains.iter();
+        Standing {
+            attached: state.attached.clone(),
+            domains: domains
+                .map(|(&index, (_, domain))| (index, (domain.spec, domain.mappings.clone())))
+                .collect(),
+        }
     }
 
     pub fn parked(&self) -> (usize, usize) {
