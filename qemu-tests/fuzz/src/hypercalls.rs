@@ -92,7 +92,8 @@ impl Trial {
     fn call(&self, bytes: &mut Bytes<'_>, operation: u64, shape: &Shape) {
         let argument = shape.fill(bytes);
         let at = self.place(bytes);
-        for (address, &byte) in (at..).zip(&argument) {
+        for (offset, &byte) in (0..).zip(&argument) {
+            let address = at.saturating_add(offset);
             if self.machine.ram.host(address).is_some() {
                 self.machine.ram.write_bytes(address, &[byte]);
             }

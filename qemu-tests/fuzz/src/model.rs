@@ -141,16 +141,19 @@ fn descriptor(machine: &mut Machine, bytes: &mut Bytes<'_>) {
     let base = machine.read(0, 0x90, Width::Qword);
     let tail = machine.read(0, 0x88, Width::Qword);
     let step = if base >> 11 & 1 != 0 { 32 } else { 16 };
-    let at = (base & !0xfff) + tail;
+    let at = (base & !0xfff).wrapping_add(tail);
     let kind = bytes.byte();
     let low = u64::from(kind & 0xf) | word(bytes) & !0xf;
     let words = [low, word(bytes)];
     for (word, offset) in words.into_iter().chain([0, 0]).zip((0..step).step_by(8)) {
         let noise = if kind & 0x80 != 0 { u64::from(kind) } else { 0 };
-        machine.write_u64(at + offset, if offset < 16 { word } else { noise });
+        machine.write_u64(
+            at.wrapping_add(offset),
+            if offset < 16 { word } else { noise },
+        );
     }
     let size = 0x1000u64 << (base & 7);
-    machine.write(0, 0x88, Width::Qword, (tail + step) % size);
+    machine.write(0, 0x88, Width::Qword, tail.wrapping_add(step) % size);
     machine.settle(u64::from(kind >> 4));
 }
 

@@ -145,10 +145,10 @@ impl Unit {
     /// Writes over the status word that the last wait in the queue names.
     fn scribble_status(&self, state: &State, value: u64) {
         let base = state.get64(IQA) & !0xfff;
-        let slots = (0..64).map(|slot| base + 16 * slot);
+        let slots = (0..64).map(|slot| base.wrapping_add(16 * slot));
         let status = slots
             .filter(|&at| self.load(at).is_some_and(|low| low & 0xf == 5))
-            .filter_map(|at| self.load(at + 8))
+            .filter_map(|at| self.load(at.wrapping_add(8)))
             .last();
         if let Some(at) = status
             .map(|at| at & !7)
@@ -161,10 +161,10 @@ impl Unit {
     /// Puts a request into the page request queue, and moves its tail anywhere.
     fn scribble_page_request(&self, state: &mut State, bytes: &mut Bytes<'_>) {
         let base = state.get64(PQA) & !0xfff;
-        let at = base + 32 * bytes.below(128);
+        let at = base.wrapping_add(32 * bytes.below(128));
         for word in 0..2 {
             let value = bytes.u64();
-            let at = at + 8 * word;
+            let at = at.wrapping_add(8 * word);
             if self.load(at).is_some() {
                 self.machine.memory.device_store(Hpa::new(at), value);
             }
@@ -190,14 +190,14 @@ impl Unit {
             if stopped || state.asleep || !is_on || head == tail || state.refuses() {
                 return;
             }
-            let at = (state.get64(IQA) & !0xfff) + head % size;
+            let at = (state.get64(IQA) & !0xfff).wrapping_add(head % size);
             self.execute(state, at);
-            state.set64(IQH, (head + slot) % size);
+            state.set64(IQH, head.wrapping_add(slot) % size);
         }
     }
 
     fn execute(&self, state: &State, at: u64) {
-        let (Some(low), Some(high)) = (self.load(at), self.load(at + 8)) else {
+        let (Some(low), Some(high)) = (self.load(at), self.load(at.wrapping_add(8))) else {
             return;
         };
         let is_wait = low & 0xf == 5 && low >> 5 & 1 != 0;
@@ -289,7 +289,7 @@ impl State {
         let (first, count) = self.records();
         let index = usize::from(bytes.byte()) % count;
         self.set64(first + 16 * index, bytes.u64());
-        self.set64(first + 16 * index + 8, bytes.u64());
+        self.set64(first + 16 * index + 8, bytes.u64() | 1 << 63);
         self.set32(FSTS, u32::from(bytes.u16()) | 2);
     }
 

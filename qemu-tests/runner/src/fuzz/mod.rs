@@ -118,6 +118,8 @@ impl Fuzzer<'_> {
             .arg(format!("-max_total_time={seconds}"))
             .arg(format!("-timeout={HANGS_AFTER}"))
             .arg(format!("-max_len={LONGEST}"))
+            // An input is a program; short ones only begin to do something.
+            .arg("-len_control=0")
             .arg(format!("-artifact_prefix={}/", self.work.display()))
             .arg("-print_final_stats=1")
             .args([&found, &self.kept])

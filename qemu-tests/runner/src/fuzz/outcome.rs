@@ -15,6 +15,18 @@ pub(super) struct Watcher {
     crash: Option<String>,
 }
 
+/// How lines begin that say nothing of use: other statistics, what libFuzzer misses of
+/// sanitizers that are not there, functions without names, and a dictionary of bytes.
+const CHATTER: [&str; 7] = [
+    "stat::",
+    "INFO:",
+    "WARNING: Failed to find function",
+    "NEW_FUNC",
+    "###### ",
+    "\"",
+    "Done ",
+];
+
 impl Watcher {
     /// To the end, showing what is more than progress.
     pub(super) fn read(&mut self, output: impl Read) -> Result<()> {
@@ -37,7 +49,10 @@ impl Watcher {
             self.crash = Some(path.trim().to_owned());
             return true;
         }
-        if line.starts_with("stat::") || line.starts_with("INFO:") {
+        if CHATTER
+            .iter()
+            .any(|start| line.trim_start().starts_with(start))
+        {
             return false;
         }
         if !line.starts_with('#') {
@@ -105,6 +120,9 @@ mod tests {
             "#9000\tDONE   cov: 356 ft: 803 corp: 91/1250b lim: 87 exec/s: 900 rss: 41Mb",
             "stat::number_of_executed_units: 9000",
             "stat::peak_rss_mb:              41",
+            "\tNEW_FUNC[1/1]: 0x55fe9dca0ab1",
+            "\"\\377\\001\" # Uses: 22",
+            "Done 9000 runs in 10 second(s)",
         ]);
         assert_eq!(shown, 2);
         assert_eq!(
