@@ -149,12 +149,14 @@ impl Trial {
     }
 
     fn image(&self) -> Image {
+        // This touches the argument's page, so it comes first.
+        let spaces = self.spaces();
         Image {
             standing: self.machine.hardware.standing(),
             memory: self.machine.ram.contents(),
             frames: self.machine.platform.outstanding(),
             resets: self.machine.around.resets.lock().unwrap().len(),
-            spaces: self.spaces(),
+            spaces,
         }
     }
 

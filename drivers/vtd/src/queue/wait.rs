@@ -5,7 +5,7 @@ use super::ring::{Queue, Ticket, has_reached};
 use crate::Event;
 use crate::registers::Registers;
 use crate::statistics::Counters;
-use core::sync::atomic::Ordering;
+use iommu_core::sync::atomic::Ordering;
 use iommu_core::{Mmio, Nanoseconds, Observer, Platform, SourceId};
 
 /// Why a round was not done.
