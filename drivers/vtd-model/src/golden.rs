@@ -203,6 +203,7 @@ fn scalable_context(v: &Vector, config: &Config) {
         device_tlb: v.is("DTE"),
         pasid_enable: v.is("PASIDE"),
         page_requests: v.is("PRE"),
+        permissions: false,
         translated_pasid: false,
         directory: v.get("PASIDDIRPTR") << 12,
         pasids: 1 << (13 + v.get("PDTS")),
