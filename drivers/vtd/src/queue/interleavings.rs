@@ -10,6 +10,7 @@
 //! `docs/testing.md` for the command.
 
 mod platform;
+mod signal;
 mod unit;
 
 use super::{ContextScope, Descriptor, Queue, QueueError, Ticket};
@@ -33,9 +34,9 @@ struct Bench {
 
 impl Bench {
     fn new(unit: Unit) -> Arc<Self> {
-        let machine = Machine::default();
-        let queue = Queue::new(&machine, false).expect("memory");
         let unit = Arc::new(unit);
+        let machine = Machine::new(unit.clone());
+        let queue = Queue::new(&machine, false).expect("memory");
         Arc::new(Self {
             registers: Registers::new(Mmio(unit.clone()), 0),
             counters: Counters::default(),

@@ -21,7 +21,7 @@ const INSTRUMENTATION: [&str; 7] = [
 ];
 /// Named, so that build scripts and macros are not instrumented.
 const HOST: &str = "x86_64-unknown-linux-gnu";
-const PROFILE: &str = "fuzz";
+const PROFILE: &str = "checked";
 
 /// Where everything about fuzzing lies.
 pub(super) fn directory(workspace: &Workspace) -> PathBuf {

@@ -1,17 +1,21 @@
 //! Memory of `loom`'s atomics, and a clock that stands still: nobody runs out of time, and
 //! whoever waits for what never comes is found by `loom`.
 
+use super::unit::Unit;
 use crate::Event;
 use iommu_core::sync::Rank;
 use iommu_core::sync::atomic::{AtomicU64, Ordering, fence};
 use iommu_core::{Coherence, Frame, Hpa, Nanoseconds, Observer, Order, OutOfFrames, Platform};
+use loom::sync::Arc;
+use loom::thread::ThreadId;
 use std::alloc::{Layout, alloc, dealloc};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Mutex;
 use std::vec::Vec;
 
-/// A page of cells. `loom`'s are larger than the machine's; nobody looks.
+/// The first cells of a page. `loom`'s are larger than the machine's; nobody looks.
 struct Page(NonNull<AtomicU64>);
 
 // SAFETY: a page owns its cells, which are atomics.
@@ -61,16 +65,28 @@ impl Drop for Page {
 /// Where the first page is.
 const BASE: u64 = 0x10_0000;
 
-/// The machine: pages that are never given back.
-#[derive(Default)]
-pub(super) struct Machine(Mutex<Vec<Page>>);
+/// The machine: pages that are never given back, and the unit, which CPUs wait for.
+pub(super) struct Machine {
+    pages: Mutex<Vec<Page>>,
+    unit: Arc<Unit>,
+    /// How much of what the unit did each CPU has waited for.
+    seen: Mutex<HashMap<ThreadId, u64>>,
+}
 
 impl Machine {
+    pub(super) fn new(unit: Arc<Unit>) -> Self {
+        Self {
+            pages: Mutex::default(),
+            unit,
+            seen: Mutex::default(),
+        }
+    }
+
     /// What hardware reads or writes at an address.
     pub(super) fn with_cell<R>(&self, hpa: u64, act: impl FnOnce(&AtomicU64) -> R) -> R {
         // Locked for the look-up alone: `loom` switches threads at the access.
         let cell: NonNull<AtomicU64> = {
-            let pages = self.0.lock().expect("no panic");
+            let pages = self.pages.lock().expect("no panic");
             let page = &pages[((hpa - BASE) >> 12) as usize];
             page.cell((hpa as usize & 0xfff) / 8)
         };
@@ -84,7 +100,7 @@ impl Platform for Machine {
         assert_eq!(order, Order::PAGE, "a ring of one page");
         let page = Page::new();
         let cells = page.cell(0);
-        let mut pages = self.0.lock().expect("no panic");
+        let mut pages = self.pages.lock().expect("no panic");
         let hpa = Hpa::new(BASE + 4096 * pages.len() as u64);
         pages.push(page);
         // SAFETY: a page of its own for each frame, which is never given back.
@@ -116,7 +132,11 @@ impl Platform for Machine {
     }
 
     fn relax(&self) {
-        loom::thread::yield_now();
+        let thread = loom::thread::current().id();
+        let seen = |seen| self.seen.lock().expect("no panic").insert(thread, seen);
+        let mut count = seen(0).unwrap_or(0);
+        self.unit.progress.wait(&mut count);
+        seen(count);
     }
 
     fn enter(&self, _: Rank) -> u64 {

@@ -4,6 +4,7 @@
 //! the unit's own.
 
 use super::platform::Machine;
+use super::signal::Signal;
 use crate::queue::Queue;
 use iommu_core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use loom::sync::Arc;
@@ -30,6 +31,10 @@ pub(super) struct Unit {
     refused: Option<u16>,
     /// For the test alone, so not `loom`'s.
     executed: Mutex<Vec<u16>>,
+    /// Registers were written.
+    told: Signal,
+    /// A status was written, or an error reported.
+    pub(super) progress: Signal,
 }
 
 impl Unit {
@@ -41,6 +46,8 @@ impl Unit {
             error: AtomicU64::new(0),
             refused: None,
             executed: Mutex::default(),
+            told: Signal::default(),
+            progress: Signal::default(),
         }
     }
 
@@ -57,12 +64,13 @@ impl Unit {
     }
 
     /// Stops with an error at the descriptor, until software clears it.
-    fn refuse(&self) {
+    fn refuse(&self, told: &mut u64) {
         self.error.store(CODE.into(), Ordering::Relaxed);
         fence(Ordering::SeqCst);
         self.fault_status.fetch_or(IQE, Ordering::Relaxed);
+        self.progress.raise();
         while self.fault_status.load(Ordering::Relaxed) & IQE != 0 {
-            loom::thread::yield_now();
+            self.told.wait(told);
         }
         fence(Ordering::SeqCst);
     }
@@ -75,9 +83,10 @@ pub(super) fn run(unit: &Unit, machine: &Machine, queue: &Queue, waits: usize) {
     let status = queue.status.hpa();
     let mut done = 0;
     let mut head = 0;
+    let mut told = 0;
     while done < waits {
         if unit.tail.load(Ordering::Relaxed) == head {
-            loom::thread::yield_now();
+            unit.told.wait(&mut told);
             continue;
         }
         fence(Ordering::SeqCst);
@@ -89,7 +98,7 @@ pub(super) fn run(unit: &Unit, machine: &Machine, queue: &Queue, waits: usize) {
         let number = (low >> 16) as u16;
         match low & 0xf {
             1 if unit.refused == Some(number) => {
-                unit.refuse();
+                unit.refuse(&mut told);
                 // It fetches the slot again.
                 continue;
             }
@@ -99,6 +108,7 @@ pub(super) fn run(unit: &Unit, machine: &Machine, queue: &Queue, waits: usize) {
                     // Of the two words in a cell only the lower one is used here.
                     cell.store(low >> 32, Ordering::Release);
                 });
+                unit.progress.raise();
                 done += usize::from(high == iommu_core::Address::as_u64(status));
             }
             other => panic!("the unit fetched a descriptor of type {other}: {low:#x}"),
@@ -135,10 +145,12 @@ impl iommu_core::Mmio for Mmio {
     fn write32(&self, offset: usize, value: u32) {
         assert_eq!(offset, FSTS);
         self.0.fault_status.fetch_and(!value, Ordering::Relaxed);
+        self.0.told.raise();
     }
 
     fn write64(&self, offset: usize, value: u64) {
         assert_eq!(offset, IQT);
         self.0.tail.store(value, Ordering::Relaxed);
+        self.0.told.raise();
     }
 }
