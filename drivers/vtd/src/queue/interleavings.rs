@@ -6,8 +6,8 @@
 //! memory, and writes status words. What it may see of memory is what the memory model
 //! allows it, so a fence that is missing before the doorbell is found too.
 //!
-//! `LOOM_MAX_PREEMPTIONS` makes it search further than by the default of 2; see
-//! `docs/testing.md` for the command.
+//! `LOOM_MAX_PREEMPTIONS` makes it search further than by default; see `docs/testing.md`
+//! for the command.
 
 mod platform;
 mod signal;
@@ -46,7 +46,7 @@ impl Bench {
         })
     }
 
-    /// Submits a round for each of `rounds`, as soon as there is room.
+    /// Submits a round as soon as there is room.
     fn submit(&self, round: &[u16]) -> Ticket {
         loop {
             let mut left = round.iter();
@@ -99,10 +99,10 @@ fn descriptor(number: u16) -> Descriptor {
     Descriptor::ContextCache(ContextScope::Domain(number))
 }
 
-/// Tries all orders of what `cpus` do while the unit executes `waits` rounds.
-fn explore(cpus: &'static [&'static [&'static [u16]]], unit: fn() -> Unit) {
-    model(move || {
-        let bench = Bench::new(unit());
+/// Tries all orders of what `cpus` do while the unit executes their rounds.
+fn explore(preemptions: usize, cpus: &'static [&'static [&'static [u16]]]) {
+    model(preemptions, move || {
+        let bench = Bench::new(Unit::new());
         let waits = cpus.iter().map(|rounds| rounds.len()).sum();
         let threads: Vec<_> = cpus
             .iter()
@@ -134,27 +134,28 @@ fn check_all(cpus: &[&[&[u16]]], executed: &[u16]) {
     }
 }
 
-fn model(body: impl Fn() + Sync + Send + 'static) {
+/// With so many preemptions at most, if the environment says nothing else.
+fn model(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = builder.preemption_bound.or(Some(2));
+    builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
     builder.max_branches = 20_000;
     builder.check(body);
 }
 
 #[test]
 fn two_cpus_share_the_status_word_and_each_learns_of_its_own_round() {
-    explore(&[&[&[11]], &[&[21]]], Unit::new);
+    explore(2, &[&[&[11]], &[&[21]]]);
 }
 
 #[test]
 fn slots_are_written_again_only_after_their_round_was_waited_for() {
     // Four rounds of two slots in a ring of eight, of which one stays free.
-    explore(&[&[&[11], &[12], &[13]], &[&[21]]], Unit::new);
+    explore(1, &[&[&[11], &[12], &[13]], &[&[21]]]);
 }
 
 #[test]
 fn a_refused_descriptor_is_told_to_its_own_cpu_and_nobody_else() {
-    model(|| {
+    model(2, || {
         let bench = Bench::new(Unit::refusing(13));
         let (refused, fine) = (bench.clone(), bench.clone());
         let threads = [
