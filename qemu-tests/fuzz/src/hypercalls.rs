@@ -28,6 +28,27 @@ const OBJECTS: u16 = 8;
 /// Longer programs find nothing that shorter ones do not.
 const STEPS_MOST: usize = 48;
 
+/// Operations by position, so that an old input still means the same; new ones go to
+/// [`LATER`].
+const OPERATIONS: [Op; 15] = [
+    Op::Probe,
+    Op::Info,
+    Op::DeviceList,
+    Op::DeviceInfo,
+    Op::Destroy,
+    Op::IoasAllocate,
+    Op::IoasRanges,
+    Op::IoasMap,
+    Op::IoasUnmap,
+    Op::Bind,
+    Op::Unbind,
+    Op::Invalidate,
+    Op::FaultRead,
+    Op::PasidAllocate,
+    Op::PasidFree,
+];
+const LATER: [Op; 1] = [Op::PageResponse];
+
 /// Runs the program; what must hold is checked after every step.
 pub(crate) fn run(input: &[u8]) {
     let mut bytes = Bytes::new(input);
@@ -66,8 +87,12 @@ impl Trial {
 
     fn step(&self, bytes: &mut Bytes<'_>) {
         match bytes.byte() {
-            choice @ 0..=209 => {
-                let op = Op::ALL[usize::from(choice) % Op::ALL.len()];
+            choice @ 0..=194 => {
+                let op = OPERATIONS[usize::from(choice) % OPERATIONS.len()];
+                self.call(bytes, op.as_u32().into(), &Shape::of(op));
+            }
+            choice @ 195..=209 => {
+                let op = LATER[usize::from(choice) % LATER.len()];
                 self.call(bytes, op.as_u32().into(), &Shape::of(op));
             }
             210..=214 => {

@@ -32,8 +32,7 @@ pub enum Debt {
 
 struct Domain {
     spec: DomainSpec,
-    /// Of a paging domain: page to host page and rights.
-    mappings: BTreeMap<u64, (u64, Access)>,
+    mappings: Mappings,
     alive: bool,
 }
 
@@ -55,11 +54,14 @@ pub struct State {
     generation: u32,
 }
 
+/// What a paging domain holds: page to host page and rights.
+type Mappings = BTreeMap<u64, (u64, Access)>;
+
 /// Where slots lead, and what the domains are and hold.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Standing {
     pub attached: BTreeMap<Slot, DomainHandle>,
-    pub domains: BTreeMap<u16, (DomainSpec, BTreeMap<u64, (u64, Access)>)>,
+    pub domains: BTreeMap<u16, (DomainSpec, Mappings)>,
 }
 
 /// Looks at the host pages that devices can reach.

@@ -174,7 +174,7 @@ impl Unit {
     }
 
     fn load(&self, at: u64) -> Option<u64> {
-        if at % 8 != 0 {
+        if !at.is_multiple_of(8) {
             return None;
         }
         self.machine.memory.device_load(Hpa::new(at))

@@ -35,6 +35,7 @@ impl Shape {
             Op::Unbind => shape::<Unbind>(),
             Op::Invalidate => shape::<Invalidate>(),
             Op::FaultRead => shape::<FaultRead>(),
+            Op::PageResponse => shape::<PageResponse>(),
             Op::PasidAllocate => shape::<PasidAllocate>(),
             Op::PasidFree => shape::<PasidFree>(),
         }
