@@ -94,7 +94,7 @@ fn remap(tenant: &Tenant, page: u64, rounds: u64) {
 /// A device that asks all the time; what it may reach is the model's to judge.
 fn pester(house: &House, source: u16, requests: u64) {
     for number in 0..requests {
-        let address = number % 8 << 12;
+        let address = (number % 8) << 12;
         house.with_machine(|machine| machine.request(&Request::write(source, address)));
         thread::yield_now();
     }
