@@ -9,6 +9,7 @@ mod command;
 mod differential;
 mod dmar;
 mod features;
+mod fuzz;
 mod gdb;
 mod host;
 mod judge;
@@ -52,6 +53,7 @@ fn dispatch(command: &Command) -> Result<ExitCode> {
         Command::Bench(arguments) => bench::run(arguments),
         Command::Differential(arguments) => differential::run(&workspace, arguments),
         Command::Dmar(arguments) => dmar::run(arguments),
+        Command::Fuzz(arguments) => fuzz::run(&workspace, arguments),
         Command::Features => features::run(&workspace),
         Command::Mutants(arguments) => mutants::run(&workspace, arguments),
         Command::Test(arguments) => test::run(&workspace, arguments),
