@@ -31,6 +31,7 @@ pub mod exit;
 pub mod firmware;
 pub mod log;
 pub mod memory;
+pub mod rules;
 pub mod time;
 pub mod vcpu;
 pub mod vm;

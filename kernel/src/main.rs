@@ -4,7 +4,7 @@
 
 #[cfg(target_os = "none")]
 mod bare_metal {
-    use kernel::command_line::GuestKind;
+    use kernel::command_line::{GuestKind, VtdSwitch};
     use kernel::exit::{ExitStatus, exit};
     use kernel::guest::BackEnd;
     use kernel::log::report;
@@ -14,6 +14,9 @@ mod bare_metal {
     kernel::entry!("kernel", main);
 
     fn main(machine: Machine) -> ! {
+        if machine.command_line.vtd != VtdSwitch::On {
+            host::look_and_exit(&machine);
+        }
         let host = host::start_or_exit(&machine);
         let seed = machine.command_line.seed.unwrap_or_else(time::seed);
         let guest = machine.command_line.guest.unwrap_or_else(best_guest);

@@ -64,6 +64,10 @@ fn all() -> &'static [BootTest] {
 /// | `says` | part of the text of the `exit` line | |
 /// | `provokes` | of `refused-dma`, `foreign-interrupt`, `absent-interrupt`: what QEMU complains of is expected | nothing |
 /// | `complains` | what QEMU must complain of, parts of lines, separated by `\|` | nothing |
+/// | `append` | more words of the kernel's command line | |
+/// | `dmar` | a canned DMAR, by its name in `runner/src/test/canned.rs` | the firmware's |
+/// | `logs` | parts of log lines that must come in this order, separated by `\|` | |
+/// | `shows`, `lacks` | events that QEMU's trace must hold, or must not | |
 /// | `fails` | for tests of the runner: part of the problem that it must find | |
 macro_rules! boot_test {
     ($name:ident $(, $key:ident = $value:literal)* $(,)?) => {
@@ -103,5 +107,10 @@ macro_rules! boot_test {
     (@known provokes) => {};
     (@known complains) => {};
     (@known fails) => {};
+    (@known append) => {};
+    (@known dmar) => {};
+    (@known logs) => {};
+    (@known shows) => {};
+    (@known lacks) => {};
 }
 pub(crate) use boot_test;

@@ -1,0 +1,76 @@
+//! What a test wants to find in the log and in QEMU's trace, beside its own result.
+
+use crate::boot::Evidence;
+
+/// What must be there, and what must not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Traces {
+    /// Parts of log lines, which must come in this order, each in a line of its own.
+    pub(crate) logs: Vec<String>,
+    /// Events of QEMU's trace that must be there.
+    pub(crate) shows: Vec<String>,
+    /// Events of QEMU's trace that must not be there.
+    pub(crate) lacks: Vec<String>,
+}
+
+impl Traces {
+    /// What is missing, and what is too much.
+    pub(crate) fn problems(&self, evidence: &Evidence) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut lines = evidence.heard.log.iter();
+        for wanted in &self.logs {
+            if !lines.any(|line| line.text.contains(wanted.as_str())) {
+                problems.push(format!(
+                    "the log does not say `{wanted}`, or not in its order"
+                ));
+                break;
+            }
+        }
+        problems.extend(self.shows.iter().filter_map(|event| {
+            (evidence.trace.count(event) == 0)
+                .then(|| format!("QEMU's trace does not show {event}"))
+        }));
+        problems.extend(self.lacks.iter().filter_map(|event| {
+            let count = evidence.trace.count(event);
+            (count > 0).then(|| format!("QEMU's trace shows {event}, {count} times"))
+        }));
+        problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boot::evidence_of;
+
+    fn wanted(shows: &[&str], lacks: &[&str]) -> Traces {
+        let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+        Traces {
+            logs: Vec::new(),
+            shows: words(shows),
+            lacks: words(lacks),
+        }
+    }
+
+    #[test]
+    fn an_event_that_must_come_and_one_that_must_not_are_told() {
+        let evidence = evidence_of(&["exit ok"], &["vtd_reg_read addr 0x8"]);
+        assert!(
+            wanted(&["vtd_reg_read"], &["vtd_reg_write"])
+                .problems(&evidence)
+                .is_empty()
+        );
+        let problems = wanted(&["vtd_reg_write"], &["vtd_reg_read"]).problems(&evidence);
+        assert_eq!(problems.len(), 2, "{problems:?}");
+    }
+
+    #[test]
+    fn a_log_line_that_is_missing_is_told() {
+        let evidence = evidence_of(&["exit ok"], &[]);
+        let wanted = Traces {
+            logs: vec!["translation on".to_owned()],
+            ..Traces::default()
+        };
+        assert_eq!(wanted.problems(&evidence).len(), 1);
+    }
+}
