@@ -31,6 +31,7 @@ pub mod exit;
 pub mod firmware;
 pub mod log;
 pub mod memory;
+pub mod monitor;
 pub mod rules;
 pub mod time;
 pub mod vcpu;
@@ -44,6 +45,8 @@ pub mod demonstration;
 pub mod guest;
 #[cfg(target_os = "none")]
 pub mod host;
+#[cfg(target_os = "none")]
+pub mod inspect;
 #[cfg(target_os = "none")]
 mod panic;
 #[cfg(target_os = "none")]

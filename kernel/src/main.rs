@@ -4,12 +4,12 @@
 
 #[cfg(target_os = "none")]
 mod bare_metal {
-    use kernel::command_line::{GuestKind, VtdSwitch};
+    use kernel::command_line::{GuestKind, MonitorSwitch, VtdSwitch};
     use kernel::exit::{ExitStatus, exit};
     use kernel::guest::BackEnd;
     use kernel::log::report;
     use kernel::start::Machine;
-    use kernel::{demonstration, host, time};
+    use kernel::{demonstration, host, inspect, monitor, time};
 
     kernel::entry!("kernel", main);
 
@@ -26,16 +26,28 @@ mod bare_metal {
             guest.name()
         ));
         demonstration::units(&host);
+        dump(&host, &machine);
         demonstration::blocked_by_default(&host);
         demonstration::interrupt_source(&host);
         if let Err(error) = demonstration::guest(&host, &machine, guest, seed) {
             exit(error.status(), format_args!("{error}"));
+        }
+        dump(&host, &machine);
+        if machine.command_line.monitor == MonitorSwitch::Com1 {
+            monitor::run(&host);
         }
         demonstration::figures(&host);
         if demonstration::has_failed() {
             exit(ExitStatus::Failed, format_args!("a step failed"));
         }
         exit(ExitStatus::Ok, format_args!("every step held"))
+    }
+
+    /// Dumps all units, if the command line asks for that.
+    fn dump(host: &host::Host, machine: &Machine) {
+        if let Some(form) = machine.command_line.dump {
+            inspect::dump(host.remapping, form);
+        }
     }
 
     /// SVM, if the CPU has it with nested paging.

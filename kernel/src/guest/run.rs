@@ -89,7 +89,7 @@ pub fn start(host: &Host, archive: &Archive, order: &Order) -> Result<Guest, Gue
         .function(order.device)
         .ok_or(GuestError::NoDevice)?;
     host.remapping
-        .may_pass_through(host.bus, function)
+        .may_pass_through(function)
         .map_err(|why| GuestError::Refused {
             device: order.device,
             why,

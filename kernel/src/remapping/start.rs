@@ -39,12 +39,19 @@ pub struct Remapping {
     /// Bits of physical address that DMAR and CPU know.
     pub host_bits: u8,
     rules: Rules,
+    bus: &'static Bus,
 }
 
 impl Remapping {
+    /// The number of the unit that remaps a device.
+    pub fn unit_of(&self, device: DeviceId) -> Option<u16> {
+        let unit = self.dmar.unit_of(device, self.bus)?;
+        u16::try_from(unit.index).ok()
+    }
+
     /// Whether a device may be given to a guest.
-    pub fn may_pass_through(&self, bus: &Bus, function: &Function) -> Result<(), Refusal> {
-        let facts = survey::facts(bus, &self.dmar, function);
+    pub fn may_pass_through(&self, function: &Function) -> Result<(), Refusal> {
+        let facts = survey::facts(self.bus, &self.dmar, function);
         self.rules.pass_through(&facts, self.interrupts)
     }
 }
@@ -111,6 +118,7 @@ pub fn start(survey: Survey) -> Result<&'static Remapping, RemappingError> {
         interrupts: interrupts.is_some(),
         host_bits: survey::host_bits(&dmar),
         rules: survey.rules,
+        bus,
     }))
 }
 
