@@ -12,6 +12,7 @@ pub(crate) use live::LiveUnit;
 use crate::command_line::DumpForm;
 use crate::log::report;
 use crate::remapping::Remapping;
+use alloc::string::String;
 use core::fmt::{self, Write};
 use vtd_inspect::{Detail, Recorder, UnitView};
 
@@ -45,6 +46,30 @@ pub fn dump(remapping: &Remapping, form: DumpForm) {
                 raw(remapping, unit, &live, &mut Lines::new(&mut tell))
             }
         };
+    }
+}
+
+/// The decoded dump of all units as one text, for tests. Empty if there is no memory for it.
+pub fn text(remapping: &Remapping) -> String {
+    let mut text = Growing(String::new());
+    for unit in remapping.driver.units() {
+        if let Some(live) = LiveUnit::new(remapping, unit) {
+            let _ = view(remapping, unit, &live)
+                .write_all(Detail::Leaves, &mut text)
+                .and_then(|()| notes(remapping, unit, &mut text));
+        }
+    }
+    text.0
+}
+
+/// Text that grows as long as there is memory.
+struct Growing(String);
+
+impl Write for Growing {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.try_reserve(text.len()).map_err(|_| fmt::Error)?;
+        self.0.push_str(text);
+        Ok(())
     }
 }
 

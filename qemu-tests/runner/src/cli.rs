@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::build::LogLevels;
 use crate::provision::Suite;
 use crate::qemu::{Choice, Mode};
-use crate::{bench, dmar};
+use crate::{bench, decode, dmar};
 
 /// Builds the hypervisor, boots it in QEMU, decodes what it says and judges it.
 #[derive(Debug, Parser)]
@@ -28,6 +28,8 @@ pub(crate) enum Command {
     Test(TestArguments),
     /// Read DMAR tables, and say what the driver would do on the machines they come from.
     Dmar(dmar::Arguments),
+    /// Tell in words what a raw dump of remapping units holds.
+    Decode(decode::Arguments),
     /// Measure mapping, beside other crates and the limit.
     Bench(bench::Arguments),
 }

@@ -6,6 +6,7 @@ mod boot;
 mod build;
 mod cli;
 mod command;
+mod decode;
 mod dmar;
 mod gdb;
 mod judge;
@@ -44,6 +45,7 @@ fn dispatch(command: &Command) -> Result<ExitCode> {
         Command::Build(arguments) => build(&workspace, arguments),
         Command::Run(arguments) => run::run(&workspace, arguments),
         Command::Bench(arguments) => bench::run(arguments),
+        Command::Decode(arguments) => decode::run(arguments),
         Command::Dmar(arguments) => dmar::run(arguments),
         Command::Test(arguments) => test::run(&workspace, arguments),
     }

@@ -13,6 +13,7 @@ mod qemus;
 mod schedule;
 mod skips;
 mod switches;
+mod talk;
 mod tally;
 mod traces;
 

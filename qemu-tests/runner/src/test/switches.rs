@@ -8,6 +8,7 @@ use anyhow::Result;
 use super::canned::Canned;
 use super::case::{Case, Verdict};
 use super::execute::{Context, LIMIT, setup_of, verdict_of, wrong_words};
+use super::talk::{self, Exchange};
 use super::traces::Traces;
 use crate::boot::Evidence;
 use crate::judge::{self, Announced, Expectation, PROVOKED};
@@ -34,6 +35,8 @@ pub(crate) struct Switch {
     pub(crate) shows: &'static [&'static str],
     /// Events that it must not hold.
     pub(crate) lacks: &'static [&'static str],
+    /// What is said to the kernel's monitor; nothing, if it is not to be started.
+    pub(crate) talk: &'static [Exchange],
 }
 
 const PLAIN: Switch = Switch {
@@ -46,6 +49,7 @@ const PLAIN: Switch = Switch {
     logs: &[],
     shows: &[],
     lacks: &[],
+    talk: &[],
 };
 
 /// What the log tells before anything is changed, in this order.
@@ -142,6 +146,72 @@ pub(crate) const ALL: &[Switch] = &[
         logs: &["its guest can make it raise ANY interrupt of this machine"],
         ..PLAIN
     },
+    Switch {
+        name: "a_dump_says_the_same_live_and_decoded_from_its_words",
+        append: "dump=both guest=none",
+        dmar: Some("reserved-edu"),
+        ..PLAIN
+    },
+    Switch {
+        name: "the_monitor_answers_on_the_serial_port",
+        append: "monitor=com1 guest=none",
+        dmar: Some("reserved-edu"),
+        talk: &[
+            ("help", &["walk SSSS:BB:DD.F", "quit"]),
+            (
+                "units",
+                &["unit 0: registers at 0xfed90000, segment 0, all devices"],
+            ),
+            (
+                "registers",
+                &["VER ", "max=1", "GSTS", "ires", "qies", "tes", "RTADDR"],
+            ),
+            (
+                "tables",
+                &[
+                    "legacy mode, root table at 0x",
+                    "in force",
+                    "00:04.0: second stage at 0x",
+                    "0xfffc000 to 0xfffdfff leads to 0xfffc000, read-write, pages of 4 KiB",
+                ],
+            ),
+            (
+                "device 0:0:4.0",
+                &["00:04.0: second stage", "1 runs in 4 tables"],
+            ),
+            (
+                "walk 0:0:4.0 fffc123",
+                &["level 1 entry", "leads to 0xfffc123, read-write"],
+            ),
+            (
+                "walk 0:0:4.0 fffe123",
+                &["level 1 entry", "refused: the entry is not present"],
+            ),
+            (
+                "walk 0:0:1f.2 fffc123",
+                &["context entry", "refused: the context entry is not present"],
+            ),
+            (
+                "queue",
+                &["8192 slots of 128 bits", "empty", "wait: kind=5 sw fnflag"],
+            ),
+            (
+                "irt",
+                &["256 entries at 0x", "compatibility format blocked"],
+            ),
+            (
+                "domains",
+                &["0000:00:04.0: domain", "tables of 4 levels (48 bits)"],
+            ),
+            (
+                "counters",
+                &["descriptors", "waits took", "ns in the median", "faults: "],
+            ),
+            ("fly", &["there is no command `fly`"]),
+            ("queue 7", &["there is no unit 7"]),
+        ],
+        ..PLAIN
+    },
 ];
 
 impl Context<'_> {
@@ -167,12 +237,24 @@ impl Context<'_> {
             unit.options
                 .extend(switch.unit.iter().map(|&option| option.to_owned()));
         }
+        let conversation = (!switch.talk.is_empty()).then(|| {
+            let socket = talk::socket();
+            machine
+                .extra
+                .extend(talk::arguments(&socket).iter().map(Into::into));
+            talk::begin(socket, switch.talk)
+        });
         let evidence = self.boot(qemu, &machine, directory, LIMIT)?;
-        Ok(judged(switch, &evidence))
+        let mut problems = problems(switch, &evidence);
+        if let Some(conversation) = conversation {
+            let found = conversation.join();
+            problems.extend(found.unwrap_or_else(|_| vec!["the conversation failed".to_owned()]));
+        }
+        Ok(verdict_of(problems, &evidence))
     }
 }
 
-fn judged(switch: Switch, evidence: &Evidence) -> Verdict {
+fn problems(switch: Switch, evidence: &Evidence) -> Vec<String> {
     let expected = Expectation {
         status: switch.exit.to_owned(),
         // Where a guest runs, it tries what is refused.
@@ -188,7 +270,7 @@ fn judged(switch: Switch, evidence: &Evidence) -> Verdict {
     let mut problems = judge::problems(evidence, &expected);
     problems.extend(wrong_words(evidence, Some(switch.says)));
     problems.extend(traces.problems(evidence));
-    verdict_of(problems, evidence)
+    problems
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod faults;
 mod interrupts;
 mod page;
 mod prober;
+mod screen;
 mod unit;
 
 pub(crate) use copier::Copier;

@@ -3,6 +3,7 @@
 mod blocking;
 mod devices;
 mod guests;
+mod inspect;
 mod interrupts;
 mod invalidation;
 mod mapping;
@@ -10,3 +11,4 @@ mod memory;
 mod pasid;
 mod registers;
 mod runner;
+mod switches;
