@@ -91,6 +91,11 @@ pub fn find(machine: &Machine) -> Result<Found, HostError> {
 }
 
 impl Found {
+    /// What the DMAR says.
+    pub fn dmar(&self) -> &Dmar<'static> {
+        &self.dmar
+    }
+
     /// Reads all units, tells what they are and what would be done with them, and changes
     /// nothing.
     pub fn survey(&self, machine: &Machine) -> Result<Survey, HostError> {

@@ -32,6 +32,7 @@ pub mod firmware;
 pub mod log;
 pub mod memory;
 pub mod monitor;
+pub mod next;
 pub mod rules;
 pub mod time;
 pub mod vcpu;

@@ -4,12 +4,14 @@
 
 #[cfg(target_os = "none")]
 mod bare_metal {
-    use kernel::command_line::{GuestKind, MonitorSwitch, VtdSwitch};
+    use arrayvec::ArrayString;
+    use core::fmt::Write;
+    use kernel::command_line::{GuestKind, HandOver, MonitorSwitch, VtdSwitch};
     use kernel::exit::{ExitStatus, exit};
     use kernel::guest::BackEnd;
     use kernel::log::report;
     use kernel::start::Machine;
-    use kernel::{demonstration, host, inspect, monitor, time};
+    use kernel::{demonstration, host, inspect, monitor, next, time};
 
     kernel::entry!("kernel", main);
 
@@ -37,10 +39,28 @@ mod bare_metal {
             monitor::run(&host);
         }
         demonstration::figures(&host);
+        if let Some(how) = machine.command_line.hand_over {
+            // What this one was asked for is done; the next only starts and ends.
+            let line = format_args!("guest=none mode={}", host.remapping.mode.name());
+            let error = hand_over(&host, &machine, how, line);
+            exit(ExitStatus::Failed, format_args!("no next kernel: {error}"));
+        }
         if demonstration::has_failed() {
             exit(ExitStatus::Failed, format_args!("a step failed"));
         }
         exit(ExitStatus::Ok, format_args!("every step held"))
+    }
+
+    fn hand_over(
+        host: &host::Host,
+        machine: &Machine,
+        how: HandOver,
+        line: core::fmt::Arguments<'_>,
+    ) -> next::HandOverError {
+        let mut text = ArrayString::<64>::new();
+        // The longest mode's name fits.
+        let _ = text.write_fmt(line);
+        next::hand_over(host, machine, how, &text)
     }
 
     /// Dumps all units, if the command line asks for that.

@@ -127,6 +127,11 @@ impl Rules {
         &self.denied
     }
 
+    /// Whether devices may be given to guests where interrupts are not remapped.
+    pub fn allows_unremapped_interrupts(&self) -> bool {
+        self.unremapped_interrupts == UnremappedInterrupts::Allow
+    }
+
     /// What the device reaches once its unit translates.
     pub fn reach(&self, facts: &Facts) -> Reach {
         if self.denied.contains(&facts.id) {

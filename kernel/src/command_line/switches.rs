@@ -38,6 +38,17 @@ impl Choice for Mode {
     ];
 }
 
+impl Mode {
+    /// The word of the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Legacy => "legacy",
+            Self::SecondStage => "second-stage",
+            Self::FirstStage => "first-stage",
+        }
+    }
+}
+
 /// How the guest shall run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(target_os = "none", derive(defmt::Format))]

@@ -49,6 +49,11 @@ impl Remapping {
         u16::try_from(unit.index).ok()
     }
 
+    /// What the command line says.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
     /// Whether a device may be given to a guest.
     pub fn may_pass_through(&self, function: &Function) -> Result<(), Refusal> {
         let facts = survey::facts(self.bus, &self.dmar, function);

@@ -66,6 +66,7 @@ fn all() -> &'static [BootTest] {
 /// | `complains` | what QEMU must complain of, parts of lines, separated by `\|` | nothing |
 /// | `append` | more words of the kernel's command line | |
 /// | `dmar` | a canned DMAR, by its name in `runner/src/test/canned.rs` | the firmware's |
+/// | `next` | `boot-tests`: the boot module holds this kernel as the next one | |
 /// | `logs` | parts of log lines that must come in this order, separated by `\|` | |
 /// | `shows`, `lacks` | events that QEMU's trace must hold, or must not | |
 /// | `fails` | for tests of the runner: part of the problem that it must find | |
@@ -109,6 +110,7 @@ macro_rules! boot_test {
     (@known fails) => {};
     (@known append) => {};
     (@known dmar) => {};
+    (@known next) => {};
     (@known logs) => {};
     (@known shows) => {};
     (@known lacks) => {};

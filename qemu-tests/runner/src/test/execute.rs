@@ -118,6 +118,9 @@ impl Context<'_> {
         if let Some(table) = test.dmar {
             module = module.with_dmar(table.bytes(case.corner.width));
         }
+        if test.next {
+            module = module.with_next(self.artefacts.file(BOOT_TESTS)?)?;
+        }
         machine.module = module.write(&directory.join("module.tar"))?;
         machine.extra = test.machine.iter().map(Into::into).collect();
         let evidence = self.boot(qemu, &machine, directory, test.limit)?;
@@ -225,6 +228,7 @@ pub(super) fn setup_of(case: &Case) -> Setup {
         cpus: case.corner.cpus,
         append: None,
         dmar: None,
+        next: false,
         extra: Vec::new(),
         gdb: false,
     }

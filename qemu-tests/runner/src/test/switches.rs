@@ -35,6 +35,8 @@ pub(crate) struct Switch {
     pub(crate) shows: &'static [&'static str],
     /// Events that it must not hold.
     pub(crate) lacks: &'static [&'static str],
+    /// Whether the boot module holds a next kernel, which is this one again.
+    pub(crate) next: bool,
     /// What is said to the kernel's monitor; nothing, if it is not to be started.
     pub(crate) talk: &'static [Exchange],
 }
@@ -49,6 +51,7 @@ const PLAIN: Switch = Switch {
     logs: &[],
     shows: &[],
     lacks: &[],
+    next: false,
     talk: &[],
 };
 
@@ -153,6 +156,41 @@ pub(crate) const ALL: &[Switch] = &[
         ..PLAIN
     },
     Switch {
+        name: "the_next_kernel_finds_the_units_off",
+        append: "guest=none hand-over=off",
+        next: true,
+        logs: &[
+            "unit 0: firmware left nothing on",
+            "unit 0: translation on",
+            "unit 0: turned off; devices reach memory untranslated",
+            "the next kernel finds the units off",
+            "started by PVH",
+            "unit 0: firmware left nothing on",
+            "unit 0: translation on",
+        ],
+        ..PLAIN
+    },
+    Switch {
+        name: "the_next_kernel_finds_the_units_translating",
+        append: "guest=none hand-over=on",
+        next: true,
+        logs: &[
+            "unit 0: translation on",
+            "the next kernel finds the units translating, and their tables kept",
+            "started by PVH",
+            "unit 0: firmware left translation in legacy mode, which goes on until our tables are in force; interrupt remapping, which is begun anew; the invalidation queue, which is replaced",
+            "unit 0: translation on",
+        ],
+        ..PLAIN
+    },
+    Switch {
+        name: "without_a_next_kernel_the_machine_stays",
+        append: "guest=none hand-over=off",
+        exit: "failed",
+        says: "the boot module holds no next.elf",
+        ..PLAIN
+    },
+    Switch {
         name: "the_monitor_answers_on_the_serial_port",
         append: "monitor=com1 guest=none",
         dmar: Some("reserved-edu"),
@@ -224,6 +262,7 @@ impl Context<'_> {
         directory: &Path,
     ) -> Result<Verdict> {
         let mut setup = setup_of(case);
+        setup.next = switch.next;
         setup.append = (!switch.append.is_empty()).then(|| switch.append.to_owned());
         if let Some(name) = switch.dmar {
             let table = Canned::of_name(name).expect("the list names what exists");
@@ -261,6 +300,10 @@ fn problems(switch: Switch, evidence: &Evidence) -> Vec<String> {
         complaints: Announced::possible(PROVOKED),
         unit_used: false,
     };
+    let mut expected = expected;
+    if !switch.talk.is_empty() {
+        expected.complaints.may.push(talk::WAITING.to_owned());
+    }
     let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
     let traces = Traces {
         logs: words(switch.logs),

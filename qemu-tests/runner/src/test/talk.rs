@@ -12,6 +12,9 @@ use anyhow::{Context, Result, bail};
 /// What is typed, and parts of the answer that must come, in this order.
 pub(crate) type Exchange = (&'static str, &'static [&'static str]);
 
+/// What QEMU says on standard error while it waits for us.
+pub(crate) const WAITING: &str = "QEMU waiting for connection on";
+
 const PROMPT: &str = "vtd> ";
 /// How long QEMU may take to open its socket, and the kernel to answer.
 const PATIENCE: Duration = Duration::from_secs(40);

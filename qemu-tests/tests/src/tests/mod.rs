@@ -3,6 +3,7 @@
 mod blocking;
 mod devices;
 mod guests;
+mod hand_over;
 mod inspect;
 mod interrupts;
 mod invalidation;
