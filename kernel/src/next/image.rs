@@ -6,7 +6,7 @@ use elf::ElfBytes;
 use elf::abi::{EM_X86_64, PT_LOAD, PT_NOTE};
 use elf::endian::LittleEndian;
 use elf::note::Note;
-use iommu_core::{Address, AddressRange, Hpa};
+use iommu_core::{AddressRange, Hpa};
 
 /// Segments that a kernel can have.
 pub(super) const SEGMENTS: usize = 16;

@@ -62,7 +62,15 @@ struct Plan<'a> {
     image: NextImage<'a>,
     copies: ArrayVec<Copy, SEGMENTS>,
     block: Frame,
+    /// What the next kernel is given.
     memory: Frame,
+}
+
+impl Plan<'_> {
+    fn give_up(self) {
+        KernelPlatform.release(self.block);
+        KernelPlatform.release(self.memory);
+    }
 }
 
 /// Gives the machine to the next kernel, with this command line. Returns only if it cannot;
@@ -95,6 +103,7 @@ pub fn hand_over(
                 // The driver stays where it was read from.
                 core::mem::forget(failure);
                 x86_64::instructions::interrupts::enable();
+                plan.give_up();
                 return HandOverError::ShutDown(error);
             }
             defmt::info!("the next kernel finds the units off");

@@ -76,11 +76,20 @@ fn tell(driver: &Driver, record: &FaultRecord) {
 fn describe_fault(record: &FaultRecord) {
     let (device, reason) = (record.device, record.reason);
     if let Some(pasid) = record.pasid {
-        defmt::info!("the next fault is of a request with PASID {=u32}", pasid.as_u32());
+        defmt::info!(
+            "the next fault is of a request with PASID {=u32}",
+            pasid.as_u32()
+        );
     }
     match record.kind {
         FaultKind::Dma { address, access } => {
-            defmt::info!("fault: {}: {} of {} refused, {}", device, access, address, reason)
+            defmt::info!(
+                "fault: {}: {} of {} refused, {}",
+                device,
+                access,
+                address,
+                reason
+            )
         }
         FaultKind::Interrupt { index } => defmt::info!(
             "fault: {}: interrupt by entry {=u16} refused, {}",
@@ -89,7 +98,12 @@ fn describe_fault(record: &FaultRecord) {
             reason
         ),
         FaultKind::PageRequest { address } => {
-            defmt::info!("fault: {}: page request for {} dropped, {}", device, address, reason)
+            defmt::info!(
+                "fault: {}: page request for {} dropped, {}",
+                device,
+                address,
+                reason
+            )
         }
     }
 }

@@ -8,14 +8,19 @@ mod cli;
 mod command;
 mod decode;
 mod dmar;
+mod features;
 mod gdb;
+mod host;
 mod judge;
 mod lock;
 mod log;
+mod mutants;
 mod provision;
 mod qemu;
+mod results;
 mod run;
 mod seed;
+mod sources;
 mod test;
 mod trace;
 mod wire;
@@ -47,6 +52,8 @@ fn dispatch(command: &Command) -> Result<ExitCode> {
         Command::Bench(arguments) => bench::run(arguments),
         Command::Decode(arguments) => decode::run(arguments),
         Command::Dmar(arguments) => dmar::run(arguments),
+        Command::Features => features::run(&workspace),
+        Command::Mutants(arguments) => mutants::run(&workspace, arguments),
         Command::Test(arguments) => test::run(&workspace, arguments),
     }
 }

@@ -24,7 +24,6 @@ fn loaded_bytes(bytes: &[u8]) -> Result<u64> {
         .fold(table, u64::saturating_add))
 }
 
-
 /// An ELF file up to the end of its segments, without a section table: what a loader reads.
 pub(super) fn without_debug_information(mut file: Vec<u8>) -> Result<Vec<u8>> {
     /// Offsets of fields of the file header: section table, its entries, the names' index.
@@ -35,7 +34,11 @@ pub(super) fn without_debug_information(mut file: Vec<u8>) -> Result<Vec<u8>> {
     let end = header
         .program_headers(endian, file.as_slice())?
         .iter()
-        .map(|header| header.p_offset(endian).saturating_add(header.p_filesz(endian)))
+        .map(|header| {
+            header
+                .p_offset(endian)
+                .saturating_add(header.p_filesz(endian))
+        })
         .max()
         .context("it has no segments")?;
     file.truncate(usize::try_from(end)?);

@@ -111,8 +111,14 @@ fn a_device_keeps_its_region_at_every_step_of_a_take_over(bench: &mut Bench) -> 
     check_eq!(lost, 0, "steps at which the region was lost");
     // The permitted writes say something only if others are refused.
     let page = bench.page()?;
-    let stranger = PROBER.get().map(|prober| prober.write(identity(page.hpa()), page.hpa()));
-    check_eq!(stranger, Some(Arrival::Refused), "a page that is not its own");
+    let stranger = PROBER
+        .get()
+        .map(|prober| prober.write(identity(page.hpa()), page.hpa()));
+    check_eq!(
+        stranger,
+        Some(Arrival::Refused),
+        "a page that is not its own"
+    );
     Ok(())
 }
 
@@ -136,7 +142,11 @@ fn a_copy_under_way_survives_a_take_over(bench: &mut Bench) -> Outcome {
             copier.begin_store(to, 8)
         });
     }
-    check_eq!(region.read64(8), 0, "the copy has ended too early to be under way");
+    check_eq!(
+        region.read64(8),
+        0,
+        "the copy has ended too early to be under way"
+    );
     let copier = bench.copier()?;
     copier.wait()?;
     kernel::remapping::faults::drain();
@@ -161,7 +171,9 @@ boot_test!(
 fn a_table_mode_is_changed_live_only_by_units_that_can(bench: &mut Bench) -> Outcome {
     if bench.stage() == 0 {
         bench.host();
-        return bench.hand_over(HandOver::On, "mode=legacy", LeftBehind::default(), |_| Ok(()));
+        return bench.hand_over(HandOver::On, "mode=legacy", LeftBehind::default(), |_| {
+            Ok(())
+        });
     }
     remapping::look_on(count_windows);
     let registers = bench.registers_before_start()?;
@@ -201,7 +213,8 @@ fn a_queue_left_with_an_error_is_replaced(bench: &mut Bench) -> Outcome {
             // A descriptor of type 0, which does not exist.
             // SAFETY: the driver's own queue, which nobody uses any more; the frame is not
             // given back.
-            let page = unsafe { PLATFORM.adopt(Hpa::new(at.as_u64() & !0xfff), iommu_core::Order::PAGE) };
+            let page =
+                unsafe { PLATFORM.adopt(Hpa::new(at.as_u64() & !0xfff), iommu_core::Order::PAGE) };
             let first = (at.as_u64() & 0xfff) as usize / 8;
             for cell in page.cells().iter().skip(first).take(slot / 8) {
                 cell.store(0, Ordering::Release);
@@ -209,7 +222,11 @@ fn a_queue_left_with_an_error_is_replaced(bench: &mut Bench) -> Outcome {
             core::mem::forget(page);
             registers.write64(Iqt::from_bits(tail.into_bits() + slot as u64));
             let status: Fsts = registers.read32();
-            check!(status.iqe(), "the unit did not mind: FSTS {:#x}", status.into_bits());
+            check!(
+                status.iqe(),
+                "the unit did not mind: FSTS {:#x}",
+                status.into_bits()
+            );
             Ok(())
         });
     }
