@@ -4,11 +4,12 @@ use alloc::fmt::format;
 
 use kernel::command_line::HandOver;
 use kernel::log::report;
-use kernel::next;
+use kernel::pci::{self, Bus};
 use kernel::remapping::Driver;
+use kernel::{host, next};
 use vtd::Statistics;
 
-use super::{Bench, Prober};
+use super::{Bench, Copier, Prober};
 use crate::check::{Deviation, Outcome};
 
 /// What is done behind the driver's back before the next kernel starts, so that figures still
@@ -31,10 +32,19 @@ impl Bench {
 
     /// The `iommu-testdev` device, before the units are touched.
     pub(crate) fn prober_before_start(&mut self) -> Result<Prober, Deviation> {
-        kernel::host::find(&self.machine)
+        Prober::find(self.bus_before_start()?)
+    }
+
+    /// The `edu` device, before the units are touched.
+    pub(crate) fn copier_before_start(&mut self) -> Result<Copier, Deviation> {
+        Copier::find(self.bus_before_start()?)
+    }
+
+    /// The machine's devices, before the units are touched.
+    pub(crate) fn bus_before_start(&mut self) -> Result<&'static Bus, Deviation> {
+        host::find(&self.machine)
             .map_err(|error| Deviation::failed(format_args!("no machine: {error}")))?;
-        let bus = kernel::pci::bus().ok_or_else(|| Deviation::failed(format_args!("no PCI")))?;
-        Prober::find(bus)
+        pci::bus().ok_or_else(|| Deviation::failed(format_args!("no PCI")))
     }
 
     /// Starts the next kernel, with more words for it, after a last act. Returns only if that

@@ -2,9 +2,7 @@
 
 use ::pci::Config;
 use iommu_core::{DeviceId, Hpa, Mmio};
-use kernel::host;
 use kernel::memory::RegisterWindow;
-use kernel::pci;
 
 use super::Bench;
 use crate::check::Deviation;
@@ -21,9 +19,7 @@ pub(crate) struct Screen(RegisterWindow);
 impl Bench {
     /// A display device's memory, before the units are touched.
     pub(crate) fn screen(&mut self, device: DeviceId) -> Result<Screen, Deviation> {
-        host::find(&self.machine)
-            .map_err(|error| Deviation::failed(format_args!("no machine: {error}")))?;
-        let bus = pci::bus().ok_or_else(|| Deviation::failed(format_args!("no PCI")))?;
+        let bus = self.bus_before_start()?;
         let bar = Config::new(&bus.ecam, device).read32(BAR0) & !FLAGS;
         Ok(Screen(RegisterWindow::map(Hpa::new(bar.into()), BYTES)?))
     }
