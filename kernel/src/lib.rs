@@ -58,6 +58,8 @@ pub mod platform;
 pub mod remapping;
 #[cfg(target_os = "none")]
 pub mod start;
+#[cfg(target_os = "none")]
+pub mod storage;
 
 #[doc(hidden)]
 pub use boot as __boot;

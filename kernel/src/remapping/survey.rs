@@ -141,10 +141,8 @@ impl Survey {
             ));
             return;
         };
-        let fate = match self.rules.pass_through(&facts, self.interrupts().is_some()) {
-            Ok(()) => None,
-            Err(why) => Some(why),
-        };
+        let interrupts = self.interrupts().is_some();
+        let fate = self.rules.pass_through(&facts, interrupts).err();
         let reach = self.rules.reach(&facts);
         let name = class_name(function.class.base);
         match (reach, fate) {

@@ -56,7 +56,7 @@ fn all() -> &'static [BootTest] {
 /// | `unit` | more options of `-device intel-iommu`, or `none` for a machine without | |
 /// | `cpu` | QEMU's CPU model | `max` |
 /// | `clock` | `instructions`, `host` | `instructions` |
-/// | `machine` | more arguments of QEMU | |
+/// | `machine` | more arguments of QEMU; `@module` stands for the boot module's file | |
 /// | `needs` | devices that QEMU must have | |
 /// | `seconds` | time limit, real time | `20` |
 /// | `matrix` | `once`: one machine is enough | the axes above |

@@ -122,7 +122,13 @@ impl Context<'_> {
             module = module.with_next(self.artefacts.file(BOOT_TESTS)?)?;
         }
         machine.module = module.write(&directory.join("module.tar"))?;
-        machine.extra = test.machine.iter().map(Into::into).collect();
+        let file = machine.module.as_deref().unwrap_or(Path::new("")).display();
+        let file = file.to_string();
+        machine.extra = test
+            .machine
+            .iter()
+            .map(|word| word.replace("@module", &file).into())
+            .collect();
         let evidence = self.boot(qemu, &machine, directory, test.limit)?;
         Ok(judge_boot_test(test, &evidence))
     }

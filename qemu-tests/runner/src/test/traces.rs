@@ -29,14 +29,20 @@ impl Traces {
                 break;
             }
         }
-        problems.extend(self.shows.iter().filter_map(|event| {
-            (evidence.trace.count(event) == 0)
-                .then(|| format!("QEMU's trace does not show {event}"))
-        }));
-        problems.extend(self.lacks.iter().filter_map(|event| {
-            let count = evidence.trace.count(event);
-            (count > 0).then(|| format!("QEMU's trace shows {event}, {count} times"))
-        }));
+        let missing = self
+            .shows
+            .iter()
+            .filter(|event| evidence.trace.count(event) == 0);
+        problems.extend(missing.map(|event| format!("QEMU's trace does not show {event}")));
+        let too_many = self
+            .lacks
+            .iter()
+            .map(|event| (event, evidence.trace.count(event)));
+        problems.extend(
+            too_many
+                .filter(|(_, count)| *count > 0)
+                .map(|(event, count)| format!("QEMU's trace shows {event}, {count} times")),
+        );
         problems.extend(dump_differs(evidence));
         problems
     }

@@ -9,6 +9,7 @@ mod interrupts;
 mod invalidation;
 mod mapping;
 mod memory;
+mod own_driver;
 mod pasid;
 mod registers;
 mod runner;
