@@ -7,6 +7,7 @@ mod build;
 mod cli;
 mod command;
 mod decode;
+mod differential;
 mod dmar;
 mod features;
 mod gdb;
@@ -51,6 +52,7 @@ fn dispatch(command: &Command) -> Result<ExitCode> {
         Command::Run(arguments) => run::run(&workspace, arguments),
         Command::Bench(arguments) => bench::run(arguments),
         Command::Decode(arguments) => decode::run(arguments),
+        Command::Differential(arguments) => differential::run(&workspace, arguments),
         Command::Dmar(arguments) => dmar::run(arguments),
         Command::Features => features::run(&workspace),
         Command::Mutants(arguments) => mutants::run(&workspace, arguments),
