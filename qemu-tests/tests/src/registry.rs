@@ -56,7 +56,8 @@ fn all() -> &'static [BootTest] {
 /// | `unit` | more options of `-device intel-iommu`, or `none` for a machine without | |
 /// | `cpu` | QEMU's CPU model | `max` |
 /// | `clock` | `instructions`, `host` | `instructions` |
-/// | `machine` | more arguments of QEMU; `@module` stands for the boot module's file | |
+/// | `machine` | more arguments of QEMU; `@kernel` stands for the kernel's file | |
+/// | `module` | `none`: no boot module | guest programs |
 /// | `needs` | devices that QEMU must have | |
 /// | `seconds` | time limit, real time | `20` |
 /// | `matrix` | `once`: one machine is enough | the axes above |
@@ -100,6 +101,7 @@ macro_rules! boot_test {
     (@known cpu) => {};
     (@known clock) => {};
     (@known machine) => {};
+    (@known module) => {};
     (@known needs) => {};
     (@known seconds) => {};
     (@known matrix) => {};

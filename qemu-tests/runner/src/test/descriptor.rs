@@ -49,6 +49,8 @@ pub(crate) struct Descriptor {
     pub(crate) append: Option<String>,
     /// The DMAR that stands in for the firmware's.
     pub(crate) dmar: Option<Canned>,
+    /// Whether there is no boot module.
+    pub(crate) no_module: bool,
     /// Whether the boot module holds a next kernel, which is the boot-test kernel again.
     pub(crate) next: bool,
     /// What log and trace must hold, and must not.
@@ -107,6 +109,7 @@ impl Descriptor {
             fails: None,
             append: None,
             dmar: None,
+            no_module: false,
             next: false,
             traces: Traces::default(),
         };
@@ -147,6 +150,7 @@ impl Descriptor {
             "fails" => self.fails = Some(value.to_owned()),
             "append" => self.append = Some(value.to_owned()),
             "dmar" => self.dmar = Some(Canned::of_name(value).context("is no canned DMAR")?),
+            "module" if value == "none" => self.no_module = true,
             "next" if value == "boot-tests" => self.next = true,
             "logs" => self.traces.logs = words(value, '|'),
             "shows" => self.traces.shows = words(value, ' '),
@@ -214,7 +218,7 @@ mod tests {
         let text = "b\nmodes=legacy first-stage\nqemu=10.0.2 11.1\nwidths=39\ncaching=on\ncpus=2 4\n\
                     unit=eim=on,snoop-control=on\ncpu=max,-svm\nclock=host\nmachine=-m 1G\nneeds=iommu-testdev\n\
                     seconds=3\nexit=panic\nsays=out of\ncomplains=a b|c\nprovokes=refused-dma\nfails=x\n\
-                    append=rmrr=block\nnext=boot-tests\ndmar=reserved-edu\nlogs=first|then\nshows=vtd_a vtd_b\nlacks=vtd_c\n\0";
+                    append=rmrr=block\nmodule=none\nnext=boot-tests\ndmar=reserved-edu\nlogs=first|then\nshows=vtd_a vtd_b\nlacks=vtd_c\n\0";
         let test = parse(text.as_bytes()).unwrap().remove(0);
         assert_eq!(test.axes.modes, [Mode::Legacy, Mode::FirstStage]);
         assert_eq!(
@@ -244,7 +248,7 @@ mod tests {
         );
         assert_eq!(test.fails.as_deref(), Some("x"));
         assert_eq!(test.append.as_deref(), Some("rmrr=block"));
-        assert!(test.next);
+        assert!(test.next && test.no_module);
         assert_eq!(test.dmar, Canned::of_name("reserved-edu"));
         assert_eq!(test.traces.logs, ["first", "then"]);
         assert_eq!(test.traces.shows, ["vtd_a", "vtd_b"]);

@@ -122,12 +122,14 @@ impl Context<'_> {
             module = module.with_next(self.artefacts.file(BOOT_TESTS)?)?;
         }
         machine.module = module.write(&directory.join("module.tar"))?;
-        let file = machine.module.as_deref().unwrap_or(Path::new("")).display();
-        let file = file.to_string();
+        if test.no_module {
+            machine.module = None;
+        }
+        let file = machine.kernel.display().to_string();
         machine.extra = test
             .machine
             .iter()
-            .map(|word| word.replace("@module", &file).into())
+            .map(|word| word.replace("@kernel", &file).into())
             .collect();
         let evidence = self.boot(qemu, &machine, directory, test.limit)?;
         Ok(judge_boot_test(test, &evidence))

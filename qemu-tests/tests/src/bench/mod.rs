@@ -22,7 +22,6 @@ use kernel::demonstration;
 use kernel::guest::{self, Guest, Order};
 use kernel::host::{self, Host};
 use kernel::log::report;
-use kernel::memory;
 use kernel::platform::KernelPlatform;
 use kernel::remapping::Driver;
 use kernel::start::Machine;
@@ -111,14 +110,6 @@ impl Bench {
                 return Iova::new(address);
             }
         }
-    }
-
-    /// The boot module's bytes.
-    pub(crate) fn module(&self) -> Result<&'static [u8], Deviation> {
-        let module = self.machine.boot.modules.first();
-        module
-            .and_then(memory::module)
-            .ok_or_else(|| Deviation::failed(format_args!("there is no boot module")))
     }
 
     /// What all random choices of this boot follow from.
