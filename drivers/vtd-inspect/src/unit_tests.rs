@@ -41,15 +41,21 @@ fn pages(unit: &mut FakeUnit, format: TableFormat, root: u64) {
         &[encode_table(format, 2, Hpa::new(root + 0x3000))],
     );
     let leaf = |hpa: u64, access| encode_leaf(format, 1, Hpa::new(hpa), access);
-    // 1000h and 2000h lead to neighbours, 3000h elsewhere, 4000h nowhere.
+    // 1000h and 2000h lead to neighbours, 3000h elsewhere, 4000h to its neighbour for reading
+    // alone, 5000h nowhere; 40 pages from 40000h on to as many neighbours.
     unit.store(
         root + 0x3008,
         &[
             leaf(0x70_0000, Access::READ_WRITE),
             leaf(0x70_1000, Access::READ_WRITE),
-            leaf(0x50_0000, Access::READ),
+            leaf(0x50_0000, Access::READ_WRITE),
+            leaf(0x50_1000, Access::READ),
         ],
     );
+    let many: Vec<u64> = (0..40)
+        .map(|page| leaf(0x80_0000 + (page << 12), Access::READ_WRITE))
+        .collect();
+    unit.store(root + 0x3000 + 0x40 * 8, &many);
 }
 
 /// 00:04.0 by second-stage tables at 110000h, domain 7.
@@ -104,8 +110,10 @@ fn legacy_tables_are_told_from_the_root_to_runs_of_leaves() {
         \x20 legacy mode, root table at 0x100000, in force\n\
         \x20 00:04.0: second stage at 0x110000, 4 levels, domain id 7\n\
         \x20     0x1000 to 0x2fff leads to 0x700000, read-write, pages of 4 KiB\n\
-        \x20     0x3000 to 0x3fff leads to 0x500000, read, pages of 4 KiB\n\
-        \x20     2 runs in 4 tables\n"
+        \x20     0x3000 to 0x3fff leads to 0x500000, read-write, pages of 4 KiB\n\
+        \x20     0x4000 to 0x4fff leads to 0x501000, read, pages of 4 KiB\n\
+        \x20     0x40000 to 0x67fff leads to 0x800000, read-write, pages of 4 KiB\n\
+        \x20     4 runs in 4 tables\n"
     );
 }
 
@@ -174,12 +182,12 @@ fn a_walk_ends_where_the_page_is_or_says_which_entry_refuses() {
             found.ends_with("  leads to 0x701abc, read-write\n"),
             "{found}"
         );
-        let missing = walk(&unit, DEVICE, 0x4abc);
+        let missing = walk(&unit, DEVICE, 0x5abc);
         assert!(
             missing.ends_with("refused: the entry is not present\n"),
             "{missing}"
         );
-        assert!(missing.contains("level 1 entry at 0x113020"), "{missing}");
+        assert!(missing.contains("level 1 entry at 0x113028"), "{missing}");
         let stranger = walk(&unit, SourceId::from_bits(0x28), 0x2abc);
         assert!(
             stranger.ends_with("the context entry is not present\n"),

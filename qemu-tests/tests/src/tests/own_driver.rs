@@ -1,7 +1,8 @@
 //! The hypervisor's own driver: an NVMe disk, which holds this kernel's own ELF file, in a domain
 //! of its own. What is read is held against the code that runs.
 //!
-//! Without a boot module: QEMU puts it where SeaBIOS keeps memory for such a disk.
+//! By the host's clock: QEMU's disk works in a thread of its own, and virtual time would run away
+//! from it. Without a boot module: QEMU puts it where SeaBIOS keeps memory for such a disk.
 
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -36,6 +37,7 @@ fn words(cells: &[AtomicU64]) -> Vec<u64> {
 boot_test!(
     the_own_disk_is_read_through_a_domain_of_its_own,
     module = "none",
+    clock = "host",
     machine = "-drive file=@kernel,if=none,id=d,format=raw,readonly=on -device nvme,serial=v,drive=d,addr=7",
 );
 fn the_own_disk_is_read_through_a_domain_of_its_own(bench: &mut Bench) -> Outcome {
@@ -122,6 +124,7 @@ impl Code {
 boot_test!(
     the_own_disk_reaches_nothing_but_its_buffers,
     module = "none",
+    clock = "host",
     machine = "-drive file=@kernel,if=none,id=d,format=raw,readonly=on -device nvme,serial=v,drive=d,addr=7",
     provokes = "refused-dma",
 );
@@ -189,6 +192,7 @@ fn fault_after(before: u64) -> Option<iommu_core::FaultRecord> {
 boot_test!(
     the_own_disk_leaves_no_memory_behind,
     module = "none",
+    clock = "host",
     machine = "-drive file=@kernel,if=none,id=d,format=raw,readonly=on -device nvme,serial=v,drive=d,addr=7",
     modes = "legacy first-stage",
 );
@@ -215,6 +219,7 @@ fn the_own_disk_leaves_no_memory_behind(bench: &mut Bench) -> Outcome {
 boot_test!(
     the_own_disk_can_be_denied,
     module = "none",
+    clock = "host",
     machine = "-drive file=@kernel,if=none,id=d,format=raw,readonly=on -device nvme,serial=v,drive=d,addr=7",
     append = "deny=0:0:7.0",
     modes = "legacy",
