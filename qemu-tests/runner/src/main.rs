@@ -6,6 +6,7 @@ mod boot;
 mod build;
 mod cli;
 mod command;
+mod decode;
 mod differential;
 mod dmar;
 mod features;
@@ -51,6 +52,7 @@ fn dispatch(command: &Command) -> Result<ExitCode> {
         Command::Build(arguments) => build(&workspace, arguments),
         Command::Run(arguments) => run::run(&workspace, arguments),
         Command::Bench(arguments) => bench::run(arguments),
+        Command::Decode(arguments) => decode::run(arguments),
         Command::Differential(arguments) => differential::run(&workspace, arguments),
         Command::Dmar(arguments) => dmar::run(arguments),
         Command::Fuzz(arguments) => fuzz::run(&workspace, arguments),

@@ -53,10 +53,11 @@ impl Queue {
             if let Some(failure) = self.failure_of(platform, ticket) {
                 return Err(failure.into());
             }
+            let waited = platform.now().since(begun);
             if done {
+                counters.wait_times.note(waited);
                 return Ok(());
             }
-            let waited = platform.now().since(begun);
             if waited > limit {
                 counters.timeouts.increment();
                 return Err(QueueError::TimedOut(waited));
