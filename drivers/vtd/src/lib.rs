@@ -79,5 +79,5 @@ pub use event::Event;
 pub use invalidation::{CostRule, Debt};
 pub use irq_remap::{InterruptSource, ioapic_entry};
 pub use mode::{Mode, ModeChoice, ModeError, ModeRequest};
-pub use statistics::Statistics;
+pub use statistics::{Latencies, Statistics};
 pub use unit::{Command, Message, TimeLimits, TimedOut};
