@@ -39,7 +39,8 @@ pub trait GuestMemory {
 
     /// How many bytes from `gpa` on are certainly no memory of the guest, at least; 0 if
     /// there is memory at `gpa`. Who knows the whole hole should say so: a large page that
-    /// points into it is then done at once, and not page by page.
+    /// points into it is then done at once, and not page by page; and where hardware nests,
+    /// all of memory must be gone through.
     fn hole(&self, gpa: Gpa) -> u64 {
         match self.resolve(gpa, Access::NONE) {
             Err(GuestMemoryError::Unmapped(_)) => {

@@ -969,3 +969,83 @@ fn nobody_reaches_memory_of_another_guest_by_naming_its_addresses() {
         tenant.unbind(None);
     });
 }
+
+/// A machine of two units, of which only the first nests; [`OTHER`] is behind the second.
+fn mixed(host: &Hypervisor) -> House<'_> {
+    let nests = Way::nested("nested", Config::scalable());
+    House::with(&nests, Freedom::Random(3), host, |plan| {
+        let mut plan = plan.device(OTHER, 1);
+        plan.units.push(Config {
+            nested: false,
+            ..Config::scalable()
+        });
+        plan
+    })
+}
+
+#[test]
+fn what_a_guest_was_told_of_a_table_holds_wherever_it_is_bound() {
+    let host = Hypervisor::default();
+    let house = mixed(&host);
+    let mut tenant = house.guest(1, 64, ONE);
+    let second = house
+        .iommu
+        .assign(tenant.vm, device(OTHER), u32::from(OTHER))
+        .expect("the device");
+    house
+        .platform
+        .with_machine(|machine| machine.assign(OTHER, None, Owner::Guest(1)));
+    let shadowed = iommu_guest::DeviceId::from_u32(second);
+    let nested = tenant.device;
+    // Of the first table the guest need not tell what it maps anew: hardware must nest it.
+    let (_, free) = tenant.root();
+    let refused = tenant.client.bind(shadowed, &free).unwrap_err();
+    assert_eq!(refused.errno(), Some(Errno::EOPNOTSUPP));
+    tenant.client.bind(nested, &free).expect("bound");
+    tenant.client.unbind(nested).expect("unbound");
+    // Of the second it must, which does no harm where hardware nests.
+    tenant.device = shadowed;
+    let (root, told) = tenant.root();
+    tenant.device = nested;
+    let data = tenant.guest.data(3);
+    tenant.client.bind(nested, &told).expect("bound");
+    tenant.client.bind(shadowed, &told).expect("bound");
+    tenant.map(&told, root, 0x5000, data, ALL);
+    for source in [ONE, OTHER] {
+        house.assert_reaches(&write(source, 0x5000), tenant.guest.hpa(data));
+    }
+    tenant.guest.unmap(root, 0x5000);
+    tenant.flush(&told, 0x5000, 1, Change::Leaf);
+    for source in [ONE, OTHER] {
+        house.assert_blocked(&write(source, 0x5000));
+    }
+    house.iommu.destroy_guest(tenant.vm).expect("ended");
+    house.assert_clean();
+}
+
+#[test]
+fn a_second_stage_goes_with_the_last_device_that_needs_it() {
+    let host = Hypervisor::default();
+    let way = Way::nested("nested", Config::scalable());
+    let house = House::new(&way, Freedom::Random(4), &host);
+    let arena = house.platform.arena();
+    let tenant = house.guest(1, 64, ONE);
+    let with_one = arena.outstanding();
+    house
+        .iommu
+        .assign(tenant.vm, device(OTHER), 8)
+        .expect("the device");
+    assert_eq!(arena.outstanding(), with_one, "one for all of a kind");
+    house
+        .iommu
+        .take_back(tenant.vm, device(ONE))
+        .expect("taken");
+    assert_eq!(arena.outstanding(), with_one);
+    house
+        .iommu
+        .take_back(tenant.vm, device(OTHER))
+        .expect("taken");
+    // Four levels of tables for memory within 2 MiB.
+    assert_eq!(arena.outstanding(), with_one - 4);
+    house.assert_clean();
+}

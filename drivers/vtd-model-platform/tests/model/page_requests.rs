@@ -161,12 +161,15 @@ fn ask(house: &House, requests: &[Asks]) -> PageRequestsServed {
 
 /// What devices were told since this was asked last: group, code, and by whom.
 fn take_answers(house: &House) -> Vec<(u16, u8, bool)> {
-    let taken = house.platform.with_machine(|machine| {
+    let told = |answer: PageResponse| (answer.group, answer.code, answer.automatic);
+    taken(house).into_iter().map(told).collect()
+}
+
+fn taken(house: &House) -> Vec<PageResponse> {
+    house.platform.with_machine(|machine| {
         machine.settle(100);
         Machine::take_responses(machine)
-    });
-    let told = |answer: PageResponse| (answer.group, answer.code, answer.automatic);
-    taken.into_iter().map(told).collect()
+    })
 }
 
 fn events(tenant: &mut Tenant<'_>) -> Vec<PageRequest> {
@@ -217,7 +220,14 @@ fn a_device_touches_a_page_that_is_not_mapped_asks_and_goes_on_when_the_guest_ha
                 let answer = request.group.expect("the last").served();
                 assert_eq!(tenant.client.answer(&[answer]), Ok(1));
             }
-            assert_eq!(take_answers(house), [(group, SUCCESS, false)]);
+            let answer = PageResponse {
+                source: CACHING,
+                pasid: space.host_pasid,
+                group,
+                code: SUCCESS,
+                automatic: false,
+            };
+            assert_eq!(taken(house), [answer]);
             let again = touch(house, space, address + 0x678);
             let reached = tenant.guest.hpa(data).as_u64() + 0x678;
             assert_eq!(again.address(), Some(reached));
