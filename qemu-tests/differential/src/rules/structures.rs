@@ -14,7 +14,7 @@ fn root_reserved(view: &View<'_>) -> u64 {
 pub(super) const OTHER_HALF_OF_ROOT: Rule = Rule {
     name: "other-half-of-root",
     kind: Kind::Bug,
-    reason: "reserved bits of the half of a root entry that does not serve the device fault too (§9.2)",
+    reason: "an absent half of a root entry is ignored (§9.2); QEMU checks its reserved bits",
     predict: |view| {
         let (source, ..) = view.dma().filter(|_| view.is_fresh())?;
         let upper = usize::from(source & 0x80 != 0);
