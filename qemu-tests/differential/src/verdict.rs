@@ -1,11 +1,13 @@
 //! One case on both sides.
 
+use std::collections::BTreeMap;
+
 use crate::answer::{Answer, Seen};
 use crate::bench::Emulator;
 use crate::case::{Case, Step};
 use crate::hardware::{Hardware, Told};
 use crate::qtest::{Board, Dead};
-use crate::rules::{RULES, View};
+use crate::rules::{self, RULES, View};
 
 /// How a step came out.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,6 +29,9 @@ pub(crate) struct Difference {
     pub(crate) expected: String,
     /// What QEMU did.
     pub(crate) seen: String,
+    /// What makes it the same difference in a smaller case: conditions of the model, and the
+    /// kind of QEMU's answer.
+    pub(crate) kind: String,
 }
 
 /// A case's outcome.
@@ -48,27 +53,77 @@ pub(crate) fn compare(
     board: &mut Board<'_>,
     case: &Case,
 ) -> Result<Verdict, Dead> {
-    let told = match tell(emulator, case) {
-        Ok(told) => told,
+    let telling = match tell(emulator, case) {
+        Ok(telling) => telling,
         Err(complaint) => {
             return Ok(Verdict {
                 difference: Some(Difference {
                     step: 0,
                     expected: complaint,
                     seen: "not asked".to_owned(),
+                    kind: "model".to_owned(),
                 }),
                 ..Verdict::default()
             });
         }
     };
-    let seen = board.run(case, &told)?;
-    Ok(judge(emulator, case, &told, &seen))
+    let seen = board.run(case, &telling.steps)?;
+    let tables = board.tables(case)?;
+    board.forget()?;
+    let mut verdict = judge(emulator, case, &telling.steps, &seen);
+    if verdict.difference.is_none() {
+        judge_tables(emulator, case, &telling.tables, &tables, &mut verdict);
+    }
+    Ok(verdict)
 }
 
-/// What the model says of every step.
-pub(crate) fn tell(emulator: &Emulator, case: &Case) -> Result<Vec<Option<Told>>, String> {
+/// What the model says of a case.
+pub(crate) struct Telling {
+    /// Of every step that has an answer.
+    pub(crate) steps: Vec<Option<Told>>,
+    /// What the tables hold in the end: flags are set by the walks.
+    pub(crate) tables: BTreeMap<u64, u64>,
+}
+
+/// Runs a case on the model.
+pub(crate) fn tell(emulator: &Emulator, case: &Case) -> Result<Telling, String> {
     let mut hardware = Hardware::new(emulator, case)?;
-    Ok(case.steps.iter().map(|step| hardware.step(step)).collect())
+    let steps = case.steps.iter().map(|step| hardware.step(step)).collect();
+    let words = case.words().into_iter();
+    Ok(Telling {
+        steps,
+        tables: words.map(|at| (at, hardware.word(at))).collect(),
+    })
+}
+
+/// Compares what the tables hold in the end.
+fn judge_tables(
+    emulator: &Emulator,
+    case: &Case,
+    model: &BTreeMap<u64, u64>,
+    qemu: &BTreeMap<u64, u64>,
+    verdict: &mut Verdict,
+) {
+    let predicted = rules::predict_tables(emulator, case, &verdict.rules, model);
+    for (at, word) in model {
+        let (rule, expected) = match predicted.get(at) {
+            Some((rule, word)) => (Some(*rule), *word),
+            None => (None, *word),
+        };
+        let found = qemu.get(at).copied().unwrap_or(0);
+        if found != expected {
+            verdict.difference = Some(Difference {
+                step: case.steps.len(),
+                expected: format!("the table at {at:#x} is to hold {expected:#x}"),
+                seen: format!("{found:#x} there"),
+                kind: "tables".to_owned(),
+            });
+            return;
+        }
+        verdict.rules.extend(rule);
+    }
+    verdict.rules.sort_unstable();
+    verdict.rules.dedup();
 }
 
 fn judge(
@@ -125,6 +180,7 @@ fn weigh(view: &View<'_>, step: usize, seen: &Seen) -> Outcome {
             step,
             expected,
             seen: seen.to_string(),
+            kind: format!("{:?} {}", view.told.conditions, kind(seen)),
         })
     };
     match (predicted, seen) {
@@ -151,5 +207,15 @@ fn weigh(view: &View<'_>, step: usize, seen: &Seen) -> Outcome {
                 conditions.join(", ")
             ))
         }
+    }
+}
+
+fn kind(seen: &Seen) -> String {
+    match seen {
+        Seen::Answer(Answer::Memory(_)) => "memory".to_owned(),
+        Seen::Answer(Answer::Blocked(record)) => format!("{:x?}", record.map(|it| it.reason)),
+        Seen::Answer(Answer::Delivered(_)) => "delivered".to_owned(),
+        Seen::Answer(Answer::Done | Answer::Stopped(_)) => "queue".to_owned(),
+        Seen::Confused(_) => "confused".to_owned(),
     }
 }

@@ -71,10 +71,9 @@ pub(super) const PASS_THROUGH_STAYS: Rule = Rule {
     reason: "a PASID entry that is pass-through no more serves so until the PASID cache is invalidated (§6.5.2.2); QEMU 10.0 waits for the context cache",
     predict: |view| {
         let (_, address, _) = view.dma()?;
-        let scalable = view.case.mode == Mode::PassThrough && view.case.rig.is_scalable();
-        let changed = !view.told.answers.contains(&Answer::Memory(address));
+        let gone = view.is_only(&[Condition::Spt2, Condition::Spt42])
+            && view.case.mode == Mode::PassThrough;
         let held = is_held(view, is_context_cache);
-        let stays = scalable && changed && held && !view.emulator.is_recent;
-        stays.then_some(Answer::Memory(address))
+        (gone && held && !view.emulator.is_recent).then_some(Answer::Memory(address))
     },
 };

@@ -6,6 +6,8 @@ mod queue;
 mod structures;
 mod walk;
 
+use std::collections::BTreeMap;
+
 use vtd_model::Condition;
 
 use crate::answer::{Answer, Record, Seen};
@@ -163,12 +165,41 @@ impl View<'_> {
         let mut case = self.case.clone();
         change(&mut case);
         case.steps.truncate(self.number + 1);
-        let told = verdict::tell(self.emulator, &case).ok()?;
+        let told = verdict::tell(self.emulator, &case).ok()?.steps;
         match &told.last()?.as_ref()?.answers[..] {
             [answer] => Some(*answer),
             _ => None,
         }
     }
+}
+
+/// Words of tables that rules say QEMU leaves otherwise than the model, which has `model`
+/// there; with the rule's place. `used` are rules that the case's requests needed.
+pub(crate) fn predict_tables(
+    emulator: &Emulator,
+    case: &Case,
+    used: &[usize],
+    model: &BTreeMap<u64, u64>,
+) -> BTreeMap<u64, (usize, u64)> {
+    let mut predicted = BTreeMap::new();
+    let left = model
+        .iter()
+        .filter_map(|(&at, &word)| Some((at, walk::flags_left(case, at, word)?)));
+    predicted.extend(left.map(|(at, word)| (at, (place(&walk::ANY_FLAG_IS_ENOUGH), word))));
+    let unsnooped = place(&walk::UNSNOOPED_FLAGS);
+    if used.contains(&unsnooped) {
+        let set = walk::flags_set(emulator, case);
+        let words = set
+            .into_iter()
+            .filter(|(at, word)| model.get(at) != Some(word));
+        predicted.extend(words.map(|(at, word)| (at, (unsnooped, word))));
+    }
+    predicted
+}
+
+fn place(wanted: &Rule) -> usize {
+    let found = RULES.iter().position(|rule| rule.name == wanted.name);
+    found.unwrap_or(RULES.len())
 }
 
 /// Changes a word of a case's memory.
