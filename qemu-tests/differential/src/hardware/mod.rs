@@ -29,6 +29,11 @@ const IRE: u32 = 1 << 25;
 const SIRTP: u32 = 1 << 24;
 const ONE_SHOT: u32 = !0x96ff_ffff;
 
+/// Ticks after which whatever was asked has long been done, in the random mode too.
+const PATIENCE: u32 = 2_000;
+/// Ticks in which a queue of waits runs to its end.
+const SETTLED: u64 = 200;
+
 /// What the model says of one step.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Told {
@@ -60,14 +65,18 @@ impl<'a> Hardware<'a> {
     ///
     /// # Errors
     /// The unit did not do what it was told.
-    pub(crate) fn new(emulator: &'a Emulator, case: &Case) -> Result<Self, String> {
+    pub(crate) fn new(
+        emulator: &'a Emulator,
+        case: &Case,
+        freedom: Freedom,
+    ) -> Result<Self, String> {
         let memory = Arc::new(Memory::default());
         for (&at, &value) in &case.memory {
             memory.store(at, value);
         }
         let mut builder = Machine::builder()
             .unit(emulator.config(case.rig))
-            .freedom(Freedom::Pessimist(case.number))
+            .freedom(freedom)
             .memory(Arc::clone(&memory) as Arc<dyn HostMemory>);
         for device in Device::ALL {
             builder = builder.device(device.source(), 0);
@@ -118,7 +127,7 @@ impl<'a> Hardware<'a> {
         let status = self.machine.read(0, GSTS, Width::Dword) as u32 & !ONE_SHOT;
         let value = u64::from(status | bit);
         self.machine.write(0, GCMD, Width::Dword, value);
-        for _ in 0..100 {
+        for _ in 0..PATIENCE {
             if self.machine.read(0, GSTS, Width::Dword) as u32 & bit != 0 {
                 return Ok(());
             }
@@ -171,7 +180,7 @@ impl<'a> Hardware<'a> {
             self.tail = (self.tail + size) % 0x1000;
         }
         self.machine.write(0, IQT, Width::Qword, self.tail);
-        for _ in 0..100 {
+        for _ in 0..PATIENCE {
             self.machine.tick();
             if self.machine.read_u32(STATUS) == self.waits {
                 return Answer::Done;
@@ -198,7 +207,7 @@ impl<'a> Hardware<'a> {
         }
         self.machine.write(0, FSTS, Width::Dword, 0x10);
         self.machine.write(0, IQT, Width::Qword, self.tail);
-        self.machine.settle(4);
+        self.machine.settle(SETTLED);
     }
 }
 

@@ -141,8 +141,8 @@ impl Hardware<'_> {
         }
     }
 
-    /// An entry that may be cached: the entry in memory is one of them, and the only one whose
-    /// other fields are known.
+    /// An entry that may be cached. Cases change its vector and P: the fields that the model
+    /// does not tell are those of the entry in memory.
     fn possible_interrupt(
         &self,
         possible: &PossibleInterrupt,
@@ -159,7 +159,7 @@ impl Hardware<'_> {
                 destination,
             } => {
                 let low = InterruptLow::from(entry?[0]);
-                (low.vector() == vector).then_some(Answer::Delivered(Message {
+                Some(Answer::Delivered(Message {
                     destination,
                     logical: low.logical(),
                     delivery: low.delivery(),

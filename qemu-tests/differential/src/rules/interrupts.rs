@@ -2,7 +2,7 @@
 
 use vtd_model::Condition;
 
-use super::{Kind, Rule, View};
+use super::{Kind, Rule, Versions, View};
 use crate::answer::{Answer, Message, Record};
 use crate::case::{Device, Sending, Step};
 use crate::entries::{InterruptHigh, InterruptLow, MessageAddress};
@@ -164,6 +164,7 @@ fn when_entry(
 pub(super) const COMPATIBILITY: Rule = Rule {
     name: "compatibility-format",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "requests of compatibility format are blocked with CFI = 0 or EIME = 1 (25h, §5.1.4); QEMU lets them pass",
     predict: |view| {
         when(view, &[Condition::Irq25], |request| {
@@ -175,6 +176,7 @@ pub(super) const COMPATIBILITY: Rule = Rule {
 pub(super) const NO_SOURCE: Rule = Rule {
     name: "no-source",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "a device's DMA write is an interrupt request of that device (§5.1.1); to QEMU it has source FF:1F.7, which passes each check",
     predict: |view| {
         let request = Request::of(view).filter(|request| request.sending == Sending::Write)?;
@@ -192,6 +194,7 @@ pub(super) const NO_SOURCE: Rule = Rule {
 pub(super) const BUS_RANGE: Rule = Rule {
     name: "bus-range",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "SVT 10 names the first bus in SID 15:8 and the last in 7:0 (§9.9); QEMU swaps them",
     predict: |view| {
         let request = Request::of(view)?;
@@ -208,6 +211,7 @@ pub(super) const BUS_RANGE: Rule = Rule {
 pub(super) const RESERVED_BEFORE_SOURCE: Rule = Rule {
     name: "reserved-before-source",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "the source is checked before the entry's reserved fields (§5.1.4); QEMU goes the other way",
     predict: |view| {
         when_entry(view, &[Condition::Irq26], |request, _, _| {
@@ -219,6 +223,7 @@ pub(super) const RESERVED_BEFORE_SOURCE: Rule = Rule {
 pub(super) const RESERVED_CHECK: Rule = Rule {
     name: "reserved-check",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "SVT 11 is a reserved field (24h, §9.9); QEMU takes it for a failed check (26h)",
     predict: |view| {
         when_entry(view, &[Condition::Irq24], |_, _, high| {
@@ -230,6 +235,7 @@ pub(super) const RESERVED_CHECK: Rule = Rule {
 pub(super) const UNCHECKED_FIELDS: Rule = Rule {
     name: "unchecked-fields",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "DST 63:48 and 39:32 without EIME, and delivery modes 3 and 6, are reserved (§9.9); QEMU does not look",
     predict: |view| {
         when_entry(view, &[Condition::Irq24], |request, low, _| {
@@ -242,6 +248,7 @@ pub(super) const UNCHECKED_FIELDS: Rule = Rule {
 pub(super) const POSTED_AS_REMAPPED: Rule = Rule {
     name: "posted-as-remapped",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "IM = 1 is reserved without posting (§9.9); QEMU remaps by such an entry as by others",
     predict: |view| when_entry(view, &[Condition::Irq24], |_, low, _| low.posted()),
 };
@@ -249,6 +256,7 @@ pub(super) const POSTED_AS_REMAPPED: Rule = Rule {
 pub(super) const SHORT_INDEX: Rule = Rule {
     name: "short-index",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "handle and subhandle add up to more than 16 bits (21h, §5.1.3); QEMU's sum has 16",
     predict: |view| {
         when(view, &[Condition::Irq21], |request| {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use vtd_model::Condition;
 
-use super::{Kind, Rule, View, change};
+use super::{Kind, Rule, Versions, View, change};
 use crate::answer::Answer;
 use crate::bench::{Emulator, ROM_TABLE, Rig};
 use crate::case::{Case, Step};
@@ -43,6 +43,7 @@ fn read_error(view: &View<'_>, entry: &Entry) -> u8 {
 pub(super) const ALL_ONES: Rule = Rule {
     name: "all-ones",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "an entry of ones is QEMU's sign that no memory answered; it holds reserved bits (0Ch, 7Ah, 72h)",
     predict: |view| {
         let entries = entries(view)?;
@@ -58,6 +59,7 @@ pub(super) const ALL_ONES: Rule = Rule {
 pub(super) const FIRST_STAGE_WIDTH: Rule = Rule {
     name: "first-stage-width",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "the first stage is as wide as FSPM says (§3.6); QEMU takes AW",
     predict: |view| {
         entries(view).filter(|_| view.case.rig == Rig::First)?;
@@ -73,6 +75,7 @@ pub(super) const FIRST_STAGE_WIDTH: Rule = Rule {
 pub(super) const UNCUT_ADDRESS: Rule = Rule {
     name: "uncut-address",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "FI has no bits above the largest width (§11.4.7.6); QEMU records them",
     predict: |view| {
         let (_, address, _) = view.dma()?;
@@ -85,6 +88,7 @@ pub(super) const UNCUT_ADDRESS: Rule = Rule {
 pub(super) const PASS_THROUGH_LIMIT: Rule = Rule {
     name: "pass-through-limit",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "pass-through ends at the host address width (LGN.1.3, SGN.4.2, §7.1.3); QEMU lets the request go nowhere",
     predict: |view| {
         let beyond = view.is_only(&[Condition::Lgn13, Condition::Sgn42]);
@@ -95,6 +99,7 @@ pub(super) const PASS_THROUGH_LIMIT: Rule = Rule {
 pub(super) const ORDER_OF_CHECKS: Rule = Rule {
     name: "order-of-checks",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "QEMU tests the rights of each entry before its reserved bits and before the next table (§3.7, §7.1.3: at the end)",
     predict: |view| {
         let entries = entries(view)?;
@@ -221,6 +226,7 @@ fn second_reserved(entry: &Entry, bits: u8, scalable: bool) -> u64 {
 pub(super) const WHOLE_LARGE_PAGE: Rule = Rule {
     name: "whole-large-page",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "a request that comes out in the interrupt range is blocked (§3.15); QEMU blocks the large page around it",
     predict: |view| {
         let entries = entries(view)?;
@@ -247,6 +253,7 @@ pub(super) const WHOLE_LARGE_PAGE: Rule = Rule {
 pub(super) const SNOOP_BIT: Rule = Rule {
     name: "snoop-bit",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "SNP of a leaf is reserved without ECAP.SC (§9.8); QEMU in scalable mode lets it pass",
     predict: |view| {
         let leaf = *entries(view)?.last().filter(|leaf| {
@@ -260,6 +267,7 @@ pub(super) const SNOOP_BIT: Rule = Rule {
 pub(super) const UNSNOOPED_FLAGS: Rule = Rule {
     name: "unsnooped-flags",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "flags are set by snooping walks only (90h without PWSNP, §3.6.2); QEMU sets them always",
     predict: |view| {
         view.dma()
@@ -276,6 +284,7 @@ pub(super) const UNSNOOPED_FLAGS: Rule = Rule {
 pub(super) const ANY_FLAG_IS_ENOUGH: Rule = Rule {
     name: "any-flag-is-enough",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "a write needs A and D (§3.6.2); QEMU sets neither if it finds either",
     predict: |view| {
         let (_, address, write) = view.dma()?;
