@@ -44,7 +44,7 @@ pub(super) const ALL_ONES: Rule = Rule {
     name: "all-ones",
     kind: Kind::Bug,
     versions: Versions::Both,
-    reason: "an entry of ones is QEMU's sign that no memory answered; it holds reserved bits (0Ch, 7Ah, 72h)",
+    reason: "an entry of ones is QEMU's sign that no memory answered; it holds reserved bits (0Ch, 7Ah, 72h, §7.1.3)",
     predict: |view| {
         let entries = entries(view)?;
         let at = entries
