@@ -91,12 +91,33 @@ pub(crate) struct Telling {
 pub(crate) fn tell(emulator: &Emulator, case: &Case) -> Result<Telling, String> {
     let mut hardware = Hardware::new(emulator, case, Freedom::Pessimist(case.number))?;
     let steps: Vec<_> = case.steps.iter().map(|step| hardware.step(step)).collect();
+    know_one_answer(case, &steps)?;
     agree_with_each_other(emulator, case, &steps)?;
     let words = case.words().into_iter();
     Ok(Telling {
         steps,
         tables: words.map(|at| (at, hardware.word(at))).collect(),
     })
+}
+
+/// As long as no table has changed there is one answer to a request, wherever the model takes
+/// it from: a walk, or what its pessimist has explored before.
+fn know_one_answer(case: &Case, told: &[Option<Told>]) -> Result<(), String> {
+    let unchanged = case
+        .steps
+        .iter()
+        .take_while(|step| !matches!(step, Step::Store { .. }));
+    for (number, (_, told)) in unchanged.zip(told).enumerate() {
+        let Some(told) = told else { continue };
+        let gets_through = told.answers.iter().any(Answer::translates);
+        if told.answers.len() > 1 || gets_through && !told.conditions.is_empty() {
+            return Err(format!(
+                "the model alone, step {number}: nothing changed, and it allows {:?}, {:?}",
+                told.answers, told.conditions
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The model's random mode walks where its pessimist looks at what it has explored: what the
