@@ -90,6 +90,7 @@ impl Unit {
             effects,
             now: world.step,
             fpd: false,
+            is_hit: false,
         }
     }
 
