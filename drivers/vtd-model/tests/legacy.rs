@@ -318,6 +318,38 @@ fn fpd_silences_qualified_faults_even_in_an_absent_entry() {
 }
 
 #[test]
+fn fpd_silences_a_fault_that_a_cached_translation_leads_to() {
+    for (flags, logged) in [(1, true), (3, false)] {
+        for freedom in freedoms() {
+            let mut bench = Bench::legacy(Config::legacy(), freedom);
+            bench.poke(CONTEXT + 0x10 * 16, SECOND | flags);
+            bench.second(0x5000, 1, 0x20_0001);
+            bench.second(0x6000, 1, 0xfee0_0003);
+            bench.flush_all();
+            assert!(
+                bench
+                    .machine
+                    .request(&Request::read(DEVICE, 0x5000))
+                    .address()
+                    .is_some()
+            );
+            for request in [
+                Request::write(DEVICE, 0x5000),
+                Request::read(DEVICE, 0x6000),
+            ] {
+                let mut all = bench.machine.possible(&request);
+                all.push(bench.machine.request(&request));
+                for outcome in all {
+                    let right =
+                        matches!(outcome, Outcome::Blocked { logged: it, .. } if it == logged);
+                    assert!(right, "{freedom:?}: {request:?} gives {outcome:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_fault_is_recorded_with_its_source_address_and_kind() {
     let mut bench = Bench::legacy(Config::legacy(), vtd_model::Freedom::Random(0));
     for access in [Access::Write, Access::Read, Access::Atomic] {

@@ -180,6 +180,7 @@ impl fmt::Display for Finding {
             step,
             expected,
             seen,
+            ..
         } = &self.shrunk.difference;
         writeln!(f, "QEMU {}, unexplained:", self.version)?;
         write!(f, "{}", self.shrunk.case)?;

@@ -154,6 +154,15 @@ pub struct Case {
 }
 
 impl Case {
+    /// Words of tables that the case stores to.
+    pub(crate) fn words(&self) -> BTreeSet<u64> {
+        let stored = self.steps.iter().filter_map(|step| match step {
+            Step::Store { at, .. } => Some(*at),
+            _ => None,
+        });
+        self.memory.keys().copied().chain(stored).collect()
+    }
+
     /// Cells of memory that a request for an address might reach: what each leaf, of whatever
     /// size, or pass-through could make of it.
     pub(crate) fn cells(&self, address: u64) -> BTreeSet<u64> {

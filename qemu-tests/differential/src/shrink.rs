@@ -49,7 +49,9 @@ pub(crate) fn shrink(
             if bench.attempts >= ATTEMPTS {
                 break;
             }
-            if let Some(difference) = bench.differs(&candidate)? {
+            if let Some(difference) = bench.differs(&candidate)?
+                && difference.kind == known.kind
+            {
                 smaller = Some((candidate, difference));
                 break;
             }
@@ -97,6 +99,7 @@ pub(crate) fn died(dead: &Dead) -> Difference {
         step: 0,
         expected: "an answer".to_owned(),
         seen: dead.to_string(),
+        kind: "dead".to_owned(),
     }
 }
 

@@ -99,3 +99,50 @@ impl Tally {
         found
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 1000 cases of which all shares are just large enough.
+    fn enough() -> Tally {
+        Tally {
+            cases: 1000,
+            agreed: 1000,
+            translated: 300,
+            modes: Mode::ALL.map(|mode| (mode, 100)).into(),
+            reasons: KNOWN.iter().map(|reason| (*reason, 5)).collect(),
+            rules: BTreeMap::new(),
+            explained: 20,
+        }
+    }
+
+    #[test]
+    fn shares_that_are_just_large_enough_are_enough_and_one_less_is_not() {
+        assert_eq!(enough().shortfalls(true), []);
+        assert!(!enough().too_many_explained());
+        let mut tally = enough();
+        tally.translated -= 1;
+        tally.modes.insert(Mode::First, 99);
+        tally.reasons.remove(&0x91);
+        tally.explained += 1;
+        let names: Vec<String> = tally
+            .shortfalls(true)
+            .into_iter()
+            .map(|it| it.what)
+            .collect();
+        assert_eq!(
+            names,
+            ["cases that translate", "scalable first stage", "fault 91h"]
+        );
+        assert!(tally.too_many_explained());
+    }
+
+    #[test]
+    fn a_mode_that_a_qemu_has_not_is_not_missed() {
+        let mut tally = enough();
+        tally.modes.remove(&Mode::RidPasid);
+        assert_eq!(tally.shortfalls(false), []);
+        assert_eq!(tally.shortfalls(true).len(), 1);
+    }
+}

@@ -1,5 +1,7 @@
 //! The entries that a request meets, raw: what rules look at. Nothing is judged here.
 
+use crate::bench::{Emulator, Rig};
+use crate::case::Case;
 use crate::entries::{PasidFirst, PasidLow, RidPasid};
 
 /// One entry of a paging structure.
@@ -53,6 +55,16 @@ pub(crate) struct Walker {
 }
 
 impl Walker {
+    /// The one for a case.
+    pub(crate) fn of(emulator: &Emulator, case: &Case) -> Self {
+        Self {
+            root: case.root,
+            first_stage: case.rig == Rig::First,
+            rid_pasid: emulator.uses_rid_pasid(),
+            bits: case.rig.bits(),
+        }
+    }
+
     /// Follows the tables for a request.
     pub(crate) fn walk(
         &self,

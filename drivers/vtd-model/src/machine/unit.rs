@@ -96,6 +96,7 @@ impl Unit {
             effects,
             now: world.step,
             fpd: false,
+            is_hit: false,
         }
     }
 

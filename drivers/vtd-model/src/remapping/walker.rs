@@ -72,6 +72,8 @@ pub(crate) struct Walker<'a> {
     pub(crate) now: u64,
     /// Some entry met on the way has FPD set.
     pub(crate) fpd: bool,
+    /// An IOTLB entry answers: no other was met.
+    pub(crate) is_hit: bool,
 }
 
 /// A mapping and whether it was granted to a privileged request.
@@ -91,7 +93,7 @@ impl Walker<'_> {
         }
         let outcome = match self.find(request) {
             Ok(found) => self.finish(request, &found),
-            Err(condition) => self.fail(request, condition),
+            Err(condition) => self.refuse(request, condition),
         };
         if let Outcome::Completion(completion) = &outcome
             && self.config.host_permissions
@@ -102,6 +104,25 @@ impl Walker<'_> {
             self.prefetch_permission(request, completion);
         }
         outcome
+    }
+
+    /// A fault of a request. A cached translation does not know FPD: the entries do, through
+    /// which the request is processed (§9.3 to §9.6).
+    fn refuse(&mut self, request: &Request, condition: Condition) -> Outcome {
+        if self.is_hit {
+            self.learn_fault_disable(request);
+        }
+        self.fail(request, condition)
+    }
+
+    fn learn_fault_disable(&mut self, request: &Request) {
+        if self.latched.mode() == Mode::Legacy {
+            let _ = self.legacy_context(request.source);
+        } else if let Ok(context) = self.scalable_context(request.source)
+            && let Ok((tag, _)) = self.tag(&context, request.pasid, false)
+        {
+            let _ = self.pasid_entry(request.source, &context, tag);
+        }
     }
 
     /// What is decided without a table (§3.15, §4.2.1).
@@ -153,6 +174,7 @@ impl Walker<'_> {
             && !execute
             && let Some(hit) = self.hit(request)
         {
+            self.is_hit = true;
             return hit;
         }
         if legacy {
@@ -256,12 +278,12 @@ impl Walker<'_> {
         if let Err(condition) =
             mapping.check(request, found.privileged, self.config.zero_length_read)
         {
-            return self.fail(request, condition);
+            return self.refuse(request, condition);
         }
         let address = mapping.apply(request.address);
         if in_interrupt_range(address) {
             let condition = self.interrupt_output();
-            return self.fail(request, condition);
+            return self.refuse(request, condition);
         }
         Outcome::Memory { address }
     }

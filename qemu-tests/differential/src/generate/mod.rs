@@ -2,10 +2,13 @@
 //! fault reason comes up as often as it has to; all else is drawn at random.
 
 mod caching;
+mod deal;
 mod dma;
+mod entries;
 mod interrupts;
 mod queue;
 mod quirks;
+mod structures;
 mod tables;
 
 use fastrand::Rng;
@@ -46,7 +49,7 @@ pub(crate) struct Generator {
 impl Generator {
     /// All that it makes follows from the seed.
     pub(crate) fn new(seed: u64) -> Self {
-        let deck: Vec<Card> = dma::cards()
+        let deck: Vec<Card> = deal::cards()
             .into_iter()
             .chain(caching::cards())
             .chain(queue::cards())

@@ -12,6 +12,7 @@ const CONTEXT_CACHE: u8 = 1;
 const IOTLB: u8 = 2;
 const INTERRUPT_ENTRIES: u8 = 4;
 const PASID_IOTLB: u8 = 6;
+const PASID_CACHE: u8 = 7;
 
 pub(super) fn cards() -> Vec<Card> {
     [(Mode::Legacy, 100), (Mode::Second, 90), (Mode::First, 100)]
@@ -50,7 +51,12 @@ pub(super) fn good(rng: &mut Rng, rig: Rig) -> Descriptor {
         .with_mask(rng.u8(..=18))
         .with_hint(rng.bool())
         .with_page(rng.u64(..1 << 36));
-    match rng.u8(..if rig == Rig::First { 5 } else { 4 }) {
+    let kinds = match rig {
+        Rig::Legacy { .. } => 4,
+        Rig::Second { .. } => 5,
+        Rig::First => 6,
+    };
+    match rng.u8(..kinds) {
         0 => {
             let granularity = rng.u8(1..4);
             let source = if granularity == 3 {
@@ -78,6 +84,14 @@ pub(super) fn good(rng: &mut Rng, rig: Rig) -> Descriptor {
             [low.into(), 0, 0, 0]
         }
         3 => [0x12, 0, 0, 0],
+        4 => {
+            // Of a domain, of a PASID, or all.
+            let low = low
+                .with_kind(PASID_CACHE)
+                .with_granularity([0, 1, 3][rng.usize(..3)])
+                .with_upper(rng.u32(..1 << 20));
+            [low.into(), 0, 0, 0]
+        }
         _ => {
             let granularity = rng.u8(2..4);
             let low = low

@@ -2,6 +2,7 @@
 
 mod board;
 mod connection;
+mod devices;
 mod trace;
 
 pub(crate) use board::Board;

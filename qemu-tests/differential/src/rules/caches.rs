@@ -2,7 +2,7 @@
 
 use vtd_model::Condition;
 
-use super::{Kind, Rule, View};
+use super::{Kind, Rule, Versions, View};
 use crate::answer::{Answer, Seen};
 use crate::case::{Mode, Step};
 use crate::entries::{DescriptorLow, PasidLow};
@@ -34,6 +34,7 @@ fn is_context_cache(words: &[u64; 4]) -> bool {
 pub(super) const DENIED_HIT: Rule = Rule {
     name: "denied-hit",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "a denied request is recorded wherever its rights came from (§7.1.3); QEMU records none that hits its IOTLB",
     predict: |view| {
         let denied = [
@@ -51,6 +52,7 @@ pub(super) const DENIED_HIT: Rule = Rule {
 pub(super) const PRESENT_BIT_OF_PASID: Rule = Rule {
     name: "present-bit-of-pasid",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "a PASID entry whose P was cleared and invalidated serves nobody (59h, §6.5.2.2); QEMU, which still knows the context entry, goes on",
     predict: |view| {
         let entry = PasidLow::from(view.told.walk.pasid_entry?[0]);
@@ -68,13 +70,13 @@ pub(super) const PRESENT_BIT_OF_PASID: Rule = Rule {
 pub(super) const PASS_THROUGH_STAYS: Rule = Rule {
     name: "pass-through-stays",
     kind: Kind::Bug,
+    versions: Versions::Old,
     reason: "a PASID entry that is pass-through no more serves so until the PASID cache is invalidated (§6.5.2.2); QEMU 10.0 waits for the context cache",
     predict: |view| {
         let (_, address, _) = view.dma()?;
-        let scalable = view.case.mode == Mode::PassThrough && view.case.rig.is_scalable();
-        let changed = !view.told.answers.contains(&Answer::Memory(address));
+        let gone = view.is_only(&[Condition::Spt2, Condition::Spt42])
+            && view.case.mode == Mode::PassThrough;
         let held = is_held(view, is_context_cache);
-        let stays = scalable && changed && held && !view.emulator.is_recent;
-        stays.then_some(Answer::Memory(address))
+        (gone && held).then_some(Answer::Memory(address))
     },
 };

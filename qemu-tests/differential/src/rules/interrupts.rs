@@ -1,6 +1,8 @@
 //! Interrupt requests.
 
-use super::{Kind, Rule, View};
+use vtd_model::Condition;
+
+use super::{Kind, Rule, Versions, View};
 use crate::answer::{Answer, Message, Record};
 use crate::case::{Device, Sending, Step};
 use crate::entries::{InterruptHigh, InterruptLow, MessageAddress};
@@ -136,62 +138,84 @@ impl Request {
     }
 }
 
-fn when(view: &View<'_>, applies: impl FnOnce(&Request) -> bool) -> Option<Answer> {
+/// What QEMU makes of a request, where the model sees one of these conditions.
+fn when(
+    view: &View<'_>,
+    conditions: &[Condition],
+    applies: impl FnOnce(&Request) -> bool,
+) -> Option<Answer> {
     let request = Request::of(view)?;
-    applies(&request).then(|| request.outcome())
+    (view.is_only(conditions) && applies(&request)).then(|| request.outcome())
 }
 
 /// The same, for requests that find a present entry.
 fn when_entry(
     view: &View<'_>,
+    conditions: &[Condition],
     applies: impl FnOnce(&Request, InterruptLow, InterruptHigh) -> bool,
 ) -> Option<Answer> {
-    when(view, |request| {
-        request.address.remappable()
-            && request
-                .entry
-                .is_some_and(|(low, high)| low.present() && applies(request, low, high))
+    when(view, conditions, |request| {
+        request
+            .entry
+            .is_some_and(|(low, high)| low.present() && applies(request, low, high))
     })
 }
 
 pub(super) const COMPATIBILITY: Rule = Rule {
     name: "compatibility-format",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "requests of compatibility format are blocked with CFI = 0 or EIME = 1 (25h, §5.1.4); QEMU lets them pass",
-    predict: |view| when(view, |request| !request.address.remappable()),
+    predict: |view| {
+        when(view, &[Condition::Irq25], |request| {
+            !request.address.remappable()
+        })
+    },
 };
 
 pub(super) const NO_SOURCE: Rule = Rule {
     name: "no-source",
     kind: Kind::Bug,
-    reason: "a device's DMA write is an interrupt request of that device (§5.1.2); to QEMU it has source FF:1F.7, which passes each check",
+    versions: Versions::Both,
+    reason: "a device's DMA write is an interrupt request of that device (§5.1.1); to QEMU it has source FF:1F.7, which passes each check",
     predict: |view| {
-        when(view, |request| {
-            let checks = request.entry.is_some_and(|(_, high)| high.check() != 0);
-            let faults = matches!(request.outcome(), Answer::Blocked(Some(_)));
-            request.sending == Sending::Write && (checks || faults)
-        })
+        let request = Request::of(view).filter(|request| request.sending == Sending::Write)?;
+        match view.told.answers[..] {
+            _ if view.is_only(&[Condition::Irq26]) => Some(request.outcome()),
+            [Answer::Blocked(Some(record))] => Some(Answer::Blocked(Some(Record {
+                source: NO_SOURCE_ID,
+                ..record
+            }))),
+            _ => None,
+        }
     },
 };
 
 pub(super) const BUS_RANGE: Rule = Rule {
     name: "bus-range",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "SVT 10 names the first bus in SID 15:8 and the last in 7:0 (§9.9); QEMU swaps them",
     predict: |view| {
-        when_entry(view, |_, _, high| {
-            high.check() == BY_BUS && high.source() >> 8 != high.source() & 0xff
-        })
+        let request = Request::of(view)?;
+        let (low, high) = request.entry?;
+        let (first, last) = (high.source() >> 8, high.source() & 0xff);
+        let bus = request.source() >> 8;
+        // The model's answer must follow from the range as it is meant.
+        let refused = view.is_only(&[Condition::Irq26]);
+        let fits = low.present() && high.check() == BY_BUS && first != last;
+        (fits && refused != (first..=last).contains(&bus)).then(|| request.outcome())
     },
 };
 
 pub(super) const RESERVED_BEFORE_SOURCE: Rule = Rule {
     name: "reserved-before-source",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "the source is checked before the entry's reserved fields (§5.1.4); QEMU goes the other way",
     predict: |view| {
-        when_entry(view, |request, _, _| {
-            request.is_reserved() && request.is_refused()
+        when_entry(view, &[Condition::Irq26], |request, _, _| {
+            request.is_reserved()
         })
     },
 };
@@ -199,16 +223,22 @@ pub(super) const RESERVED_BEFORE_SOURCE: Rule = Rule {
 pub(super) const RESERVED_CHECK: Rule = Rule {
     name: "reserved-check",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "SVT 11 is a reserved field (24h, §9.9); QEMU takes it for a failed check (26h)",
-    predict: |view| when_entry(view, |_, _, high| high.check() == RESERVED_KIND),
+    predict: |view| {
+        when_entry(view, &[Condition::Irq24], |_, _, high| {
+            high.check() == RESERVED_KIND
+        })
+    },
 };
 
 pub(super) const UNCHECKED_FIELDS: Rule = Rule {
     name: "unchecked-fields",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "DST 63:48 and 39:32 without EIME, and delivery modes 3 and 6, are reserved (§9.9); QEMU does not look",
     predict: |view| {
-        when_entry(view, |request, low, _| {
+        when_entry(view, &[Condition::Irq24], |request, low, _| {
             let wide = low.destination() & 0xffff_00ff != 0 && !request.is_extended();
             wide || matches!(low.delivery(), 3 | 6)
         })
@@ -218,16 +248,18 @@ pub(super) const UNCHECKED_FIELDS: Rule = Rule {
 pub(super) const POSTED_AS_REMAPPED: Rule = Rule {
     name: "posted-as-remapped",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "IM = 1 is reserved without posting (§9.9); QEMU remaps by such an entry as by others",
-    predict: |view| when_entry(view, |_, low, _| low.posted()),
+    predict: |view| when_entry(view, &[Condition::Irq24], |_, low, _| low.posted()),
 };
 
 pub(super) const SHORT_INDEX: Rule = Rule {
     name: "short-index",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "handle and subhandle add up to more than 16 bits (21h, §5.1.3); QEMU's sum has 16",
     predict: |view| {
-        when(view, |request| {
+        when(view, &[Condition::Irq21], |request| {
             let handle = u32::from(request.address.handle())
                 | u32::from(request.address.handle_high()) << 15;
             request.address.subhandle_valid() && handle + (request.data & 0xffff) > 0xffff

@@ -6,6 +6,8 @@ mod queue;
 mod structures;
 mod walk;
 
+use std::collections::BTreeMap;
+
 use vtd_model::Condition;
 
 use crate::answer::{Answer, Record, Seen};
@@ -38,12 +40,23 @@ impl Kind {
     }
 }
 
+/// Which QEMUs a rule is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Versions {
+    /// 10.0 and 11.1.
+    Both,
+    /// 10.0.
+    Old,
+}
+
 /// One way in which QEMU differs.
 pub struct Rule {
     /// Its name, as it is printed.
     pub name: &'static str,
     /// Whose matter it is.
     pub kind: Kind,
+    /// Which QEMUs do so.
+    pub versions: Versions,
     /// Why, with the section of the specification.
     pub reason: &'static str,
     /// QEMU's answer, where the rule applies.
@@ -86,17 +99,24 @@ pub const RULES: &[Rule] = &[
     walk::UNSNOOPED_FLAGS,
     walk::ANY_FLAG_IS_ENOUGH,
     interrupts::COMPATIBILITY,
+    interrupts::SHORT_INDEX,
     interrupts::NO_SOURCE,
     interrupts::BUS_RANGE,
     interrupts::RESERVED_BEFORE_SOURCE,
     interrupts::RESERVED_CHECK,
     interrupts::UNCHECKED_FIELDS,
     interrupts::POSTED_AS_REMAPPED,
-    interrupts::SHORT_INDEX,
     queue::DEVICE_TLB,
     queue::RESERVED_OF_PASID_CACHE,
     queue::WAIT_WITHOUT_EFFECT,
 ];
+
+impl Rule {
+    /// Whether it is about this QEMU.
+    pub fn is_about(&self, emulator: &Emulator) -> bool {
+        self.versions == Versions::Both || !emulator.is_recent
+    }
+}
 
 impl View<'_> {
     /// Source, address and direction of a DMA.
@@ -163,7 +183,7 @@ impl View<'_> {
         let mut case = self.case.clone();
         change(&mut case);
         case.steps.truncate(self.number + 1);
-        let told = verdict::tell(self.emulator, &case).ok()?;
+        let told = verdict::tell(self.emulator, &case).ok()?.steps;
         match &told.last()?.as_ref()?.answers[..] {
             [answer] => Some(*answer),
             _ => None,
@@ -171,8 +191,64 @@ impl View<'_> {
     }
 }
 
+/// Words of tables that rules say QEMU leaves otherwise than the model, which has `model`
+/// there; with the rule's place. `used` are rules that the case's requests needed.
+pub(crate) fn predict_tables(
+    emulator: &Emulator,
+    case: &Case,
+    used: &[usize],
+    model: &BTreeMap<u64, u64>,
+) -> BTreeMap<u64, (usize, u64)> {
+    let mut predicted = BTreeMap::new();
+    let left = model
+        .iter()
+        .filter_map(|(&at, &word)| Some((at, walk::flags_left(case, at, word)?)));
+    predicted.extend(left.map(|(at, word)| (at, (place(&walk::ANY_FLAG_IS_ENOUGH), word))));
+    let unsnooped = place(&walk::UNSNOOPED_FLAGS);
+    if used.contains(&unsnooped) {
+        let set = walk::flags_set(emulator, case);
+        let words = set
+            .into_iter()
+            .filter(|(at, word)| model.get(at) != Some(word));
+        predicted.extend(words.map(|(at, word)| (at, (unsnooped, word))));
+    }
+    predicted
+}
+
+fn place(wanted: &Rule) -> usize {
+    let found = RULES.iter().position(|rule| rule.name == wanted.name);
+    found.unwrap_or(RULES.len())
+}
+
 /// Changes a word of a case's memory.
 pub(crate) fn change(case: &mut Case, at: u64, change: impl FnOnce(u64) -> u64) {
     let word = case.memory.entry(at).or_default();
     *word = change(*word);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_rule_has_a_name_of_its_own_and_a_line_in_the_documents() {
+        let document = include_str!("../../../../docs/model.md");
+        let names: BTreeSet<&str> = RULES.iter().map(|rule| rule.name).collect();
+        assert_eq!(names.len(), RULES.len());
+        for rule in RULES {
+            let lines = document.lines().filter(|line| line.starts_with("| `"));
+            let line = lines
+                .filter(|line| line.contains(&format!("`{}`", rule.name)))
+                .collect::<Vec<_>>();
+            assert_eq!(line.len(), 1, "{}", rule.name);
+            let kind = format!("| {} |", rule.kind.letter());
+            assert!(line[0].ends_with(&kind), "{}", rule.name);
+            assert!(
+                rule.reason.contains('§') || rule.kind != Kind::Bug,
+                "{}",
+                rule.name
+            );
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Descriptors that QEMU takes otherwise.
 
-use super::{Kind, Rule, View};
+use super::{Kind, Rule, Versions, View};
 use crate::answer::Answer;
 use crate::case::{Descriptor, Step};
 use crate::entries::DescriptorLow;
@@ -33,6 +33,7 @@ fn passes(view: &View<'_>, accepted: fn(&Descriptor) -> bool) -> Option<Answer> 
 pub(super) const DEVICE_TLB: Rule = Rule {
     name: "device-tlb",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "device-TLB descriptors are no type of a unit without DT (§6.5.2.5); QEMU executes them",
     predict: |view| passes(view, |words| kind(words) == DEVICE_TLB_KIND),
 };
@@ -40,18 +41,15 @@ pub(super) const DEVICE_TLB: Rule = Rule {
 pub(super) const RESERVED_OF_PASID_CACHE: Rule = Rule {
     name: "reserved-of-pasid-cache",
     kind: Kind::Bug,
+    versions: Versions::Old,
     reason: "reserved bits of a PASID-cache descriptor stop the queue (§6.5.2.2); QEMU 10.0 does not look at it",
-    predict: |view| {
-        if view.emulator.is_recent {
-            return None;
-        }
-        passes(view, |words| kind(words) == PASID_CACHE)
-    },
+    predict: |view| passes(view, |words| kind(words) == PASID_CACHE),
 };
 
 pub(super) const WAIT_WITHOUT_EFFECT: Rule = Rule {
     name: "wait-without-effect",
     kind: Kind::Bug,
+    versions: Versions::Old,
     reason: "a wait with neither SW nor IF is a barrier (§6.5.2.9); QEMU 10.0 stops at it",
     predict: |view| {
         const EFFECTS: u64 = 0x30;
@@ -61,7 +59,7 @@ pub(super) const WAIT_WITHOUT_EFFECT: Rule = Rule {
         let at = queue
             .iter()
             .position(|words| kind(words) == WAIT && words[0] & EFFECTS == 0)?;
-        let done = view.told.answers == [Answer::Done] && !view.emulator.is_recent;
+        let done = view.told.answers == [Answer::Done];
         done.then_some(Answer::Stopped(at as u32))
     },
 };

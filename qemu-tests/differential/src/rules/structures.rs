@@ -2,7 +2,7 @@
 
 use vtd_model::Condition;
 
-use super::{Kind, Rule, View, change};
+use super::{Kind, Rule, Versions, View, change};
 use crate::bench::Rig;
 use crate::entries::{PasidLow, ScalableContext};
 
@@ -14,7 +14,8 @@ fn root_reserved(view: &View<'_>) -> u64 {
 pub(super) const OTHER_HALF_OF_ROOT: Rule = Rule {
     name: "other-half-of-root",
     kind: Kind::Bug,
-    reason: "reserved bits of the half of a root entry that does not serve the device fault too (§9.2)",
+    versions: Versions::Both,
+    reason: "an absent half of a root entry is ignored (§9.2); QEMU checks its reserved bits",
     predict: |view| {
         let (source, ..) = view.dma().filter(|_| view.is_fresh())?;
         let upper = usize::from(source & 0x80 != 0);
@@ -33,6 +34,7 @@ pub(super) const OTHER_HALF_OF_ROOT: Rule = Rule {
 pub(super) const POINTER_OF_PASS_THROUGH: Rule = Rule {
     name: "pointer-of-pass-through",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "SSPTPTR of a pass-through entry is ignored (§9.3); QEMU refuses bits above the host width",
     predict: |view| {
         view.dma().filter(|_| view.is_fresh())?;
@@ -50,6 +52,7 @@ pub(super) const POINTER_OF_PASS_THROUGH: Rule = Rule {
 pub(super) const CONTEXT_RESERVED_SPEAKS: Rule = Rule {
     name: "context-reserved-speaks",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "FPD silences reserved bits of its own context entry (LCT.3, SCT.3, §7.1.3); QEMU records them",
     predict: |view| {
         view.dma()
@@ -62,6 +65,7 @@ pub(super) const CONTEXT_RESERVED_SPEAKS: Rule = Rule {
 pub(super) const CONTEXT_FLAGS: Rule = Rule {
     name: "context-flags",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "DTE, PASIDE, PRE, RID_PRIV and RID_PASID are reserved without their capabilities (§9.4); QEMU does not look",
     predict: |view| {
         const RID_FIELDS: u64 = 0x1f_ffff;
@@ -91,6 +95,7 @@ pub(super) const CONTEXT_FLAGS: Rule = Rule {
 pub(super) const DIRECTORY_SIZE: Rule = Rule {
     name: "directory-size",
     kind: Kind::Bug,
+    versions: Versions::Old,
     reason: "a RID_PASID beyond PDTS faults (43h, §9.4); QEMU does not look at PDTS",
     predict: |view| {
         view.dma()
@@ -107,6 +112,7 @@ pub(super) const DIRECTORY_SIZE: Rule = Rule {
 pub(super) const DIRECTORY_RESERVED: Rule = Rule {
     name: "directory-reserved",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "reserved bits of a PASID directory entry fault (52h, §9.5); QEMU does not look",
     predict: |view| {
         view.dma()
@@ -125,6 +131,7 @@ pub(super) const DIRECTORY_RESERVED: Rule = Rule {
 pub(super) const TYPE_BEFORE_PRESENT: Rule = Rule {
     name: "type-before-present",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "P of a PASID entry decides before all else (59h, §9.6); QEMU looks at PGTT first",
     predict: |view| {
         view.dma()
@@ -147,6 +154,7 @@ fn type_is_valid(view: &View<'_>, entry: PasidLow) -> bool {
 pub(super) const PASID_FAULT_DISABLE: Rule = Rule {
     name: "pasid-fault-disable",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "FPD of PASID directory and table entries silences their own faults too (§7.1.3); in QEMU only the context entry's does",
     predict: |view| {
         view.dma()
@@ -164,6 +172,7 @@ pub(super) const PASID_FAULT_DISABLE: Rule = Rule {
 pub(super) const PASID_RESERVED: Rule = Rule {
     name: "pasid-reserved",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "reserved bits of a PASID entry fault (5Ah, §9.6); QEMU does not look",
     predict: |view| {
         view.dma()
@@ -184,6 +193,7 @@ pub(super) const PASID_RESERVED: Rule = Rule {
 pub(super) const FIRST_STAGE_TYPE: Rule = Rule {
     name: "one-stage-only",
     kind: Kind::Limit,
+    versions: Versions::Both,
     reason: "QEMU's unit has a first stage or a second; the model's has both where AW is to mean something (ECAP.SSTS)",
     predict: |view| {
         view.dma()

@@ -1,12 +1,16 @@
 //! Paging entries, and what is decided around them.
 
+use std::collections::BTreeMap;
+
 use vtd_model::Condition;
 
-use super::{Kind, Rule, View, change};
+use super::{Kind, Rule, Versions, View, change};
 use crate::answer::Answer;
-use crate::bench::{ROM_TABLE, Rig};
+use crate::bench::{Emulator, ROM_TABLE, Rig};
+use crate::case::{Case, Step};
 use crate::entries::{First, PasidDomain, PasidLow, Second};
-use crate::walk::Entry;
+use crate::verdict;
+use crate::walk::{Entry, Walker};
 
 /// The walk of a request that no cache answers and whose tables are read at all.
 fn entries<'a>(view: &View<'a>) -> Option<&'a [Entry]> {
@@ -39,23 +43,23 @@ fn read_error(view: &View<'_>, entry: &Entry) -> u8 {
 pub(super) const ALL_ONES: Rule = Rule {
     name: "all-ones",
     kind: Kind::Bug,
-    reason: "an entry of ones is QEMU's sign that no memory answered; it holds reserved bits (0Ch, 7Ah, 72h)",
+    versions: Versions::Both,
+    reason: "an entry of ones is QEMU's sign that no memory answered; it holds reserved bits (0Ch, 7Ah, 72h, §7.1.3)",
     predict: |view| {
         let entries = entries(view)?;
         let at = entries
             .iter()
             .position(|entry| entry.word == Some(u64::MAX))?;
-        let first = first_fault(view, &entries[..at]);
-        match first {
-            None => view.fault(read_error(view, &entries[at]), view.silences()),
-            Some(_) => None,
-        }
+        let reserved = [Condition::Lss2, Condition::Sss3, Condition::Sfs3];
+        view.is_only(&reserved)
+            .then(|| view.fault(read_error(view, &entries[at]), view.silences()))?
     },
 };
 
 pub(super) const FIRST_STAGE_WIDTH: Rule = Rule {
     name: "first-stage-width",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "the first stage is as wide as FSPM says (§3.6); QEMU takes AW",
     predict: |view| {
         entries(view).filter(|_| view.case.rig == Rig::First)?;
@@ -71,6 +75,7 @@ pub(super) const FIRST_STAGE_WIDTH: Rule = Rule {
 pub(super) const UNCUT_ADDRESS: Rule = Rule {
     name: "uncut-address",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "FI has no bits above the largest width (§11.4.7.6); QEMU records them",
     predict: |view| {
         let (_, address, _) = view.dma()?;
@@ -83,6 +88,7 @@ pub(super) const UNCUT_ADDRESS: Rule = Rule {
 pub(super) const PASS_THROUGH_LIMIT: Rule = Rule {
     name: "pass-through-limit",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "pass-through ends at the host address width (LGN.1.3, SGN.4.2, §7.1.3); QEMU lets the request go nowhere",
     predict: |view| {
         let beyond = view.is_only(&[Condition::Lgn13, Condition::Sgn42]);
@@ -93,47 +99,86 @@ pub(super) const PASS_THROUGH_LIMIT: Rule = Rule {
 pub(super) const ORDER_OF_CHECKS: Rule = Rule {
     name: "order-of-checks",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "QEMU tests the rights of each entry before its reserved bits and before the next table (§3.7, §7.1.3: at the end)",
     predict: |view| {
-        // Addresses that are not walked at all.
-        let unwalked = [Condition::Lgn11, Condition::Sgn5, Condition::Sgn1];
-        let walked = !view.told.conditions.iter().any(|it| unwalked.contains(it));
-        let reason = first_fault(view, entries(view).filter(|_| walked)?)?;
-        let rights = [0x05, 0x06, 0x81, 0x85];
-        let answer = view.fault(reason, view.silences())?;
-        (rights.contains(&reason) && !view.told.answers.contains(&answer)).then_some(answer)
+        let entries = entries(view)?;
+        // The model must see just the fault that stands behind the missing right.
+        let behind = view.fault(
+            first_fault(view, entries, Order::RightsLast)?,
+            view.silences(),
+        )?;
+        let first = first_fault(view, entries, Order::RightsFirst)?;
+        let answer = view.fault(first, view.silences())?;
+        (view.told.answers == [behind] && answer != behind).then_some(answer)
     },
 };
 
-/// The first fault in QEMU's order.
-fn first_fault(view: &View<'_>, entries: &[Entry]) -> Option<u8> {
+/// When the rights of an entry are tested.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// Before the entry's reserved bits: QEMU.
+    RightsFirst,
+    /// After the walk: they are left out.
+    RightsLast,
+}
+
+/// The first fault of the entries.
+fn first_fault(view: &View<'_>, entries: &[Entry], order: Order) -> Option<u8> {
     let (_, _, write) = view.dma()?;
-    entries.iter().find_map(|entry| {
-        let Some(word) = entry.word else {
-            return Some(read_error(view, entry));
-        };
-        let bits = view.case.rig.bits();
-        if view.case.rig == Rig::First {
-            let first = First::from(word);
-            match () {
-                () if !first.present() => Some(0x71),
-                () if !first.user() => Some(0x81),
-                () if write && !first.write() => Some(0x85),
-                () if word & first_reserved(entry, bits) != 0 => Some(0x72),
-                () => None,
-            }
-        } else {
-            let second = Second::from(word);
-            match () {
-                () if write && !second.write() => Some(0x05),
-                () if !write && !second.read() => Some(0x06),
-                () if word & second_reserved(entry, bits, view.case.rig.is_scalable()) != 0 => {
-                    Some(0x0c)
-                }
-                () => None,
-            }
+    entries.iter().find_map(|entry| match entry.word {
+        None => Some(read_error(view, entry)),
+        Some(word) if view.case.rig == Rig::First => {
+            first_stage_fault(view, entry, word, write, order)
         }
+        Some(word) => second_stage_fault(view, entry, word, write, order),
     })
+}
+
+fn first_stage_fault(
+    view: &View<'_>,
+    entry: &Entry,
+    word: u64,
+    write: bool,
+    order: Order,
+) -> Option<u8> {
+    let first = First::from(word);
+    let early = order == Order::RightsFirst;
+    if !first.present() {
+        return Some(0x71);
+    }
+    if early && !first.user() {
+        return Some(0x81);
+    }
+    if early && write && !first.write() {
+        return Some(0x85);
+    }
+    if word & first_reserved(entry, view.case.rig.bits()) != 0 {
+        return Some(0x72);
+    }
+    (!first.user()).then_some(0x81)
+}
+
+fn second_stage_fault(
+    view: &View<'_>,
+    entry: &Entry,
+    word: u64,
+    write: bool,
+    order: Order,
+) -> Option<u8> {
+    let second = Second::from(word);
+    let missing = if write {
+        !second.write()
+    } else {
+        !second.read()
+    };
+    let absent = !second.write() && !second.read();
+    if absent || missing && order == Order::RightsFirst {
+        return Some(if write { 0x05 } else { 0x06 });
+    }
+    let rig = view.case.rig;
+    let reserved = second_reserved(entry, rig.bits(), rig.is_scalable());
+    (word & reserved != 0).then_some(0x0c)
 }
 
 fn above_host(bits: u8) -> u64 {
@@ -181,6 +226,7 @@ fn second_reserved(entry: &Entry, bits: u8, scalable: bool) -> u64 {
 pub(super) const WHOLE_LARGE_PAGE: Rule = Rule {
     name: "whole-large-page",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "a request that comes out in the interrupt range is blocked (§3.15); QEMU blocks the large page around it",
     predict: |view| {
         let entries = entries(view)?;
@@ -207,6 +253,7 @@ pub(super) const WHOLE_LARGE_PAGE: Rule = Rule {
 pub(super) const SNOOP_BIT: Rule = Rule {
     name: "snoop-bit",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "SNP of a leaf is reserved without ECAP.SC (§9.8); QEMU in scalable mode lets it pass",
     predict: |view| {
         let leaf = *entries(view)?.last().filter(|leaf| {
@@ -220,6 +267,7 @@ pub(super) const SNOOP_BIT: Rule = Rule {
 pub(super) const UNSNOOPED_FLAGS: Rule = Rule {
     name: "unsnooped-flags",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "flags are set by snooping walks only (90h without PWSNP, §3.6.2); QEMU sets them always",
     predict: |view| {
         view.dma()
@@ -236,6 +284,7 @@ pub(super) const UNSNOOPED_FLAGS: Rule = Rule {
 pub(super) const ANY_FLAG_IS_ENOUGH: Rule = Rule {
     name: "any-flag-is-enough",
     kind: Kind::Bug,
+    versions: Versions::Both,
     reason: "a write needs A and D (§3.6.2); QEMU sets neither if it finds either",
     predict: |view| {
         let (_, address, write) = view.dma()?;
@@ -249,3 +298,43 @@ pub(super) const ANY_FLAG_IS_ENOUGH: Rule = Rule {
         one.then_some(Answer::Memory(first.page() << 12 | address & 0xfff))
     },
 };
+
+/// The same of a leaf in RAM: it stays as it was, where the model has set the other flag.
+pub(super) fn flags_left(case: &Case, at: u64, model: u64) -> Option<u64> {
+    let start = *case.memory.get(&at)?;
+    let (before, after) = (First::from(start), First::from(model));
+    let one = before.accessed() != before.dirty();
+    let both = after.accessed() && after.dirty();
+    let same = u64::from(before.with_accessed(true).with_dirty(true)) == model;
+    (case.rig == Rig::First && one && both && same).then_some(start)
+}
+
+/// What tables hold when walks that do not snoop have set their flags: as with PWSNP.
+pub(super) fn flags_set(emulator: &Emulator, case: &Case) -> BTreeMap<u64, u64> {
+    let snoops = |word: u64| PasidDomain::from(word).with_walk_snoop(true);
+    let mut snooping = case.clone();
+    let domains: Vec<u64> = domain_words(emulator, case).collect();
+    for at in &domains {
+        change(&mut snooping, *at, |word| snoops(word).into());
+    }
+    let mut tables =
+        verdict::tell(emulator, &snooping).map_or_else(|_| BTreeMap::new(), |it| it.tables);
+    tables.retain(|at, _| !domains.contains(at));
+    tables
+}
+
+/// Second words of the PASID entries that the case's requests use.
+fn domain_words<'a>(emulator: &'a Emulator, case: &'a Case) -> impl Iterator<Item = u64> + 'a {
+    let walker = Walker::of(emulator, case);
+    case.steps.iter().filter_map(move |step| {
+        let Step::Dma {
+            device, address, ..
+        } = *step
+        else {
+            return None;
+        };
+        let load = |at| Some(case.memory.get(&at).copied().unwrap_or(0));
+        let walk = walker.walk(device.source(), address, load);
+        Some((walk.directory? & !0xfff) + u64::from(walk.pasid & 0x3f) * 64 + 8)
+    })
+}

@@ -87,7 +87,7 @@ pub(crate) fn short(workspace: &Workspace, qemus: &Qemus) -> (String, Result<(),
         .rev()
         .find_map(|suite| qemus.get(*suite).ok())
         .ok_or_else(|| "there is no QEMU to compare with".to_owned());
-    let name = format!("differential, {SHORT} cases");
+    let name = "differential::a_short_run_agrees".to_owned();
     let result = found.and_then(|qemu| {
         let report = campaign(workspace, qemu, seed::fresh(), 0..SHORT, None)
             .map_err(|error| format!("{error:#}"))?;

@@ -9,6 +9,8 @@ use differential::{RULES, Summary};
 
 /// Fewer cases than these have no shares worth judging.
 const JUDGED: u64 = 2_000;
+/// In so many cases each rule is tried: one that nothing needs is false, or the model is.
+const WHOLE: u64 = 10_000;
 
 /// A campaign on one QEMU.
 pub(super) struct Report {
@@ -42,6 +44,12 @@ impl Report {
                 )
             })
             .collect();
+        if tally.cases >= WHOLE {
+            let unused = RULES.iter().enumerate().filter(|(at, rule)| {
+                rule.is_about(&self.emulator) && !tally.rules.contains_key(at)
+            });
+            found.extend(unused.map(|(_, rule)| format!("rule {} explained nothing", rule.name)));
+        }
         if tally.too_many_explained() {
             found.push(format!("rules explain {} cases: too many", tally.explained));
         }
