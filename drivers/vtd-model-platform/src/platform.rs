@@ -82,6 +82,15 @@ impl<E> ModelPlatform<E> {
         Ok(page)
     }
 
+    /// A store by somebody else than the driver, such as a guest's into its own memory: one
+    /// step, and written back at once. What the driver has stored meanwhile is not looked
+    /// at, so this costs little.
+    pub fn foreign_store(&self, hpa: Hpa, value: u64) {
+        let mut machine = lock(&self.machine);
+        machine.write_u64(hpa.as_u64(), value);
+        machine.written_back(hpa.as_u64(), 8);
+    }
+
     /// Leaves every write-back out from now on, as a driver would that forgot them; or no
     /// longer.
     pub fn lose_write_backs(&self, lose: bool) {
