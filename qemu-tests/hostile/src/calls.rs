@@ -613,12 +613,14 @@ fn spoil_field(call: &mut Prepared, random: &mut fastrand::Rng) {
     let range = field.offset..field.offset + field.size;
     bytes[..field.size].copy_from_slice(&call.argument[range.clone()]);
     let old = u64::from_le_bytes(bytes);
-    let new = match random.u8(..6) {
+    let new = match random.u8(..8) {
         0 => old ^ 1 << random.usize(..8 * field.size),
         1 => old.wrapping_add(1),
         2 => old.wrapping_sub(1),
         3 => u64::from(random.u8(..20)),
         4 => old.wrapping_add(0x1000),
+        5 => 0,
+        6 => old / 2,
         _ => EDGES[random.usize(..EDGES.len())],
     };
     call.argument[range].copy_from_slice(&new.to_le_bytes()[..field.size]);

@@ -3,7 +3,7 @@
 use crate::broken::Fault;
 use crate::outline::{Action, Actor, Deed, Setting};
 use crate::stage::{self, Act, Point, Stacks, Turn};
-use crate::tally::Tally;
+use crate::tally::{Latency, Tally};
 use crate::world::World;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -66,6 +66,8 @@ struct Running {
     begun: u64,
     /// Its own steps, waiting included.
     steps: u64,
+    /// Turns of waiting loops among them.
+    waits: u64,
 }
 
 struct Course {
@@ -78,7 +80,7 @@ struct Course {
     switches: u64,
     result: Result,
     wants_trace: bool,
-    latencies: Vec<(Deed, u32)>,
+    latencies: Vec<(Deed, Latency)>,
 }
 
 /// Carries a run out.
@@ -143,7 +145,7 @@ impl Course {
             now = Some(chosen);
             self.begin(chosen);
             self.turn(chosen);
-            if self.random.u8(..16) == 0 {
+            if self.random.u8(..32) == 0 {
                 self.world.request(&mut self.random);
             }
             if self.step.is_multiple_of(LOOK_EVERY) {
@@ -222,6 +224,7 @@ impl Course {
             action,
             begun: self.step,
             steps: 0,
+            waits: 0,
         });
     }
 
@@ -234,7 +237,10 @@ impl Course {
         running.steps += 1;
         let endless = running.steps > ENDLESS;
         match running.act.turn() {
-            Turn::Stopped(point) => player.waits = point == Point::Wait,
+            Turn::Stopped(point) => {
+                player.waits = point == Point::Wait;
+                running.waits += u64::from(player.waits);
+            }
             Turn::Ended(result) => {
                 player.waits = false;
                 if let Some(running) = player.running.take() {
@@ -285,9 +291,14 @@ impl Course {
             return;
         };
         let setting = &self.world.setting;
-        if setting.measured && setting.guests[guest].polite {
-            let steps = u32::try_from(running.steps).unwrap_or(u32::MAX);
-            self.latencies.push((running.action.deed, steps));
+        // Who finds itself dead makes no call.
+        if setting.measured && setting.guests[guest].polite && running.steps > 2 {
+            let of = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+            self.latencies
+                .push((running.action.deed, Latency {
+                    steps: of(running.steps),
+                    waits: of(running.waits),
+                }));
         }
     }
 
@@ -325,7 +336,7 @@ impl Course {
         self.result.findings.extend(all);
         let tally = &mut self.result.tally;
         tally.steps = (self.step, self.switches);
-        for (deed, steps) in self.latencies {
+        for (deed, latency) in self.latencies {
             let op = match deed {
                 Deed::Call(op) => op,
                 _ => iommu_abi::Op::Invalidate,
@@ -335,7 +346,7 @@ impl Course {
             } else {
                 &mut tally.latencies
             };
-            all.entry(op.as_u32()).or_default().push(steps);
+            all.entry(op.as_u32()).or_default().push(latency);
         }
         self.result
     }

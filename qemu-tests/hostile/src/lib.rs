@@ -32,4 +32,4 @@ mod world;
 pub use broken::Fault;
 pub use campaign::{Campaign, Caught, Failure, Verdict};
 pub use course::Finding;
-pub use tally::{LATENCY_LIMIT, Tally};
+pub use tally::{LATENCY_LIMIT, Latency, Tally};

@@ -64,6 +64,8 @@ pub(crate) struct GuestPlan {
     pub(crate) polite: bool,
     pub(crate) cpus: usize,
     pub(crate) pages: u64,
+    /// It has 2 MiB that lie together in the host's memory as well.
+    pub(crate) large: bool,
     pub(crate) quota: Quota,
     /// One read of the hypervisor in so many finds memory changed; 0 for never.
     pub(crate) restless: u64,
@@ -123,7 +125,8 @@ impl Setting {
             .map(|index| DevicePlan {
                 source: [0x0010, 0x0319, 0x0420, 0x00f8, 0x1207][index],
                 unit: random.usize(..units.len()),
-                home: index % guests.len(),
+                // A well-behaved guest has one, so that all its address spaces fit it.
+                home: if index < guests.len() { index } else { 1 },
             })
             .collect();
         Self {
@@ -157,6 +160,17 @@ impl Setting {
             let action = self.action(&mut random);
             calls += u64::from(matches!(action.deed, Deed::Call(_) | Deed::Map | Deed::Unmap));
             actions.push(action);
+            if let Deed::Kill(guest) = action.deed
+                && random.u8(..4) != 0
+            {
+                // Its virtual CPUs go on meanwhile, and find nobody.
+                let entropy = random.u64(..);
+                actions.push(Action {
+                    deed: Deed::Revive(guest),
+                    entropy,
+                    ..action
+                });
+            }
         }
         actions
     }
@@ -165,14 +179,14 @@ impl Setting {
         let entropy = random.u64(..);
         let guest = random.usize(..self.guests.len());
         let (actor, deed) = match random.u16(..1000) {
-            0..10 => (Actor::Keeper, Deed::Kill(guest)),
-            10..60 => (Actor::Keeper, Deed::Revive(guest)),
+            0..12 => (Actor::Keeper, Deed::Kill(guest)),
+            12..60 => (Actor::Keeper, Deed::Revive(guest)),
             60..78 => (Actor::Keeper, Deed::Shrink(guest)),
             78..92 => (Actor::Keeper, Deed::Grow(guest)),
             92..95 => (Actor::Keeper, Deed::Move(random.usize(..self.devices.len()))),
-            95..99 if self.sick => (Actor::Keeper, Deed::Stall(random.usize(..self.units.len()))),
-            99..105 => (Actor::Keeper, Deed::Reclaim),
-            105..110 => (Actor::Keeper, Deed::Sweep),
+            95..105 if self.sick => (Actor::Keeper, Deed::Stall(random.usize(..self.units.len()))),
+            105..108 => (Actor::Keeper, Deed::Reclaim),
+            108..110 => (Actor::Keeper, Deed::Sweep),
             110..150 => (Actor::Interrupts, Deed::Faults),
             _ => {
                 let cpu = random.usize(..self.guests[guest].cpus);
@@ -236,6 +250,7 @@ fn guest(polite: bool, random: &mut fastrand::Rng) -> GuestPlan {
         polite,
         cpus: if polite { 1 } else { random.usize(1..4) },
         pages: 40,
+        large: !polite && random.u8(..3) == 0,
         quota: if polite || random.bool() {
             Quota {
                 shadow_pages: 256,

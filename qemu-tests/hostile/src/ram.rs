@@ -21,27 +21,46 @@ pub(crate) struct Pool {
     floor: Arc<Floor>,
     blocks: Vec<Frame>,
     free: Mutex<Vec<u64>>,
+    /// 2 MiB that lie together, until somebody has them.
+    large: Mutex<Option<u64>>,
     owners: Mutex<BTreeMap<u64, Owner>>,
     transfers: AtomicU64,
 }
 
 impl Pool {
-    /// `log2` says how many pages, in one block; they are given out in a random order.
-    pub(crate) fn new(floor: &Arc<Floor>, log2: u8, random: &mut fastrand::Rng) -> Self {
-        let order = Order::new(log2).expect("a small block");
-        let block = floor.model.allocate(order).expect("memory for guests");
-        let first = block.hpa().as_u64();
-        let mut free: Vec<u64> = (first..).step_by(0x1000).take(1 << log2).collect();
+    /// Pages that are given out in a random order, and 2 MiB that lie together.
+    pub(crate) fn new(floor: &Arc<Floor>, random: &mut fastrand::Rng) -> Self {
+        let block = |log2: u8| {
+            let order = Order::new(log2).expect("a small block");
+            floor.model.allocate(order).expect("memory for guests")
+        };
+        let blocks = vec![block(LOOSE_LOG2), block(LARGE_LOG2)];
+        let [first, large] = [0, 1].map(|at: usize| blocks[at].hpa().as_u64());
+        let mut free: Vec<u64> = (first..).step_by(0x1000).take(1 << LOOSE_LOG2).collect();
         random.shuffle(&mut free);
         let pool = Self {
             floor: Arc::clone(floor),
-            blocks: vec![block],
+            blocks,
             free: Mutex::new(free),
+            large: Mutex::new(Some(large)),
             owners: Mutex::default(),
             transfers: AtomicU64::new(0),
         };
-        pool.tell(first, order.bytes(), Owner::Nobody);
+        pool.tell(first, PAGE_SIZE << LOOSE_LOG2, Owner::Nobody);
+        pool.tell(large, PAGE_SIZE << LARGE_LOG2, Owner::Nobody);
         pool
+    }
+
+    /// The 2 MiB that lie together, page by page; nothing if somebody had them before.
+    pub(crate) fn take_large(&self, owner: Owner) -> impl Iterator<Item = u64> + use<> {
+        let large = lock(&self.large).take();
+        let count = if large.is_some() { 1 << LARGE_LOG2 } else { 0 };
+        let pages = (large.unwrap_or(0)..).step_by(0x1000).take(count);
+        if let Some(first) = large {
+            lock(&self.owners).extend(pages.clone().map(|page| (page, owner)));
+            self.tell(first, PAGE_SIZE << LARGE_LOG2, owner);
+        }
+        pages
     }
 
     /// A page that nobody has, which `owner` gets, zeroed.
@@ -99,6 +118,11 @@ impl Pool {
         }
     }
 }
+
+/// Pages that lie anywhere.
+const LOOSE_LOG2: u8 = 8;
+/// Pages that lie together.
+const LARGE_LOG2: u8 = 9;
 
 /// A guest's memory map.
 pub(crate) struct Ram {

@@ -28,6 +28,8 @@ const LIMBO: Owner = Owner::Guest(u32::MAX);
 
 /// Where guests' memory begins.
 const BASE: u64 = 0x10_0000;
+/// Where some have 2 MiB that lie together in the host's memory too.
+const LARGE_PAGE: u64 = 0x20_0000;
 /// Pages at the start that hold arguments, one for each virtual CPU, and arrays.
 const CALL_PAGES: u64 = 4;
 /// Pages for tables after them.
@@ -110,9 +112,9 @@ impl World {
             }
             builder.freedom(freedom)
         };
-        let model = ModelPlatform::new(1 << 11, build).expect("a possible machine");
+        let model = ModelPlatform::new(1 << 12, build).expect("a possible machine");
         let floor = Arc::new(Floor::new(model, random.u64(..)));
-        let pool = Pool::new(&floor, 8, &mut random);
+        let pool = Pool::new(&floor, &mut random);
         let stalls: Vec<Arc<Stall>> = setting.units.iter().map(|_| Arc::default()).collect();
         let driver = Arc::new(bring_up(&setting, &floor, &stalls));
         let policy = Policy {
@@ -567,6 +569,12 @@ impl World {
             ram: Arc::new(ram),
             belief: Arc::new(Mutex::new(first_belief(plan.pages))),
         };
+        if plan.large {
+            // The first of its lives only: afterwards its pages are anywhere.
+            for (number, hpa) in self.pool.take_large(owner).enumerate() {
+                life.ram.add(LARGE_PAGE + 0x1000 * number as u64, hpa, Access::READ_WRITE);
+            }
+        }
         if !life.ram.has(BASE + 0x1000 * (CALL_PAGES + TABLE_PAGES)) {
             self.abandon(&life);
             return "no memory for a guest".to_owned();
@@ -677,8 +685,12 @@ impl World {
         if self.setting.guests[guest].polite {
             return "stays".to_owned();
         }
-        let pages = self.setting.guests[guest].pages;
-        let gpa = BASE + 0x1000 * random.u64(..pages);
+        let plan = &self.setting.guests[guest];
+        let gpa = if plan.large && random.bool() {
+            LARGE_PAGE + 0x1000 * random.u64(..512)
+        } else {
+            BASE + 0x1000 * random.u64(..plan.pages)
+        };
         let Some(hpa) = life.ram.remove(gpa) else {
             return "nothing there".to_owned();
         };
@@ -770,7 +782,9 @@ impl World {
         let device = &self.devices[random.usize(..self.devices.len())];
         let guest = *lock(&device.guest);
         let life = guest.and_then(|guest| self.life(guest));
-        let (pasid, address) = self.target(device, life.as_ref(), random);
+        let Some((pasid, address)) = self.target(device, life.as_ref(), random) else {
+            return;
+        };
         let request = Request {
             pasid,
             ..if random.u8(..3) == 0 {
@@ -779,7 +793,7 @@ impl World {
                 Request::read(device.source, address)
             }
         };
-        let (outcome, possible) = self.floor.model.with_machine(|machine| {
+        let (outcome, possible) = self.floor.model.as_hardware(|machine| {
             let possible = if self.setting.pessimist {
                 machine.possible(&request)
             } else {
@@ -817,7 +831,7 @@ impl World {
         device: &DeviceState,
         life: Option<&Life>,
         random: &mut fastrand::Rng,
-    ) -> (Option<u32>, u64) {
+    ) -> Option<(Option<u32>, u64)> {
         const STRANGE: [u64; 6] = [
             0,
             0xfee0_1000,
@@ -827,8 +841,10 @@ impl World {
             0x12_4000_0000,
         ];
         let strange = STRANGE[random.usize(..STRANGE.len())];
+        // Who has nothing seldom asks.
+        let seldom = random.u8(..8) == 0;
         let Some(life) = life else {
-            return (None, strange);
+            return seldom.then_some((None, strange));
         };
         let belief = lock(&life.belief);
         let known = belief
@@ -836,14 +852,15 @@ impl World {
             .iter()
             .find(|known| known.source == device.source);
         let handle = known.map_or(0, |known| known.handle);
-        if known.is_some_and(|known| known.pasids) && random.u8(..8) == 0 {
+        if known.is_some_and(|known| known.pasids) && random.u8(..16) == 0 {
             // Host PASIDs are the lowest that are free.
-            return (Some(random.u32(1..8)), 0x1000 * LEAVES[random.usize(..LEAVES.len())]);
+            let address = 0x1000 * LEAVES[random.usize(..LEAVES.len())];
+            return Some((Some(random.u32(1..8)), address));
         }
         let reachable = belief.reachable(handle, None);
         match random.choice(&reachable) {
-            Some((address, ..)) if random.u8(..8) != 0 => (None, *address + random.u64(..0x1000)),
-            _ => (None, strange),
+            Some((address, ..)) if !seldom => Some((None, *address + random.u64(..0x1000))),
+            _ => seldom.then_some((None, strange)),
         }
     }
 
@@ -855,13 +872,13 @@ impl World {
         for guest in 0..self.guests.len() {
             self.kill(guest);
         }
-        for _ in 0..64 {
+        while self.stalls.iter().any(|stall| stall.is_on(self.floor.now())) {
+            self.floor.relax();
+        }
+        for _ in 0..8 {
             let quiet = self.driver.quarantined() == vtd::Quarantined::default();
             if quiet && lock(&self.remains).is_empty() || !self.setting.sick {
                 break;
-            }
-            for _ in 0..1000 {
-                self.floor.relax();
             }
             self.reclaim();
         }
@@ -961,7 +978,7 @@ fn weave(life: &Life, random: &mut fastrand::Rng) -> String {
         1..5 => belief.table_pages[random.usize(..belief.table_pages.len())] | bits,
         5..8 => belief.data_pages[random.usize(..belief.data_pages.len())] | bits,
         8 => table | bits,
-        9 => (BASE & !0x1f_ffff) | LARGE | bits,
+        9 => [BASE & !0x1f_ffff, LARGE_PAGE][random.usize(..2)] | LARGE | bits,
         10 => [0x7fff_0000, 0xfee0_0000, 0x12_4000_0000, 1 << 45][random.usize(..4)] | bits,
         _ => belief.data_pages[0] | bits | 1 << random.u32(40..63),
     };
