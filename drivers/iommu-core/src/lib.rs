@@ -33,6 +33,7 @@ mod access;
 mod address;
 #[cfg(feature = "alloc")]
 mod backend;
+mod error;
 mod fault;
 mod format;
 mod frame;

@@ -1,4 +1,19 @@
-//! What a unit can do, and the rules that follow from it. Each rule stands here once.
+//! What a unit can do, and the rules that follow from it. Each rule stands here once, those
+//! above all that depend on a unit's age:
+//!
+//! | rule | tells | section |
+//! |---|---|---|
+//! | [`invalidates_by_register`](Abilities::invalidates_by_register) | VER.MAX below 6 | §6.5.1 |
+//! | [`root_change_invalidates`](Abilities::root_change_invalidates) | CAP.ESRTPS | §6.6 |
+//! | [`interrupt_table_change_invalidates`](Abilities::interrupt_table_change_invalidates) | CAP.ESIRTPS | §6.7 |
+//! | [`caches_absence`](Abilities::caches_absence) | CAP.CM | §6.1 |
+//! | [`needs_write_buffer_flush`](Abilities::needs_write_buffer_flush) | CAP.RWBF | §6.8 |
+//! | [`second_stage_mask_limit`](Abilities::second_stage_mask_limit) | CAP.PSI, CAP.MAMV | §6.5.2.3 |
+//! | [`table_coherence`](Abilities::table_coherence), [`paging_coherence`](Abilities::paging_coherence) | ECAP.C, ECAP.SMPWCS | §3.10 |
+//!
+//! Draining (DR, DW) needs no rule: it is asked for always, which a unit of version 2 or
+//! later ignores because it always drains, and one without CAP.DRD and CAP.DWD because it
+//! cannot (§6.5.4).
 
 use crate::registers::{Cap, Ecap, Ver};
 use iommu_core::{Coherence, LeafSizes, Stage, TableFormat};
@@ -61,10 +76,16 @@ impl Abilities {
     /// set in the PASID entry (§3.10), in legacy mode as the other tables are.
     pub const fn paging_coherence(&self, scalable: bool) -> Coherence {
         if scalable {
-            coherence(self.ecap.smpwcs())
+            coherence(self.walks_can_snoop())
         } else {
             self.table_coherence()
         }
+    }
+
+    /// Paging structures are snooped in scalable mode where PWSNP is set, which every entry
+    /// then has (§3.10).
+    pub const fn walks_can_snoop(&self) -> bool {
+        self.ecap.smpwcs()
     }
 
     /// Entries that are not present may be cached, so that making one present must be
@@ -89,11 +110,60 @@ impl Abilities {
         self.cap.esirtps()
     }
 
+    /// There is an invalidation queue. Scalable mode, interrupt remapping, Device-TLBs and
+    /// page requests are told of through it, so a unit without one has none of them,
+    /// whatever ECAP says (§11.4.3).
+    pub const fn has_queue(&self) -> bool {
+        self.ecap.qi()
+    }
+
+    /// Caches can be invalidated by registers, in legacy mode and with the queue off: gone
+    /// from major version 6 on (§6.5.1).
+    pub const fn invalidates_by_register(&self) -> bool {
+        self.version.max() < 6
+    }
+
+    /// Scalable mode.
+    pub const fn scalable_mode(&self) -> bool {
+        self.ecap.smts() && self.has_queue()
+    }
+
+    /// Interrupt remapping.
+    pub const fn remaps_interrupts(&self) -> bool {
+        self.ecap.ir() && self.has_queue()
+    }
+
+    /// Remapped interrupts to 32-bit APIC ids.
+    pub const fn extends_interrupts(&self) -> bool {
+        self.ecap.eim() && self.remaps_interrupts()
+    }
+
+    /// Devices may cache translations themselves.
+    pub const fn device_tlbs(&self) -> bool {
+        self.ecap.dt() && self.has_queue()
+    }
+
+    /// Devices may ask for pages.
+    pub const fn page_requests(&self) -> bool {
+        self.ecap.prs() && self.device_tlbs() && self.scalable_mode()
+    }
+
+    /// A wait can hold back until page requests that came before are in their queue
+    /// (§7.10).
+    pub const fn drains_page_requests(&self) -> bool {
+        self.ecap.pds() && self.page_requests()
+    }
+
+    /// There are protected memory regions (§11.4.8).
+    pub const fn protected_regions(&self) -> bool {
+        self.cap.plmr() || self.cap.phmr()
+    }
+
     /// Queue slots have 256 bits. Scalable and abort mode accept nothing else, and with
     /// them legacy mode works too, so that the table mode can change without a new queue
     /// (§6.5.2).
     pub const fn wide_descriptors(&self) -> bool {
-        self.ecap.smts() || self.ecap.adms()
+        self.scalable_mode() || self.ecap.adms()
     }
 
     /// Largest address mask of second-stage page-selective invalidations, or `None` if

@@ -55,6 +55,16 @@ pub enum Event {
         /// The unit.
         unit: u16,
     },
+    /// The unit translates by tables of whoever ran before, whose domain ids are avoided
+    /// until they are out of force.
+    DomainIdsInUse {
+        /// The unit.
+        unit: u16,
+        /// How many.
+        count: u32,
+        /// All tables could be read. If not, ids are numbered from the top besides.
+        complete: bool,
+    },
     /// The unit's mode, and why.
     ModeChosen {
         /// The unit.
@@ -68,6 +78,11 @@ pub enum Event {
         unit: u16,
         /// Descriptors that fit.
         slots: u32,
+    },
+    /// The unit has no invalidation queue, and is told by registers.
+    NoQueue {
+        /// The unit.
+        unit: u16,
     },
     /// Interrupts are remapped from now on.
     InterruptRemappingOn {

@@ -62,6 +62,7 @@ pub mod registers;
 mod slots;
 mod statistics;
 pub mod tables;
+mod takeover;
 mod unit;
 
 pub use abilities::Abilities;

@@ -105,6 +105,8 @@ pub enum ModeError {
     NoWidth,
 }
 
+impl core::error::Error for ModeError {}
+
 impl fmt::Display for ModeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -151,7 +153,7 @@ impl Abilities {
     }
 
     fn second_stage(&self, reason: &'static str) -> Result<ModeChoice, ModeError> {
-        if !self.ecap.smts() {
+        if !self.scalable_mode() {
             return Err(ModeError::NoScalableMode);
         }
         if !self.ecap.ssts() {
@@ -165,7 +167,7 @@ impl Abilities {
     }
 
     fn first_stage(&self, reason: &'static str) -> Result<ModeChoice, ModeError> {
-        if !self.ecap.smts() {
+        if !self.scalable_mode() {
             return Err(ModeError::NoScalableMode);
         }
         if !self.ecap.fsts() {

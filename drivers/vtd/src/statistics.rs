@@ -14,6 +14,8 @@ pub struct Statistics {
     pub waits: u64,
     /// Times that a batch did not fit the queue and went on in another round.
     pub refills: u64,
+    /// Invalidations by register, on a unit without a queue.
+    pub register_invalidations: u64,
     /// Fault records read.
     pub faults: u64,
     /// Times that the unit had lost faults.
@@ -49,6 +51,7 @@ pub(crate) struct Counters {
     pub(crate) doorbells: Counter,
     pub(crate) waits: Counter,
     pub(crate) refills: Counter,
+    pub(crate) register_invalidations: Counter,
     pub(crate) faults: Counter,
     pub(crate) fault_overflows: Counter,
     pub(crate) page_requests: Counter,
@@ -63,6 +66,7 @@ impl Counters {
             doorbells: self.doorbells.value(),
             waits: self.waits.value(),
             refills: self.refills.value(),
+            register_invalidations: self.register_invalidations.value(),
             faults: self.faults.value(),
             fault_overflows: self.fault_overflows.value(),
             page_requests: self.page_requests.value(),

@@ -83,7 +83,7 @@ pub struct Unmapped {
     pub changed: Option<AddressRange<Iova>>,
 }
 
-/// Where requests are interrupts and not translated (§3.14).
+/// Where requests are interrupts and not translated (§3.15).
 const INTERRUPTS: (Iova, Iova) = (Iova::new(0xfee0_0000), Iova::new(0xfeef_ffff));
 
 impl PageTable {

@@ -125,6 +125,81 @@ fn a_device_that_does_dma_all_the_time_keeps_its_memory_while_tables_are_taken_o
     }
 }
 
+/// Both devices read 0x7000, each somewhere else, while one driver takes over from another.
+/// Structures of a second stage are cached by domain id and address alone, so one id for
+/// both drivers' tables would lead one device into the other's memory.
+#[test]
+fn tables_of_two_drivers_never_share_a_domain_id_while_both_may_be_cached() {
+    for mode in [ModeRequest::Legacy, ModeRequest::SecondStage] {
+        let plan = Plan::new(Config::scalable()).mode(mode);
+        let first = plan.start();
+        let pages = [first.page(1), first.page(2)];
+        let sources = [OTHER, ONE];
+        for (source, page) in sources.into_iter().zip(&pages) {
+            let domain = first.domain(source, TableFormat::SecondStage4);
+            first.attach(source, None, domain);
+            first.map(domain, 0x7000, page.hpa(), Access::READ_WRITE);
+        }
+        let mut platform = first.platform.clone();
+        let mut before = first.driver;
+        // The second driver's ids are taken over by a third.
+        for generation in 0..2 {
+            let units = plan.prepare(&platform).expect("the unit comes up again");
+            let driver = plan.driver(&platform, units);
+            // The other way round.
+            for (source, page) in sources.into_iter().zip(&pages).rev() {
+                take_along(&driver, source, page.hpa());
+            }
+            platform.with_machine(|machine| {
+                machine.settle(100);
+                for (source, page) in sources.into_iter().zip(&pages) {
+                    machine.expect(source, None, 0x7000, 0x1000, page.hpa().as_u64(), true);
+                }
+            });
+            let driver = driver.enable().expect("translation stays on");
+            platform.with_machine(|machine| {
+                machine.sweep();
+                for source in sources {
+                    machine.release(source, None, 0x7000, 0x1000);
+                }
+            });
+            assert_clean(&platform);
+            let all_read = |event: &Event| {
+                matches!(
+                    event,
+                    Event::DomainIdsInUse {
+                        count: 2,
+                        complete: true,
+                        ..
+                    }
+                )
+            };
+            assert!(platform.take_events().iter().any(all_read), "{generation}");
+            platform = driver.platform().clone();
+            drop(std::mem::replace(&mut before, driver));
+        }
+    }
+}
+
+/// Maps and attaches before translation is ours.
+fn take_along(driver: &crate::rig::Driver<vtd::Preparing>, source: u16, hpa: iommu_core::Hpa) {
+    let spec = DomainSpec::Paging(TableFormat::SecondStage4);
+    let domain = driver.create(device(source), &spec).expect("a domain");
+    let run = Run { hpa, pages: 1 };
+    let mut batch = Batch::with_capacity(2).expect("room");
+    let owed = driver.map(domain, Iova::new(0x7000), &[run], Access::READ_WRITE);
+    batch.add(owed.expect("mapped")).expect("room");
+    let replaced = driver.replace(slot(source, None), Attachment::Domain(domain));
+    batch.add(replaced.expect("attached").owed).expect("room");
+    assert!(
+        driver
+            .commit(&mut batch)
+            .expect("flushed")
+            .frames
+            .is_empty()
+    );
+}
+
 #[test]
 fn a_queue_that_stands_still_with_an_error_is_replaced() {
     for freedom in FREEDOMS {

@@ -61,14 +61,15 @@ pub(crate) struct Plan {
 impl Plan {
     /// One unit with both devices behind it.
     pub(crate) fn new(config: Config) -> Self {
+        let interrupts = config.interrupt_remapping.then_some(InterruptConfig {
+            entries_log2: 8,
+            extended: false,
+        });
         Self {
             units: vec![config],
             freedom: Freedom::Pessimist(1),
             mode: ModeRequest::Automatic,
-            interrupts: Some(InterruptConfig {
-                entries_log2: 8,
-                extended: false,
-            }),
+            interrupts,
             page_requests: None,
             pages: 1 << 10,
             limits: TimeLimits::default(),
@@ -137,16 +138,17 @@ impl Plan {
         &self,
         platform: &Arc<Platform>,
     ) -> Result<Vec<Ready<ModelMmio<Event>>>, BringUpError> {
-        let config = UnitConfig {
-            mode: self.mode,
-            interrupts: self.interrupts,
-            fault_message: Some(FAULT_MESSAGE),
-            page_requests: self.page_requests,
-        };
         let units = self.discover(platform);
         units
             .into_iter()
-            .map(|unit| {
+            .zip(&self.units)
+            .map(|(unit, hardware)| {
+                let config = UnitConfig {
+                    mode: self.mode,
+                    interrupts: self.interrupts.filter(|_| hardware.interrupt_remapping),
+                    fault_message: Some(FAULT_MESSAGE),
+                    page_requests: self.page_requests,
+                };
                 unit.quiesce(platform, self.limits)?
                     .prepare(platform, &config)
             })

@@ -65,6 +65,29 @@ pub(crate) fn all() -> Vec<Kind> {
             ModeRequest::Automatic,
         ),
         kind(
+            "legacy, no queue",
+            Config {
+                queued_invalidation: false,
+                interrupt_remapping: false,
+                x2apic: false,
+                max_handle_mask: 0,
+                ..legacy.clone()
+            },
+            ModeRequest::Automatic,
+        ),
+        kind(
+            "legacy, no queue, write buffer, caching mode",
+            Config {
+                queued_invalidation: false,
+                interrupt_remapping: false,
+                x2apic: false,
+                max_handle_mask: 0,
+                write_buffer_flush: true,
+                ..legacy.clone().with_caching_mode()
+            },
+            ModeRequest::Automatic,
+        ),
+        kind(
             "legacy, small address mask",
             Config {
                 max_address_mask: 3,

@@ -201,6 +201,8 @@ fn legacy_fault(fault: SecondFault, request: &Request) -> Condition {
         SecondFault::Reserved => Condition::Lss2,
         SecondFault::NotPresent if request.access.writes() => Condition::Lgn2,
         // Without SSADE there is no flag to set.
-        SecondFault::NotPresent | SecondFault::NotSnooped => Condition::Lgn3,
+        SecondFault::NotPresent | SecondFault::NotSnooped | SecondFault::NotWritable => {
+            Condition::Lgn3
+        }
     }
 }

@@ -27,7 +27,11 @@ impl Walker<'_> {
             privileged
         };
         if translated {
-            return self.translated(request, Condition::Sgn41);
+            let found = self.translated(request, Condition::Sgn41)?;
+            if context.permissions && !in_interrupt_range(request.address) {
+                self.permitted(request, &context, tag)?;
+            }
+            return Ok(found);
         }
         if request.kind != AddressType::Untranslated {
             if let Some(special) = self.interrupt_range_translation(request) {

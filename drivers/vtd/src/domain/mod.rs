@@ -6,7 +6,7 @@ mod ids;
 mod paging;
 
 pub(crate) use attachments::{Attachment, AttachmentRef, Attachments};
-pub(crate) use ids::{DomainIds, Numbering, PASS_THROUGH};
+pub(crate) use ids::{DomainIds, IdSet, Numbering};
 pub(crate) use paging::PagingTables;
 
 use crate::queue::DeviceTlbTarget;

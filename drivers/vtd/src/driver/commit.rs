@@ -5,8 +5,9 @@ use super::Driver;
 use crate::Event;
 use crate::domain::Domains;
 use crate::invalidation::{Debt, EntryChange, Expansion, Kind, Scene};
-use crate::queue::{QueueError, Ticket};
+use crate::queue::{Descriptor, Queue, QueueError, Ticket};
 use crate::unit::Unit;
+use arrayvec::ArrayVec;
 use core::mem;
 use iommu_core::{
     Batch, DeviceId, FlushError, Flushed, FrameList, Mmio, Nanoseconds, Observer, Platform,
@@ -86,13 +87,56 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
         expansion: &mut Expansion<'_>,
         flushed: &mut Flushed,
     ) -> Result<u32, FlushError> {
+        match &unit.queue {
+            Some(queue) => self.tell_by_queue(unit, queue, expansion, flushed),
+            None => self.tell_by_register(unit, expansion, flushed),
+        }
+    }
+
+    /// One by one: each command is a doorbell and a wait of its own.
+    fn tell_by_register(
+        &self,
+        unit: &Unit<M>,
+        expansion: &mut Expansion<'_>,
+        flushed: &mut Flushed,
+    ) -> Result<u32, FlushError> {
+        let mut rounds = 0u32;
+        loop {
+            // The lock of the domains is not held while hardware works.
+            let some: ArrayVec<Descriptor, 32> = {
+                let domains = self.domains.lock(&self.platform);
+                core::iter::from_fn(|| expansion.next(&domains))
+                    .take(32)
+                    .collect()
+            };
+            if some.is_empty() {
+                return Ok(rounds);
+            }
+            for descriptor in some {
+                unit.invalidate(&self.platform, &[descriptor])
+                    .map_err(|error| flush_error(unit, error))?;
+                rounds = rounds.saturating_add(1);
+                flushed.descriptors = flushed.descriptors.saturating_add(1);
+                flushed.doorbells = flushed.doorbells.saturating_add(1);
+                flushed.waits = flushed.waits.saturating_add(1);
+            }
+        }
+    }
+
+    fn tell_by_queue(
+        &self,
+        unit: &Unit<M>,
+        queue: &Queue,
+        expansion: &mut Expansion<'_>,
+        flushed: &mut Flushed,
+    ) -> Result<u32, FlushError> {
         let begun = self.platform.now();
         let mut silent = None;
         let mut rounds = 0u32;
         let mut attempts = 0u32;
         loop {
             let retry = expansion.clone();
-            match self.submit(unit, expansion) {
+            match self.submit(unit, queue, expansion) {
                 Submitted::Nothing => break,
                 Submitted::NoRoom => {
                     *expansion = retry;
@@ -101,7 +145,7 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
                 Submitted::Round(ticket) => {
                     rounds = rounds.saturating_add(1);
                     count(flushed, ticket);
-                    match self.await_round(unit, ticket) {
+                    match self.await_round(unit, queue, ticket) {
                         Ok(()) => {}
                         Err(QueueError::Aborted(source)) => {
                             attempts = attempts.saturating_add(1);
@@ -131,18 +175,18 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
             abilities: unit.abilities,
             scalable: unit.mode().is_scalable(),
             devices: unit.is_translating(),
-            fence: unit.queue.fence_descriptor(),
+            fence: unit.queue.as_ref().map(Queue::fence_descriptor),
         }
     }
 
     /// One round, as much as fits. Attachments are looked up under the lock of the domains,
     /// which is not held while hardware works.
-    fn submit(&self, unit: &Unit<M>, expansion: &mut Expansion<'_>) -> Submitted {
+    fn submit(&self, unit: &Unit<M>, queue: &Queue, expansion: &mut Expansion<'_>) -> Submitted {
         let domains = self.domains.lock(&self.platform);
         if expansion.is_done(&domains) {
             return Submitted::Nothing;
         }
-        let ticket = unit.queue.submit(
+        let ticket = queue.submit(
             &self.platform,
             &unit.registers,
             &unit.counters,
@@ -152,8 +196,8 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
         ticket.map_or(Submitted::NoRoom, Submitted::Round)
     }
 
-    fn await_round(&self, unit: &Unit<M>, ticket: Ticket) -> Result<(), QueueError> {
-        unit.queue.wait(
+    fn await_round(&self, unit: &Unit<M>, queue: &Queue, ticket: Ticket) -> Result<(), QueueError> {
+        queue.wait(
             &self.platform,
             &unit.registers,
             &unit.counters,

@@ -8,6 +8,8 @@ use super::Driver;
 use crate::Event;
 use crate::queue::{ContextScope, Descriptor, DeviceTlbTarget, IotlbScope, PasidScope, QueueError};
 use crate::unit::Unit;
+use core::error::Error;
+use core::fmt;
 use iommu_core::{
     BackendError, DeviceId, FlushError, Mmio, Observer, OutOfFrames, Platform, SourceId,
 };
@@ -40,6 +42,24 @@ impl<E> From<BackendError> for DeviceTlbError<E> {
     }
 }
 
+impl<E: fmt::Display> fmt::Display for DeviceTlbError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Backend(error) => error.fmt(f),
+            Self::Device(error) => write!(f, "the device could not be programmed: {error}"),
+        }
+    }
+}
+
+impl<E: Error + 'static> Error for DeviceTlbError<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Backend(error) => Some(error),
+            Self::Device(error) => Some(error),
+        }
+    }
+}
+
 /// What a source's context entry says beside where its requests go.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Standing {
@@ -64,7 +84,7 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
     ) -> Result<(), DeviceTlbError<E>> {
         let (_, unit) = self.locate(device)?;
         let lacks_requests = settings.page_requests && unit.page_requests.is_none();
-        if !unit.abilities.ecap.dt() || lacks_requests {
+        if !unit.abilities.device_tlbs() || lacks_requests {
             return Err(BackendError::Unsupported(device).into());
         }
         let target = DeviceTlbTarget {

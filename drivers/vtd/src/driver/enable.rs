@@ -6,6 +6,7 @@ use crate::bring_up::BringUpError;
 use crate::registers::{Gsts, Pmen};
 use crate::unit::{Command, SwitchError, Unit};
 use alloc::boxed::Box;
+use core::error::Error;
 use core::fmt;
 use core::sync::atomic::Ordering;
 use iommu_core::{Mmio, Observer, Platform};
@@ -33,6 +34,18 @@ impl<P, M> fmt::Debug for EnableFailure<P, M> {
     }
 }
 
+impl<P, M> fmt::Display for EnableFailure<P, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl<P, M> Error for EnableFailure<P, M> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
 impl<P: Platform + Observer<Event>, M: Mmio> Driver<P, M, Preparing> {
     /// Puts our tables in force on every unit: root table, invalidation of everything,
     /// translation on, protected memory off (§6.6). Devices that are not attached are
@@ -43,7 +56,7 @@ impl<P: Platform + Observer<Event>, M: Mmio> Driver<P, M, Preparing> {
     ///
     /// [`Ready::needs_translation_window`]: crate::Ready::needs_translation_window
     pub fn enable(self) -> Result<Driver<P, M, Translating>, Box<EnableFailure<P, M>>> {
-        for unit in &self.units {
+        for (position, unit) in self.units.iter().enumerate() {
             if let Err(error) = unit.enable(&self.platform) {
                 let unit = unit.index();
                 return Err(Box::new(EnableFailure {
@@ -51,6 +64,9 @@ impl<P: Platform + Observer<Event>, M: Mmio> Driver<P, M, Preparing> {
                     unit,
                     error,
                 }));
+            }
+            if let Some(ids) = self.domains.lock(&self.platform).ids.get_mut(position) {
+                ids.old_tables_are_gone();
             }
         }
         Ok(self.into_state())
@@ -83,7 +99,7 @@ impl<M: Mmio> Unit<M> {
         &self,
         platform: &P,
     ) -> Result<(), EnableError> {
-        let has_regions = self.abilities.cap.plmr() || self.abilities.cap.phmr();
+        let has_regions = self.abilities.protected_regions();
         if has_regions && self.registers.read32::<Pmen>().prs() {
             self.command(platform, Command::DisableProtectedMemory)?;
             platform.observe(&Event::ProtectedMemoryOff { unit: self.index() });

@@ -127,17 +127,19 @@ impl<M: Mmio> Unit<M> {
         self.tell32::<Fedata>(sink);
         self.tell32::<Feaddr>(sink);
         self.tell32::<Feuaddr>(sink);
-        if self.abilities.cap.plmr() || self.abilities.cap.phmr() {
+        if self.abilities.protected_regions() {
             self.tell32::<Pmen>(sink);
         }
-        self.tell64::<Iqh>(sink);
-        self.tell64::<Iqt>(sink);
-        self.tell64::<Iqa>(sink);
-        self.tell64::<Iqercd>(sink);
-        if self.abilities.ecap.ir() {
+        if self.abilities.has_queue() {
+            self.tell64::<Iqh>(sink);
+            self.tell64::<Iqt>(sink);
+            self.tell64::<Iqa>(sink);
+            self.tell64::<Iqercd>(sink);
+        }
+        if self.abilities.remaps_interrupts() {
             self.tell64::<Irta>(sink);
         }
-        if self.abilities.ecap.prs() {
+        if self.abilities.page_requests() {
             self.tell64::<Pqh>(sink);
             self.tell64::<Pqt>(sink);
             self.tell64::<Pqa>(sink);

@@ -20,16 +20,18 @@ pub use quarantine::Quarantined;
 pub use scopes::Scopes;
 pub use shut_down::{Failed, ShutDownFailure};
 
+use crate::Event;
 use crate::bring_up::Ready;
-use crate::domain::{DomainIds, Domains, Numbering, PagingTables};
+use crate::domain::{DomainIds, Domains, IdSet, Numbering, PagingTables};
 use crate::invalidation::CostRule;
 use crate::statistics::Statistics;
+use crate::takeover::read_domain_ids;
 use crate::unit::Unit;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::marker::PhantomData;
 use iommu_core::sync::{Mutex, Rank};
-use iommu_core::{DeviceId, Mmio, Order, OutOfFrames};
+use iommu_core::{DeviceId, Mmio, Observer, Order, OutOfFrames, Platform};
 use quarantine::Parked;
 
 /// State of a [`Driver`] whose tables are being filled and are not in force.
@@ -79,7 +81,7 @@ impl Default for DriverConfig {
     }
 }
 
-impl<P, M: Mmio> Driver<P, M, Preparing> {
+impl<P: Platform + Observer<Event>, M: Mmio> Driver<P, M, Preparing> {
     /// Takes over units that are ready. No device can reach memory through their tables
     /// until it is attached.
     pub fn new(
@@ -94,13 +96,7 @@ impl<P, M: Mmio> Driver<P, M, Preparing> {
         for ready in units {
             all.try_reserve(1).map_err(no_memory)?;
             ids.try_reserve(1).map_err(no_memory)?;
-            let numbering = if ready.unit.was_left_translating() {
-                Numbering::Falling
-            } else {
-                Numbering::Rising
-            };
-            let count = ready.unit.abilities.cap.domain_ids();
-            ids.push(DomainIds::new(count, numbering)?);
+            ids.push(ids_of(&platform, &ready.unit)?);
             all.push(ready.unit);
         }
         let tells_of_mappings = all.iter().any(|unit| {
@@ -122,6 +118,30 @@ impl<P, M: Mmio> Driver<P, M, Preparing> {
             state: PhantomData,
         })
     }
+}
+
+/// The ids of a unit, less those of tables that it translates by already.
+fn ids_of<P: Platform + Observer<Event>, M: Mmio>(
+    platform: &P,
+    unit: &Unit<M>,
+) -> Result<DomainIds, OutOfFrames> {
+    let count = unit.abilities.cap.domain_ids();
+    let mut foreign = IdSet::new(count)?;
+    let Some(root) = unit.root_left_in_force() else {
+        return DomainIds::new(count, foreign, Numbering::Rising);
+    };
+    let complete = read_domain_ids(platform, &unit.abilities, root, &mut foreign);
+    platform.observe(&Event::DomainIdsInUse {
+        unit: unit.index(),
+        count: foreign.len(),
+        complete,
+    });
+    let numbering = if complete {
+        Numbering::Rising
+    } else {
+        Numbering::Falling
+    };
+    DomainIds::new(count, foreign, numbering)
 }
 
 impl<P, M, S> Driver<P, M, S> {

@@ -2,7 +2,7 @@
 
 use super::Driver;
 use crate::Event;
-use crate::domain::{Attachment, Domains, PASS_THROUGH, Translation};
+use crate::domain::{Attachment, Domains, Translation};
 use crate::invalidation::{Debt, EntryChange, Kind};
 use crate::slots::{Change, Target};
 use crate::unit::Unit;
@@ -113,7 +113,11 @@ fn enter<M: Mmio>(
         return Err(BackendError::OutOfDomains);
     }
     let (domain_id, fresh_id) = match domain {
-        None => (PASS_THROUGH, false),
+        None => {
+            let ids = domains.ids.get(position);
+            let shared = ids.ok_or(BackendError::OutOfDomains)?.pass_through();
+            (shared, false)
+        }
         Some(handle) => domain_id(domains, position, handle)?,
     };
     let target = match translation {

@@ -7,6 +7,7 @@ use crate::queue::Descriptor;
 use crate::registers::{Fectl, Gsts};
 use crate::unit::{Command, TimedOut, Unit};
 use alloc::boxed::Box;
+use core::error::Error;
 use core::fmt;
 use core::sync::atomic::Ordering;
 use iommu_core::{FrameList, Mmio, Observer, Platform};
@@ -28,6 +29,18 @@ impl<P, M, S> fmt::Debug for ShutDownFailure<P, M, S> {
         f.debug_struct("ShutDownFailure")
             .field("error", &self.error)
             .finish_non_exhaustive()
+    }
+}
+
+impl<P, M, S> fmt::Display for ShutDownFailure<P, M, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl<P, M, S> Error for ShutDownFailure<P, M, S> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.error)
     }
 }
 
@@ -102,7 +115,7 @@ impl<M: Mmio> Unit<M> {
     fn turn_off<P: Platform + Observer<Event>>(&self, platform: &P) -> Result<(), BringUpError> {
         let status = self.registers.read32::<Gsts>();
         self.registers.write32(platform, Fectl::new().with_im(true));
-        if status.qies() {
+        if self.queue.is_none() || status.qies() {
             let mut everything = self.everything();
             if self.interrupts.is_some() {
                 everything.push(Descriptor::InterruptCache(None));
@@ -133,8 +146,10 @@ impl<M: Mmio> Unit<M> {
         &self,
         platform: &P,
     ) -> Result<(), BringUpError> {
-        self.queue.restart(platform, &self.registers);
-        self.command(platform, Command::EnableQueue)?;
+        if let Some(queue) = &self.queue {
+            queue.restart(platform, &self.registers);
+            self.command(platform, Command::EnableQueue)?;
+        }
         if let Some(table) = &self.interrupts {
             remap_interrupts(self, table, platform, &self.limits)?;
         }
@@ -148,7 +163,9 @@ impl<M: Mmio> Unit<M> {
     }
 
     fn dispose<P: Platform>(self, platform: &P) {
-        self.queue.dispose(platform);
+        if let Some(queue) = self.queue {
+            queue.dispose(platform);
+        }
         self.tables.into_inner().dispose(platform);
         if let Some(table) = self.interrupts {
             table.dispose(platform);

@@ -20,6 +20,11 @@ fn read_high<M: Mmio>(registers: &Registers<M>, abilities: &Abilities, index: us
     FrcdHigh::from_bits(registers.read64_at(record_at(abilities, index).saturating_add(8)))
 }
 
+impl FrcdHigh {
+    /// A write that clears F, as the 32-bit word at offset 12.
+    pub(crate) const CLEAR: u32 = 1 << 31;
+}
+
 /// Clears F of a record, if it is set: by a write of the 32 bits that hold it.
 pub(crate) fn clear_record<M: Mmio, O: Observer<Event>>(
     registers: &Registers<M>,
@@ -112,7 +117,8 @@ impl<M: Mmio> Unit<M> {
     }
 
     fn recover_queue<P: Platform + Observer<Event>>(&self, platform: &P) {
-        self.queue
-            .recover(platform, &self.registers, &self.counters);
+        if let Some(queue) = &self.queue {
+            queue.recover(platform, &self.registers, &self.counters);
+        }
     }
 }

@@ -24,8 +24,8 @@ pub(crate) struct Scene {
     pub(crate) scalable: bool,
     /// Devices may be told (only while translation is on).
     pub(crate) devices: bool,
-    /// A wait that only fences.
-    pub(crate) fence: Descriptor,
+    /// A wait that only fences; `None` where invalidations are done one by one.
+    pub(crate) fence: Option<Descriptor>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -112,8 +112,10 @@ impl<'d> Expansion<'d> {
             }
             Descriptor::DeviceTlb { pasid: None, .. } if self.unfenced => {
                 self.unfenced = false;
-                self.ahead = Some(descriptor);
-                return Some(self.scene.fence);
+                if let Some(fence) = self.scene.fence {
+                    self.ahead = Some(descriptor);
+                    return Some(fence);
+                }
             }
             _ => {}
         }

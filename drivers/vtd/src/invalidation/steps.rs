@@ -2,7 +2,7 @@
 
 use super::debt::EntryChange;
 use crate::abilities::Abilities;
-use crate::domain::{Attachment, Domain, PASS_THROUGH};
+use crate::domain::{Attachment, Domain};
 use crate::queue::{
     Block, Blocks, ContextScope, Descriptor, DeviceTlbTarget, IotlbScope, PasidScope, block_limit,
 };
@@ -223,7 +223,7 @@ pub(super) fn entry(
                 _ => iotlb.push(step),
             }
         }
-    } else if abilities.caches_absence() && entered.is_some() {
+    } else if let Some(entered) = entered.filter(|_| abilities.caches_absence()) {
         absence(
             scalable,
             change,
@@ -252,7 +252,7 @@ fn device_context(change: &EntryChange, domain: u16) -> Descriptor {
 fn absence(
     scalable: bool,
     change: &EntryChange,
-    entered: Option<&Attachment>,
+    entered: &Attachment,
     context: &mut ArrayVec<Descriptor, 2>,
     pasid_cache: &mut ArrayVec<Descriptor, 4>,
     iotlb: &mut ArrayVec<Descriptor, 4>,
@@ -270,9 +270,8 @@ fn absence(
     if change.context_changed && context.is_empty() {
         context.push(device_context(change, 0));
     }
-    let now = entered.map_or(PASS_THROUGH, |attachment| attachment.domain_id);
     let pasid = change.pasid.unwrap_or(Pasid::ZERO);
-    for domain in [0, now] {
+    for domain in [0, entered.domain_id] {
         if scalable {
             pasid_cache.push(Descriptor::PasidCache(PasidScope::Pasid { domain, pasid }));
             iotlb.push(Descriptor::Iotlb(IotlbScope::Pasid { domain, pasid }));

@@ -17,16 +17,19 @@
 //! one round with some room: QS = 5 (128 KiB) with 128-bit slots, QS = 6 (256 KiB) with
 //! 256-bit ones.
 
+mod blocks;
 mod descriptor;
+mod layout;
 mod recovery;
 mod ring;
 mod wait;
 
-pub use descriptor::{
-    Block, Blocks, ContextCacheLow, ContextScope, Descriptor, DeviceTlbHigh, DeviceTlbLow,
-    DeviceTlbTarget, HostPermissionLow, IndexBlock, InterruptCacheLow, IotlbHigh, IotlbLow,
-    IotlbScope, PageGroupResponseHigh, PageGroupResponseLow, PasidCacheLow, PasidDeviceTlbHigh,
-    PasidDeviceTlbLow, PasidScope, WaitHigh, WaitLow, block_limit, index_blocks,
+pub use blocks::{Block, Blocks, IndexBlock, block_limit, index_blocks};
+pub use descriptor::{ContextScope, Descriptor, DeviceTlbTarget, IotlbScope, PasidScope};
+pub use layout::{
+    ContextCacheLow, DeviceTlbHigh, DeviceTlbLow, HostPermissionLow, InterruptCacheLow, IotlbHigh,
+    IotlbLow, PageGroupResponseHigh, PageGroupResponseLow, PasidCacheLow, PasidDeviceTlbHigh,
+    PasidDeviceTlbLow, WaitHigh, WaitLow,
 };
 pub(crate) use ring::{Queue, Ticket};
 pub(crate) use wait::QueueError;

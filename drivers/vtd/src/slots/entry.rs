@@ -125,7 +125,7 @@ impl Target {
         let word0 = Pasid0::new().with_p(true);
         let word1 = Pasid1::new()
             .with_did(self.domain_id())
-            .with_pwsnp(abilities.ecap.smpwcs());
+            .with_pwsnp(abilities.walks_can_snoop());
         match self {
             Self::Blocked => PasidEntry::default(),
             Self::PassThrough { .. } => PasidEntry {

@@ -12,19 +12,20 @@
 //!   in pieces.
 //! - All memory is allocated before the first store that hardware can see.
 
+mod context;
 mod directory;
 mod entry;
 mod inspect;
+mod look_up;
 mod standing;
 
 pub(crate) use entry::Target;
+use look_up::{cell_address, words_at};
 
 use crate::abilities::Abilities;
 use crate::driver::Standing;
-use crate::explain::Visited;
-use crate::tables::context::{ContextLow, ScalableContext0, ScalableContext1};
-use crate::tables::frame_number;
-use crate::tables::root::RootEntry;
+
+use crate::tables::context::ContextLow;
 use alloc::vec::Vec;
 use directory::Directory;
 use iommu_core::{Coherence, Frame, Hpa, Order, OutOfFrames, Pasid, Platform, SourceId};
@@ -125,35 +126,6 @@ impl Tables {
         }
     }
 
-    fn set_context_entry<P: Platform>(
-        &mut self,
-        platform: &P,
-        source: SourceId,
-        target: &Target,
-    ) -> Result<Change, OutOfFrames> {
-        let standing = self.standing_of(source);
-        let [low, high] = target.context_entry(&self.abilities, standing.translations);
-        let words = [
-            ContextLow::from_bits(low)
-                .with_fpd(standing.silenced)
-                .into_bits(),
-            high,
-        ];
-        let mut change = Change::default();
-        if words == [0, 0] && self.context(source).is_none() {
-            return Ok(change);
-        }
-        change.root_grew = self.ensure_context_table(platform, source)?;
-        let index = self.context_cell(source);
-        if let Some(table) = self.context(source) {
-            let was_present = is_present(table.load(index));
-            platform.publish128(table, index, words, self.coherence());
-            change.hitless = was_present && is_present(Some(words[0]));
-            change.context_changed = true;
-        }
-        Ok(change)
-    }
-
     fn set_pasid_entry<P: Platform>(
         &mut self,
         platform: &P,
@@ -225,63 +197,6 @@ impl Tables {
         Ok(change)
     }
 
-    fn publish_context<P: Platform>(&self, platform: &P, source: SourceId, position: usize) {
-        if let Some((_, directory)) = self.directories.get(position) {
-            self.write_scalable_context(
-                platform,
-                source,
-                directory.pointer(),
-                directory.rid_pasid(),
-            );
-        }
-    }
-
-    /// Writes words 0 and 1 of a scalable context entry; 2 and 3 are reserved.
-    fn write_scalable_context<P: Platform>(
-        &self,
-        platform: &P,
-        source: SourceId,
-        (directory, pdts): (Hpa, u8),
-        rid_pasid: u32,
-    ) {
-        let standing = self.standing_of(source);
-        let word0 = ScalableContext0::new()
-            .with_p(true)
-            .with_fpd(standing.silenced)
-            .with_dte(standing.translations)
-            .with_pre(standing.page_requests)
-            .with_paside(self.abilities.ecap.pasid())
-            .with_pdts(pdts & 7)
-            .with_pasiddirptr(frame_number(directory));
-        let word1 = ScalableContext1::new().with_rid_pasid(rid_pasid & 0xf_ffff);
-        if let Some(table) = self.context(source) {
-            platform.publish128(
-                table,
-                self.context_cell(source),
-                [word0.into_bits(), word1.into_bits()],
-                self.coherence(),
-            );
-        }
-    }
-
-    /// Writes RID_PASID of a source's context entry. Says whether there is one.
-    #[cfg(feature = "test-hooks")]
-    pub(crate) fn set_rid_pasid<P: Platform>(
-        &mut self,
-        platform: &P,
-        source: SourceId,
-        pasid: Pasid,
-    ) -> bool {
-        let Ok(position) = self.find(source) else {
-            return false;
-        };
-        if let Some((_, directory)) = self.directories.get_mut(position) {
-            directory.set_rid_pasid(pasid);
-        }
-        self.publish_context(platform, source, position);
-        true
-    }
-
     /// After hardware has forgotten an entry that was taken away: zeroes the rest of it.
     /// Does nothing if the entry is in use again.
     pub(crate) fn finish_removal<P: Platform>(
@@ -294,142 +209,6 @@ impl Tables {
             directory.finish_removal(platform, pasid.unwrap_or(Pasid::ZERO), self.coherence());
         }
     }
-
-    /// Cuts a source off whole, whatever its entries say: its context entry is taken away.
-    /// Says whether there was one.
-    pub(crate) fn isolate<P: Platform>(&mut self, platform: &P, source: SourceId) -> bool {
-        self.keep_standing(source, |standing| Standing {
-            silenced: standing.silenced,
-            ..Standing::default()
-        });
-        let index = self.context_cell(source);
-        let Some(table) = self.context(source) else {
-            return false;
-        };
-        let present = is_present(table.load(index));
-        let words = [self.absent_context(source), 0];
-        platform.publish128(table, index, words, self.coherence());
-        present
-    }
-
-    /// Links a context table for `source` to the root table if there is none. Says whether
-    /// it did.
-    fn ensure_context_table<P: Platform>(
-        &mut self,
-        platform: &P,
-        source: SourceId,
-    ) -> Result<bool, OutOfFrames> {
-        let index = self.context_table(source);
-        let coherence = self.coherence();
-        let cell = self.root_cell(source);
-        let Some(slot) = self.contexts.get_mut(index) else {
-            return Ok(false);
-        };
-        if slot.is_some() {
-            return Ok(false);
-        }
-        let table = platform.allocate(Order::PAGE)?;
-        let entry = RootEntry::new()
-            .with_p(true)
-            .with_ctp(frame_number(table.hpa()));
-        *slot = Some(table);
-        platform.publish64(&self.root, cell, entry.into_bits(), coherence);
-        Ok(true)
-    }
-
-    /// Which of the context tables holds the entry of `source`.
-    fn context_table(&self, source: SourceId) -> usize {
-        let upper = self.scalable && source.devfn() >= 0x80;
-        usize::from(source.bus()) << 1 | usize::from(upper)
-    }
-
-    /// The cell of the root table that leads there: 16 bytes for each bus.
-    fn root_cell(&self, source: SourceId) -> usize {
-        self.context_table(source)
-    }
-
-    /// The first cell of the entry within the context table: 16 bytes for each function in
-    /// legacy mode, 32 in scalable mode.
-    fn context_cell(&self, source: SourceId) -> usize {
-        let devfn = usize::from(source.devfn());
-        if self.scalable {
-            (devfn & 0x7f) << 2
-        } else {
-            devfn << 1
-        }
-    }
-
-    /// The words of the root entry, or of its half, that leads to a source's context.
-    pub(crate) fn root_entry(&self, source: SourceId) -> Visited {
-        let cell = self.root_cell(source);
-        let mut words = [0; 8];
-        words[0] = self.root.load(cell).unwrap_or(0);
-        if !self.scalable {
-            words[1] = self.root.load(cell | 1).unwrap_or(0);
-        }
-        Visited {
-            at: cell_address(&self.root, cell),
-            index: u16::from(source.bus()),
-            words,
-        }
-    }
-
-    /// The words of a source's context entry, if there is a table for it.
-    pub(crate) fn context_entry(&self, source: SourceId) -> Option<Visited> {
-        let table = self.context(source)?;
-        let cell = self.context_cell(source);
-        let count = if self.scalable { 4 } else { 2 };
-        Some(Visited {
-            at: cell_address(table, cell),
-            index: u16::from(source.devfn()) & if self.scalable { 0x7f } else { 0xff },
-            words: words_at(table, cell, count),
-        })
-    }
-
-    /// The words of a PASID's directory entry and of its table entry, as far as there are
-    /// tables for them.
-    pub(crate) fn pasid_entries(
-        &self,
-        source: SourceId,
-        pasid: Pasid,
-    ) -> (Option<Visited>, Option<Visited>) {
-        match self.directory(source) {
-            None => (None, None),
-            Some(directory) => directory.entries(pasid),
-        }
-    }
-
-    fn context(&self, source: SourceId) -> Option<&Frame> {
-        self.contexts
-            .get(self.context_table(source))
-            .and_then(Option::as_ref)
-    }
-
-    fn find(&self, source: SourceId) -> Result<usize, usize> {
-        self.directories
-            .binary_search_by_key(&source, |(owner, _)| *owner)
-    }
-
-    fn directory(&self, source: SourceId) -> Option<&Directory> {
-        let position = self.find(source).ok()?;
-        self.directories
-            .get(position)
-            .map(|(_, directory)| directory)
-    }
-}
-
-/// Where a cell of a table lies.
-fn cell_address(table: &Frame, cell: usize) -> Hpa {
-    Hpa::new(table.hpa().as_u64() | ((cell as u64) << 3))
-}
-
-/// Up to eight cells of a table.
-fn words_at(table: &Frame, cell: usize, count: usize) -> [u64; 8] {
-    let mut words = [0; 8];
-    for (offset, word) in words.iter_mut().enumerate().take(count) {
-        *word = table.load(cell.saturating_add(offset)).unwrap_or(0);
-    }
-    words
 }
 
 /// P is bit 0 of every entry.

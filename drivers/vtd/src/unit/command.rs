@@ -70,6 +70,8 @@ pub struct TimedOut {
     pub waited: Nanoseconds,
 }
 
+impl core::error::Error for TimedOut {}
+
 impl fmt::Display for TimedOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(

@@ -1,5 +1,6 @@
 //! A unit at work: its registers, its queue, its tables, behind one lock each.
 
+mod by_register;
 pub(crate) mod command;
 
 pub use command::{Command, TimeLimits, TimedOut};
@@ -37,7 +38,8 @@ pub(crate) struct Unit<M> {
     pub(crate) choice: ModeChoice,
     pub(crate) limits: TimeLimits,
     pub(crate) registers: Registers<M>,
-    pub(crate) queue: Queue,
+    /// `None`: the unit has none, and is told by registers.
+    pub(crate) queue: Option<Queue>,
     pub(crate) tables: Mutex<Tables>,
     pub(crate) interrupts: Option<InterruptTable>,
     pub(crate) page_requests: Option<PageRequestQueue>,
@@ -77,16 +79,30 @@ impl<M: Mmio> Unit<M> {
         self.registers.command(platform, &self.limits, command)
     }
 
-    /// Submits `descriptors` and waits for them.
+    /// Carries `descriptors` out, and waits for them.
     pub(crate) fn invalidate<P: Platform + Observer<Event>>(
         &self,
         platform: &P,
         descriptors: &[Descriptor],
     ) -> Result<(), QueueError> {
+        match &self.queue {
+            Some(queue) => self.submit(platform, queue, descriptors),
+            None => descriptors
+                .iter()
+                .try_for_each(|one| self.invalidate_by_register(platform, *one)),
+        }
+    }
+
+    fn submit<P: Platform + Observer<Event>>(
+        &self,
+        platform: &P,
+        queue: &Queue,
+        descriptors: &[Descriptor],
+    ) -> Result<(), QueueError> {
         let mut left = descriptors.iter().copied();
         let begun = platform.now();
         loop {
-            let ticket = self.queue.submit(
+            let ticket = queue.submit(
                 platform,
                 &self.registers,
                 &self.counters,
@@ -94,7 +110,7 @@ impl<M: Mmio> Unit<M> {
                 &mut || left.next(),
             );
             if let Some(ticket) = ticket {
-                self.queue.wait(
+                queue.wait(
                     platform,
                     &self.registers,
                     &self.counters,
@@ -160,9 +176,10 @@ impl<M: Mmio> Unit<M> {
         self.command(platform, Command::FlushWriteBuffer)
     }
 
-    /// Before it is enabled: whether it translates with the tables of whoever ran before.
-    pub(crate) fn was_left_translating(&self) -> bool {
-        self.registers.read32::<Gsts>().tes()
+    /// Before it is enabled: the root table of whoever ran before, if the unit translates.
+    pub(crate) fn root_left_in_force(&self) -> Option<Rtaddr> {
+        let translates = self.registers.read32::<Gsts>().tes();
+        translates.then(|| self.registers.read64::<Rtaddr>())
     }
 
     /// Whether firmware's tables have to go out of force before ours can come in: the table
@@ -205,7 +222,8 @@ pub(crate) struct Parts<M> {
     pub(crate) choice: ModeChoice,
     pub(crate) limits: TimeLimits,
     pub(crate) registers: Registers<M>,
-    pub(crate) queue: Queue,
+    /// `None`: the unit has none, and is told by registers.
+    pub(crate) queue: Option<Queue>,
     pub(crate) tables: Tables,
     pub(crate) interrupts: Option<InterruptTable>,
     pub(crate) page_requests: Option<PageRequestQueue>,

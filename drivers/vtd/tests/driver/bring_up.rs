@@ -30,14 +30,6 @@ fn registers_of_all_ones_or_all_zeroes_are_no_unit() {
 }
 
 #[test]
-fn a_unit_without_a_queue_is_refused() {
-    assert_eq!(
-        open(CAP, ECAP_LEGACY & !2),
-        Err(DiscoveryError::NoQueue { unit: UNIT })
-    );
-}
-
-#[test]
 fn fault_records_beyond_the_mapping_are_refused() {
     let far = CAP | 0x1ff << 24;
     assert!(matches!(

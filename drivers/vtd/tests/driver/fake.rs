@@ -11,6 +11,7 @@ use test_platform::TestPlatform;
 pub(crate) const GCMD: usize = 0x18;
 pub(crate) const GSTS: usize = 0x1c;
 pub(crate) const RTADDR: usize = 0x20;
+pub(crate) const CCMD: usize = 0x28;
 pub(crate) const FSTS: usize = 0x34;
 pub(crate) const FECTL: usize = 0x38;
 pub(crate) const IQH: usize = 0x80;
@@ -20,6 +21,9 @@ pub(crate) const IQERCD: usize = 0xb0;
 pub(crate) const IRTA: usize = 0xb8;
 pub(crate) const PMEN: usize = 0x64;
 pub(crate) const PRS: usize = 0xdc;
+/// Where ECAP.IRO of all units here says.
+pub(crate) const IVA: usize = 0xf0;
+pub(crate) const IOTLB: usize = 0xf8;
 
 pub(crate) const TE: u32 = 1 << 31;
 pub(crate) const SRTP: u32 = 1 << 30;
@@ -61,8 +65,12 @@ pub(crate) struct State {
     pub(crate) refuse_again: usize,
     /// Devices that never answer.
     pub(crate) silent: BTreeSet<u16>,
-    /// The queue does nothing.
+    /// The queue does nothing, and commands by register are not answered.
     pub(crate) asleep: bool,
+    /// Words of every invalidation by register that was asked for: CCMD, or IOTLB with IVA.
+    pub(crate) by_register: Vec<[u64; 2]>,
+    /// The narrowest granularity (3) that such an invalidation is done in.
+    pub(crate) narrowest: u64,
     /// The root table pointer in use.
     pub(crate) root: u64,
 }
@@ -85,6 +93,8 @@ impl Fake {
             refuse_again: 0,
             silent: BTreeSet::new(),
             asleep: false,
+            by_register: Vec::new(),
+            narrowest: 3,
             root: 0,
         };
         let fake = Self {
@@ -220,6 +230,28 @@ impl State {
         self.set32(GSTS, status);
     }
 
+    /// §11.4.6: legacy mode, up to version 5, with the queue off.
+    fn invalidate_by_register(&mut self, at: usize, address: u64, asked_at: u32, done_at: u32) {
+        let word = self.get64(at);
+        assert!(word >> 63 == 1, "a command without its trigger");
+        assert!(
+            self.get32(GSTS) & QIE == 0,
+            "a command while the queue is on"
+        );
+        assert_eq!(
+            self.get64(RTADDR) >> 10 & 3,
+            0,
+            "a command in scalable mode"
+        );
+        self.by_register.push([word, address]);
+        if self.asleep {
+            return;
+        }
+        let asked = word >> asked_at & 3;
+        let done = if asked > self.narrowest { 0 } else { asked };
+        self.set64(at, word & !(1 << 63 | 3 << done_at) | done << done_at);
+    }
+
     /// Fetches and executes one descriptor. Says whether there may be another.
     fn step(&mut self, platform: &TestPlatform) -> bool {
         let stopped = self.get32(FSTS) & (IQE | ITE) != 0;
@@ -335,7 +367,7 @@ impl std::fmt::Debug for Registers {
 }
 
 const SIZES_OF_64: &[usize] = &[
-    0x08, 0x10, 0x20, 0x28, 0x70, 0x78, 0x80, 0x88, 0x90, 0xb0, 0xb8, 0xc0, 0xc8, 0xd0,
+    CCMD, IVA, IOTLB, 0x08, 0x10, 0x20, 0x70, 0x78, 0x80, 0x88, 0x90, 0xb0, 0xb8, 0xc0, 0xc8, 0xd0,
 ];
 
 impl Mmio for Registers {
@@ -393,9 +425,17 @@ impl Mmio for Registers {
         assert!(SIZES_OF_64.contains(&offset), "64 bits at {offset:#x}");
         let mut state = self.0.state();
         state.set64(offset, value);
-        if offset == IQT {
-            state.doorbells += 1;
-            self.0.run_queue(&mut state);
+        match offset {
+            IQT => {
+                state.doorbells += 1;
+                self.0.run_queue(&mut state);
+            }
+            CCMD => state.invalidate_by_register(CCMD, 0, 61, 59),
+            IOTLB => {
+                let address = state.get64(IVA);
+                state.invalidate_by_register(IOTLB, address, 60, 57);
+            }
+            _ => {}
         }
     }
 }

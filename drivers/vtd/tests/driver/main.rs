@@ -2,6 +2,7 @@
 
 mod attaching;
 mod bring_up;
+mod by_register;
 mod device_tlb;
 mod fake;
 mod faults;
@@ -13,5 +14,6 @@ mod page_requests;
 mod quarantine;
 mod recovery;
 mod shut_down;
+mod takeover;
 mod units;
 mod world;

@@ -92,6 +92,8 @@ pub(crate) struct Plan {
     pub(crate) cap: u64,
     pub(crate) ecap: u64,
     pub(crate) mode: ModeRequest,
+    /// Interrupts are remapped.
+    pub(crate) interrupts: bool,
     pub(crate) snooped: bool,
     pub(crate) pages: usize,
     pub(crate) config: DriverConfig,
@@ -103,6 +105,7 @@ impl Plan {
             cap: fake::CAP,
             ecap: fake::ECAP_LEGACY,
             mode: ModeRequest::Automatic,
+            interrupts: true,
             snooped: false,
             pages: 2048,
             config: DriverConfig {
@@ -175,7 +178,7 @@ impl Plan {
     pub(crate) fn config(&self) -> UnitConfig {
         UnitConfig {
             mode: self.mode,
-            interrupts: Some(InterruptConfig {
+            interrupts: self.interrupts.then_some(InterruptConfig {
                 entries_log2: 8,
                 extended: false,
             }),
