@@ -7,10 +7,11 @@ use crate::owners::Owners;
 use crate::vm::{SharedMemory, Vm, VmSlot};
 use crate::{Config, Figures, IommuError, PasidAllocator, PasidBitmap, Quota};
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
 use iommu_core::sync::{Mutex, Rank};
 use iommu_core::{
-    AddressRange, Attachment, Backend, Batch, DeviceId, FlushError, Gpa, Platform, Run, Slot,
-    VmHost, VmId,
+    AddressRange, Attachment, Backend, Batch, DeviceId, FlushError, Flushed, Gpa, Platform, Run,
+    Slot, VmHost, VmId,
 };
 
 /// Policy and objects over a driver of remapping hardware.
@@ -26,7 +27,23 @@ pub struct Iommu<B, P, H, A = PasidBitmap> {
     pub(crate) config: Config,
     pub(crate) owners: Mutex<Owners>,
     pub(crate) counters: Counters,
+    pub(crate) unconfirmed: Unconfirmed,
     slots: Vec<VmSlot>,
+}
+
+/// Flushes that hardware did not confirm, counted from the beginning: what they were about may
+/// still be cached, whatever the tables say.
+#[derive(Debug, Default)]
+pub(crate) struct Unconfirmed {
+    failed: AtomicU64,
+    /// How many of them a later flush of everything has made good.
+    covered: AtomicU64,
+}
+
+impl Unconfirmed {
+    pub(crate) fn note(&self) {
+        self.failed.fetch_add(1, Ordering::AcqRel);
+    }
 }
 
 impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
@@ -53,6 +70,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             config,
             owners: Mutex::new(Rank::Owners, owners),
             counters: Counters::default(),
+            unconfirmed: Unconfirmed::default(),
             slots,
         })
     }
@@ -113,7 +131,9 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             result = result.and(self.reset(device.device));
             self.owners.lock(&self.platform).take(device.device);
         }
-        result = result.and(self.destroy_managed(&mut guest));
+        result = result
+            .and(self.destroy_managed(&mut guest))
+            .and_then(|()| self.confirm());
         while let Some(host) = guest.pasids.free_any() {
             self.host_pasids.free(&self.platform, host);
         }
@@ -218,7 +238,9 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         {
             return result;
         }
-        result = result.and(self.reset(device));
+        result = result
+            .and(self.reset(device))
+            .and_then(|()| self.confirm());
         guest.objects.remove(handle);
         self.owners.lock(&self.platform).take(device);
         result
@@ -242,6 +264,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         let guest = state.as_mut().ok_or(IommuError::NoGuest(vm))?;
         let mapped = self.forget_in_managed(guest, gone)?;
         let shadowed = self.forget_in_shadow(guest, host)?;
+        self.confirm()?;
         Ok(Forgotten {
             entries: mapped.saturating_add(shadowed),
         })
@@ -262,11 +285,29 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         if batch.is_empty() {
             return Ok(());
         }
-        let mut flushed = self.backend.commit(batch)?;
+        let committed = self.backend.commit(batch);
+        let flushed = committed.inspect_err(|_| self.unconfirmed.note())?;
+        self.take_flushed(flushed);
+        Ok(())
+    }
+
+    fn take_flushed(&self, mut flushed: Flushed) {
         self.counters.add(&flushed);
         while let Some(frame) = flushed.frames.pop() {
             self.platform.release(frame);
         }
+    }
+
+    /// Before memory or a device may have another owner: makes hardware forget what flushes
+    /// that failed were about, be it long ago. What the tables say now does not tell of it.
+    fn confirm(&self) -> Result<(), IommuError> {
+        let failed = self.unconfirmed.failed.load(Ordering::Acquire);
+        if self.unconfirmed.covered.load(Ordering::Acquire) >= failed {
+            return Ok(());
+        }
+        let flushed = self.backend.reclaim()?;
+        self.take_flushed(flushed);
+        self.unconfirmed.covered.fetch_max(failed, Ordering::AcqRel);
         Ok(())
     }
 

@@ -181,6 +181,10 @@ impl<D: Backend> Backend for Broken<D> {
         self.driver.commit(batch)
     }
 
+    fn reclaim(&self) -> Result<Flushed, FlushError> {
+        self.driver.reclaim()
+    }
+
     fn drain_faults(&self, sink: &mut dyn FnMut(&FaultRecord)) {
         self.driver.drain_faults(sink);
     }
