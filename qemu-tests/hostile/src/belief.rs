@@ -76,7 +76,10 @@ impl Belief {
     }
 
     pub(crate) fn table(&self, handle: u32) -> Option<Table> {
-        self.tables.iter().find(|table| table.handle == handle).copied()
+        self.tables
+            .iter()
+            .find(|table| table.handle == handle)
+            .copied()
     }
 
     pub(crate) fn forget_space(&mut self, ioas: u32) {
@@ -119,7 +122,11 @@ impl Belief {
                 .flat_map(|mapping| {
                     (0..mapping.pages).map(move |page| {
                         let offset = page * 0x1000;
-                        (mapping.iova + offset, mapping.gpa + offset, mapping.writable)
+                        (
+                            mapping.iova + offset,
+                            mapping.gpa + offset,
+                            mapping.writable,
+                        )
                     })
                 })
                 .collect(),

@@ -7,9 +7,9 @@
 use crate::belief::{Belief, Bound, Mapping, Table};
 use iommu_abi::{
     Argument, Bind, Destroy, DeviceEntry, DeviceInfo, DeviceList, Direction, Entry, FaultEvent,
-    FaultRead, Field, Format, Granularity, Info, IntoBytes, Invalidate,
-    InvalidateModel, InvalidateRange, IoasAllocate, IoasMap, IoasRanges, IoasUnmap, IovaRange,
-    NO_ID, Op, PasidAllocate, PasidFree, Probe, Structure, Subject, Unbind, Use,
+    FaultRead, Field, Format, Granularity, Info, IntoBytes, Invalidate, InvalidateModel,
+    InvalidateRange, IoasAllocate, IoasMap, IoasRanges, IoasUnmap, IovaRange, NO_ID, Op,
+    PasidAllocate, PasidFree, Probe, Structure, Subject, Unbind, Use,
 };
 
 /// What the guest makes of a call that succeeded, from the argument as it came back.
@@ -43,7 +43,10 @@ const PASIDS: usize = 4;
 /// An operation that can succeed now: `op`, or what must come before it.
 pub(crate) fn possible(op: Op, belief: &Belief) -> Op {
     let unbound = belief.spaces().iter().any(|&ioas| !belief.is_bound(ioas));
-    let free_pasid = belief.pasids.iter().any(|&pasid| !is_bound_pasid(belief, pasid));
+    let free_pasid = belief
+        .pasids
+        .iter()
+        .any(|&pasid| !is_bound_pasid(belief, pasid));
     match op {
         _ if belief.devices.is_empty() => match op {
             Op::Probe | Op::Info | Op::FaultRead | Op::DeviceList => op,
@@ -144,7 +147,10 @@ fn probe(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
     let device = one(&belief.devices, random).map_or(NO_ID, |device| device.handle);
     let (number, device_id) = match subject {
         Subject::Operation => (one(Op::ALL, random).map_or(0, Op::as_u32), NO_ID),
-        Subject::Structure => (one(Structure::ALL, random).map_or(0, Structure::as_u32), NO_ID),
+        Subject::Structure => (
+            one(Structure::ALL, random).map_or(0, Structure::as_u32),
+            NO_ID,
+        ),
         Subject::Format => (one(Format::ALL, random).map_or(0, Format::as_u32), device),
         Subject::Use if device != NO_ID => (one(Use::ALL, random).map_or(0, Use::as_u32), device),
         _ => (random.u32(..4), NO_ID),
@@ -255,7 +261,8 @@ const PLACES: [u64; 8] = [
 ];
 
 fn ioas_map(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
-    let ioas_id = preferred(&belief.managed, |&ioas| belief.is_bound(ioas), random).unwrap_or(NO_ID);
+    let ioas_id =
+        preferred(&belief.managed, |&ioas| belief.is_bound(ioas), random).unwrap_or(NO_ID);
     let at = random.usize(..belief.data_pages.len().max(1));
     let gpa = belief.data_pages.get(at).copied().unwrap_or(0);
     let mut pages = 1;
@@ -402,7 +409,11 @@ fn unbind(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
 }
 
 fn invalidate(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
-    let table = preferred(&belief.tables, |table| belief.is_bound(table.handle), random);
+    let table = preferred(
+        &belief.tables,
+        |table| belief.is_bound(table.handle),
+        random,
+    );
     let ioas_id = table.map_or(NO_ID, |table| table.handle);
     if random.u8(..4) == 0 {
         return prepared(Invalidate {

@@ -185,12 +185,24 @@ fn describe(setting: &Setting, shrunk: &crate::shrink::Shrunk) -> Vec<String> {
         .guests
         .iter()
         .map(|guest| {
-            let kind = if guest.polite { "well-behaved" } else { "hostile" };
+            let kind = if guest.polite {
+                "well-behaved"
+            } else {
+                "hostile"
+            };
             format!("{kind} with {} CPUs", guest.cpus)
         })
         .collect();
     let mut lines = vec![
-        format!("  units: {}; {} caches", units.join(" and "), if setting.pessimist { "pessimist" } else { "random" }),
+        format!(
+            "  units: {}; {} caches",
+            units.join(" and "),
+            if setting.pessimist {
+                "pessimist"
+            } else {
+                "random"
+            }
+        ),
         format!("  guests: {}", cpus.join(", ")),
         match shrunk.order {
             Order::OneByOne => "  one after the other:".to_owned(),

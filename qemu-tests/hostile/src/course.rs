@@ -20,7 +20,9 @@ pub struct Finding {
 impl Finding {
     /// What two findings of the same fault have in common: the words without numbers.
     pub(crate) fn kind(&self) -> String {
-        let words = self.words.split(|c: char| c.is_ascii_digit() || ":,;()".contains(c));
+        let words = self
+            .words
+            .split(|c: char| c.is_ascii_digit() || ":,;()".contains(c));
         words
             .flat_map(str::split_whitespace)
             .filter(|word| word.len() > 2)
@@ -113,7 +115,10 @@ pub(crate) fn run(
         })
         .collect();
     for (number, action) in actions.iter().enumerate() {
-        if let Some(player) = players.iter_mut().find(|player| player.actor == action.actor) {
+        if let Some(player) = players
+            .iter_mut()
+            .find(|player| player.actor == action.actor)
+        {
             player.actions.push_back((number, *action));
         }
     }
@@ -184,7 +189,8 @@ impl Course {
             .copied()
             .filter(|&at| Some(at) != now || !self.players[at].waits)
             .collect();
-        self.random.choice(if others.is_empty() { able } else { others })
+        self.random
+            .choice(if others.is_empty() { able } else { others })
     }
 
     fn choose_in_order(&mut self, now: Option<usize>) -> Option<usize> {
@@ -250,7 +256,10 @@ impl Course {
             }
         }
         if endless && let Some(running) = player.running.take() {
-            let words = format!("{:?} of {:?} does not end", running.action.deed, running.action.actor);
+            let words = format!(
+                "{:?} of {:?} does not end",
+                running.action.deed, running.action.actor
+            );
             self.found(words);
             running.act.end(&mut self.stacks);
             // Whoever waits for what it holds would not end either.
@@ -294,11 +303,13 @@ impl Course {
         // Who finds itself dead makes no call.
         if setting.measured && setting.guests[guest].polite && running.steps > 2 {
             let of = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
-            self.latencies
-                .push((running.action.deed, Latency {
+            self.latencies.push((
+                running.action.deed,
+                Latency {
                     steps: of(running.steps),
                     waits: of(running.waits),
-                }));
+                },
+            ));
         }
     }
 

@@ -124,12 +124,14 @@ impl Observer<Event> for Floor {
 pub(crate) struct Registers {
     model: ModelMmio<Event>,
     floor: Arc<Floor>,
-    stall: Arc<Stall>,
+    illness: Arc<Illness>,
 }
 
-/// A unit that does not look at its queue for a while: writes to the tail reach it late.
+/// A unit that is not well: it does not look at its queue for a while, so that writes to the
+/// tail reach it late, or it reads rubbish where a descriptor was.
 #[derive(Default)]
-pub(crate) struct Stall {
+pub(crate) struct Illness {
+    damages: AtomicBool,
     /// In nanoseconds of the platform's clock.
     until: AtomicU64,
     waits: AtomicBool,
@@ -139,30 +141,54 @@ pub(crate) struct Stall {
 /// IQT (§11.4.9.2).
 const TAIL: usize = 0x88;
 
-impl Stall {
-    pub(crate) fn begin(&self, until: Nanoseconds) {
+impl Illness {
+    /// The first descriptor of the next batch is lost on its way.
+    pub(crate) fn damage(&self) {
+        self.damages.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn stall(&self, until: Nanoseconds) {
         self.until.fetch_max(until.0, Ordering::Relaxed);
     }
 
-    pub(crate) fn is_on(&self, now: Nanoseconds) -> bool {
+    pub(crate) fn stalls(&self, now: Nanoseconds) -> bool {
         now.0 < self.until.load(Ordering::Relaxed)
     }
 }
 
 impl Registers {
-    pub(crate) fn new(floor: &Arc<Floor>, unit: usize, stall: &Arc<Stall>) -> Self {
+    pub(crate) fn new(floor: &Arc<Floor>, unit: usize, illness: &Arc<Illness>) -> Self {
         Self {
             model: ModelMmio::new(&floor.model, unit),
             floor: Arc::clone(floor),
-            stall: Arc::clone(stall),
+            illness: Arc::clone(illness),
         }
     }
 
     fn catch_up(&self) {
-        if self.stall.waits.load(Ordering::Relaxed) && !self.stall.is_on(self.floor.model.now()) {
-            self.stall.waits.store(false, Ordering::Relaxed);
-            let tail = self.stall.tail.load(Ordering::Relaxed);
+        if self.illness.waits.load(Ordering::Relaxed)
+            && !self.illness.stalls(self.floor.model.now())
+        {
+            self.illness.waits.store(false, Ordering::Relaxed);
+            let tail = self.illness.tail.load(Ordering::Relaxed);
             self.model.write64(TAIL, tail);
+        }
+    }
+}
+
+/// IQA (§11.4.9.3).
+const QUEUE: usize = 0x90;
+
+impl Registers {
+    /// Puts a descriptor without a type where the first new one was.
+    fn damage(&self, tail: u64) {
+        let address = self.model.read64(QUEUE) & !0xfff;
+        let at = self.model.read64(TAIL);
+        if at != tail {
+            self.floor.model.as_hardware(|machine| {
+                machine.write_u128(address + at, [0, 0]);
+                machine.written_back(address + at, 16);
+            });
         }
     }
 }
@@ -192,10 +218,13 @@ impl Mmio for Registers {
 
     fn write64(&self, offset: usize, value: u64) {
         step(Point::Register);
-        if offset == TAIL && self.stall.is_on(self.floor.model.now()) {
-            self.stall.tail.store(value, Ordering::Relaxed);
-            self.stall.waits.store(true, Ordering::Relaxed);
+        if offset == TAIL && self.illness.stalls(self.floor.model.now()) {
+            self.illness.tail.store(value, Ordering::Relaxed);
+            self.illness.waits.store(true, Ordering::Relaxed);
             return;
+        }
+        if offset == TAIL && self.illness.damages.swap(false, Ordering::Relaxed) {
+            self.damage(value);
         }
         self.catch_up();
         self.model.write64(offset, value);

@@ -53,7 +53,10 @@ fn main() -> ExitCode {
     let begun = Instant::now();
     let verdict = campaign.run(|done, all| {
         if done * 10 / all != (done - 1) * 10 / all {
-            eprintln!("{done} of {all} runs, {:.0} s", begun.elapsed().as_secs_f64());
+            eprintln!(
+                "{done} of {all} runs, {:.0} s",
+                begun.elapsed().as_secs_f64()
+            );
         }
     });
     print!("{}", verdict.tally.report());
@@ -69,7 +72,10 @@ fn last_line(verdict: &Verdict, short: &[String]) -> ExitCode {
             number, failure.seed, failure.finding.step, failure.finding.words
         );
         if !failure.trace.is_empty() {
-            println!(" shrunk from {} actions to {}:", failure.actions.0, failure.actions.1);
+            println!(
+                " shrunk from {} actions to {}:",
+                failure.actions.0, failure.actions.1
+            );
             for line in &failure.trace {
                 println!("{line}");
             }
@@ -86,5 +92,9 @@ fn last_line(verdict: &Verdict, short: &[String]) -> ExitCode {
         verdict.tally.leaks
     );
     let good = verdict.violations + late + verdict.tally.leaks == 0 && short.is_empty();
-    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

@@ -41,6 +41,8 @@ pub(crate) enum Deed {
     Move(usize),
     /// A unit does not look at its queue for a while.
     Stall(usize),
+    /// A unit finds rubbish where its next descriptor was.
+    Damage(usize),
     /// What is in quarantine is taken out again.
     Reclaim,
     /// The model checks everything anew.
@@ -80,6 +82,8 @@ pub(crate) struct DevicePlan {
     pub(crate) unit: usize,
     /// The guest that has it whenever that is alive, unless it was moved.
     pub(crate) home: usize,
+    /// It has a device-TLB, and answers invalidations after so many ticks.
+    pub(crate) late: Option<u64>,
 }
 
 /// A whole run but for what is done in it.
@@ -122,11 +126,16 @@ impl Setting {
             .map(|index| guest(index == 0 && !sick, &mut random))
             .collect();
         let devices = (0..guests.len() + usize::from(random.bool()))
-            .map(|index| DevicePlan {
-                source: [0x0010, 0x0319, 0x0420, 0x00f8, 0x1207][index],
-                unit: random.usize(..units.len()),
-                // A well-behaved guest has one, so that all its address spaces fit it.
-                home: if index < guests.len() { index } else { 1 },
+            .map(|index| {
+                let unit = random.usize(..units.len());
+                DevicePlan {
+                    source: [0x0010, 0x0319, 0x0420, 0x00f8, 0x1207][index],
+                    unit,
+                    late: (units[unit].config.device_tlb && random.bool())
+                        .then(|| random.u64(..20)),
+                    // A well-behaved guest has one, so that all its address spaces fit it.
+                    home: if index < guests.len() { index } else { 1 },
+                }
             })
             .collect();
         Self {
@@ -158,7 +167,10 @@ impl Setting {
         let mut calls = 0;
         while calls < CALLS {
             let action = self.action(&mut random);
-            calls += u64::from(matches!(action.deed, Deed::Call(_) | Deed::Map | Deed::Unmap));
+            calls += u64::from(matches!(
+                action.deed,
+                Deed::Call(_) | Deed::Map | Deed::Unmap
+            ));
             actions.push(action);
             if let Deed::Kill(guest) = action.deed
                 && random.u8(..4) != 0
@@ -183,11 +195,18 @@ impl Setting {
             12..60 => (Actor::Keeper, Deed::Revive(guest)),
             60..78 => (Actor::Keeper, Deed::Shrink(guest)),
             78..92 => (Actor::Keeper, Deed::Grow(guest)),
-            92..95 => (Actor::Keeper, Deed::Move(random.usize(..self.devices.len()))),
-            95..105 if self.sick => (Actor::Keeper, Deed::Stall(random.usize(..self.units.len()))),
-            105..108 => (Actor::Keeper, Deed::Reclaim),
-            108..110 => (Actor::Keeper, Deed::Sweep),
-            110..150 => (Actor::Interrupts, Deed::Faults),
+            92..95 => (
+                Actor::Keeper,
+                Deed::Move(random.usize(..self.devices.len())),
+            ),
+            95..102 if self.sick => (Actor::Keeper, Deed::Stall(random.usize(..self.units.len()))),
+            102..112 if self.sick => (
+                Actor::Keeper,
+                Deed::Damage(random.usize(..self.units.len())),
+            ),
+            112..115 => (Actor::Keeper, Deed::Reclaim),
+            115..117 => (Actor::Keeper, Deed::Sweep),
+            117..155 => (Actor::Interrupts, Deed::Faults),
             _ => {
                 let cpu = random.usize(..self.guests[guest].cpus);
                 (Actor::Cpu { guest, cpu }, self.deed(guest, random))
@@ -213,9 +232,11 @@ impl Setting {
 
     /// Everybody who acts.
     pub(crate) fn actors(&self) -> Vec<Actor> {
-        let cpus = self.guests.iter().enumerate().flat_map(|(guest, plan)| {
-            (0..plan.cpus).map(move |cpu| Actor::Cpu { guest, cpu })
-        });
+        let cpus = self
+            .guests
+            .iter()
+            .enumerate()
+            .flat_map(|(guest, plan)| (0..plan.cpus).map(move |cpu| Actor::Cpu { guest, cpu }));
         cpus.chain([Actor::Keeper, Actor::Interrupts]).collect()
     }
 }
@@ -259,7 +280,11 @@ fn guest(polite: bool, random: &mut fastrand::Rng) -> GuestPlan {
         } else {
             scarce
         },
-        restless: if polite { 0 } else { [0, 40, 200][random.usize(..3)] },
+        restless: if polite {
+            0
+        } else {
+            [0, 40, 200][random.usize(..3)]
+        },
         seed: random.u64(..),
     }
 }

@@ -278,9 +278,7 @@ impl GuestMemory for Ram {
         let offset = gpa.offset_in(PAGE_SHIFT);
         let pages = lock(&self.pages);
         let number = gpa.as_u64() >> PAGE_SHIFT;
-        let (first, rights) = *pages
-            .get(&number)
-            .ok_or(GuestMemoryError::Unmapped(gpa))?;
+        let (first, rights) = *pages.get(&number).ok_or(GuestMemoryError::Unmapped(gpa))?;
         if !rights.allows(access) {
             return Err(GuestMemoryError::Denied(gpa));
         }

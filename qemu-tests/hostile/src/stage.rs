@@ -91,7 +91,9 @@ pub(crate) fn hold(rank: Rank) {
 pub(crate) fn let_go(rank: Rank) {
     let actor = ACTOR.get();
     HELD.with_borrow_mut(|held| {
-        let mine = held.get_mut(actor).expect("a lock that is given back was taken");
+        let mine = held
+            .get_mut(actor)
+            .expect("a lock that is given back was taken");
         let place = mine.iter().rposition(|&other| other == rank);
         mine.remove(place.expect("a lock that is given back was taken"));
     });
@@ -150,7 +152,11 @@ impl<R> Act<R> {
     ///
     /// # Panics
     /// Without memory for a stack.
-    pub(crate) fn new(stacks: &mut Stacks, actor: usize, act: impl FnOnce() -> R + 'static) -> Self {
+    pub(crate) fn new(
+        stacks: &mut Stacks,
+        actor: usize,
+        act: impl FnOnce() -> R + 'static,
+    ) -> Self {
         let stack = stacks
             .0
             .pop()

@@ -107,7 +107,10 @@ impl Tally {
         for op in Op::ALL {
             let (calls, good) = self.ops.get(&op.as_u32()).copied().unwrap_or_default();
             if calls == 0 || good * 5 < calls {
-                short.push(format!("{} succeeded in {good} of {calls} calls", op.name()));
+                short.push(format!(
+                    "{} succeeded in {good} of {calls} calls",
+                    op.name()
+                ));
             }
         }
         for errno in Errno::ALL {
@@ -117,12 +120,18 @@ impl Tally {
         }
         let (requests, through) = self.requests;
         if requests == 0 || through * 10 < requests * 3 || through * 10 > requests * 9 {
-            short.push(format!("{through} of {requests} device requests went through"));
+            short.push(format!(
+                "{through} of {requests} device requests went through"
+            ));
         }
         let minima = [
             ("guests killed", self.kills, self.calls / 200),
             ("rebinds", self.rebinds, self.calls / 100),
-            ("pages taken from living guests", self.taken_pages, self.calls / 200),
+            (
+                "pages taken from living guests",
+                self.taken_pages,
+                self.calls / 200,
+            ),
             ("device requests", self.requests.0, self.calls / 2),
             ("containment checks", self.containment, self.calls),
             ("switches between virtual CPUs", self.steps.1, self.calls),
@@ -163,8 +172,11 @@ impl Tally {
                 op.name(),
                 percent(good, calls)
             );
-            let spreads = [&self.alone, &self.latencies]
-                .map(|all| all.get(&op.as_u32()).map(|all| spread(all)).unwrap_or_default());
+            let spreads = [&self.alone, &self.latencies].map(|all| {
+                all.get(&op.as_u32())
+                    .map(|all| spread(all))
+                    .unwrap_or_default()
+            });
             for at in [0, 1] {
                 for spread in spreads {
                     let _ = write!(words, "  {:>5} {:>3}", spread[at].steps, spread[at].waits);

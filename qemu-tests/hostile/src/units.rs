@@ -121,6 +121,8 @@ pub(crate) fn all() -> Vec<Kind> {
                 device_tlb: false,
                 page_requests: false,
                 page_request_drain: false,
+                host_permissions: false,
+                host_permissions_1g: false,
                 no_write_flag: false,
                 pasid_in_translated: false,
                 stop_markers: false,
@@ -128,6 +130,10 @@ pub(crate) fn all() -> Vec<Kind> {
             },
             ModeRequest::Automatic,
         ),
-        kind("device-TLBs", Config::everything(), ModeRequest::SecondStage),
+        kind(
+            "device-TLBs",
+            Config::everything(),
+            ModeRequest::SecondStage,
+        ),
     ]
 }

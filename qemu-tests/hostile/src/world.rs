@@ -3,7 +3,7 @@
 use crate::belief::{Belief, Device, Woven};
 use crate::broken::{Broken, Fault};
 use crate::calls::{self, Disturbs, Prepared};
-use crate::floor::{Around, Floor, Host, Registers, Stall};
+use crate::floor::{Around, Floor, Host, Illness, Registers};
 use crate::outline::{Actor, Deed, Setting};
 use crate::ram::{Pool, Ram, lock};
 use crate::tally::Tally;
@@ -16,9 +16,10 @@ use iommu_core::{
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use vtd::{
-    Discovered, DriverConfig, InterruptConfig, Message, TimeLimits, UnitConfig, UnitDescription,
+    DeviceTlb, DeviceTlbError, Discovered, DriverConfig, InterruptConfig, Message, TimeLimits,
+    UnitConfig, UnitDescription,
 };
-use vtd_model::{Builder, Freedom, Outcome, Owner, Request};
+use vtd_model::{Builder, Freedom, Outcome, Owner, Promptness, Request, Rule, Violation};
 use vtd_model_platform::ModelPlatform;
 
 type Vtd = vtd::Driver<Arc<Floor>, Registers>;
@@ -80,7 +81,7 @@ pub(crate) struct World {
     pool: Pool,
     guests: Vec<Guest>,
     devices: Vec<DeviceState>,
-    stalls: Vec<Arc<Stall>>,
+    illnesses: Vec<Arc<Illness>>,
     remains: Mutex<Vec<Remains>>,
     owners: AtomicU32,
     pub(crate) tally: Mutex<Tally>,
@@ -108,15 +109,20 @@ impl World {
                 builder = builder.unit(unit.config.clone());
             }
             for device in &setting.devices {
-                builder = builder.device(device.source, device.unit);
+                builder = match device.late {
+                    None => builder.device(device.source, device.unit),
+                    Some(ticks) => {
+                        builder.ats_device(device.source, device.unit, Promptness::Late(ticks))
+                    }
+                };
             }
             builder.freedom(freedom)
         };
         let model = ModelPlatform::new(1 << 12, build).expect("a possible machine");
         let floor = Arc::new(Floor::new(model, random.u64(..)));
         let pool = Pool::new(&floor, &mut random);
-        let stalls: Vec<Arc<Stall>> = setting.units.iter().map(|_| Arc::default()).collect();
-        let driver = Arc::new(bring_up(&setting, &floor, &stalls));
+        let illnesses: Vec<Arc<Illness>> = setting.units.iter().map(|_| Arc::default()).collect();
+        let driver = Arc::new(bring_up(&setting, &floor, &illnesses));
         let policy = Policy {
             guests: 8,
             ..Policy::default()
@@ -124,8 +130,7 @@ impl World {
         let broken = Broken::new(Arc::clone(&driver), setting.fault);
         let host = Host(Arc::new(Around::default()));
         let pasids = PasidBitmap::new(4).expect("memory");
-        let iommu =
-            Iommu::new(policy, broken, Arc::clone(&floor), host, pasids).expect("memory");
+        let iommu = Iommu::new(policy, broken, Arc::clone(&floor), host, pasids).expect("memory");
         let guests = (0..setting.guests.len())
             .map(|number| Guest {
                 vm: VmId(number as u16),
@@ -150,7 +155,7 @@ impl World {
             pool,
             guests,
             devices,
-            stalls,
+            illnesses,
             remains: Mutex::default(),
             owners: AtomicU32::new(1),
             tally: Mutex::default(),
@@ -162,6 +167,23 @@ impl World {
         }
         for device in 0..world.devices.len() {
             world.act_for(device, LIMBO);
+        }
+        for plan in world
+            .setting
+            .devices
+            .iter()
+            .filter(|plan| plan.late.is_some())
+        {
+            let settings = DeviceTlb {
+                queue_depth: 0,
+                physical_function: SourceId::from_bits(plan.source),
+                page_requests: false,
+            };
+            let enabled: Result<(), DeviceTlbError<()>> =
+                world
+                    .driver
+                    .enable_device_tlb(device_id(plan.source), settings, || Ok(()));
+            enabled.expect("a unit with device-TLBs");
         }
         for guest in 0..world.guests.len() {
             world.revive(guest);
@@ -179,7 +201,13 @@ impl World {
     pub(crate) fn findings(&self) -> Vec<String> {
         let mut all = std::mem::take(&mut *lock(&self.findings));
         let violations = self.floor.model.take_violations();
-        all.extend(violations.iter().map(ToString::to_string));
+        let sick = self.setting.sick;
+        all.extend(
+            violations
+                .iter()
+                .filter(|found| !(sick && is_damage(found)))
+                .map(ToString::to_string),
+        );
         all
     }
 
@@ -207,6 +235,11 @@ impl World {
             (_, Deed::Grow(guest)) => self.grow(guest, &mut random),
             (_, Deed::Move(device)) => self.move_device(device, &mut random),
             (_, Deed::Stall(unit)) => self.stall(unit),
+            (_, Deed::Damage(unit)) => {
+                self.illnesses[unit].damage();
+                lock(&self.tally).stalls += 1;
+                format!("unit {unit} will miss a descriptor")
+            }
             (_, Deed::Reclaim) => self.reclaim(),
             (_, Deed::Sweep) => {
                 self.floor.model.with_machine(vtd_model::Machine::sweep);
@@ -290,14 +323,19 @@ impl World {
         life.ram.write(known.buffer, &call.buffer);
         let before = polite.then(|| self.disturb(life, call.disturbs));
         let failures = self.floor.failures();
-        let result = self.iommu.call(self.guests[guest].vm, operation, Gpa::new(address));
+        let result = self
+            .iommu
+            .call(self.guests[guest].vm, operation, Gpa::new(address));
         let back = life.ram.read(address, call.argument.len());
         let op = Op::from_register(operation);
         lock(&self.tally).call(op, result);
         self.judge_result(guest, life, op, result, failures);
         let mut words = format!("{} → {}", call.op.name(), result_words(result));
         if !good {
-            words = format!("{words} (spoilt: {operation:#x} at {address:#x}, {:02x?})", call.argument);
+            words = format!(
+                "{words} (spoilt: {operation:#x} at {address:#x}, {:02x?})",
+                call.argument
+            );
         }
         if result >= 0 && op == Some(call.op) {
             self.count_rebind(guest, call.op, &call.argument);
@@ -326,23 +364,20 @@ impl World {
     }
 
     /// What any guest may see, and what a well-behaved one must.
-    fn judge_result(
-        &self,
-        guest: usize,
-        life: &Life,
-        op: Option<Op>,
-        result: i64,
-        failures: u64,
-    ) {
+    fn judge_result(&self, guest: usize, life: &Life, op: Option<Op>, result: i64, failures: u64) {
         let Ok(number) = u32::try_from(result.unsigned_abs()) else {
-            self.find(format!("guest {guest}: the result register holds {result:#x}"));
+            self.find(format!(
+                "guest {guest}: the result register holds {result:#x}"
+            ));
             return;
         };
         if result >= 0 {
             return;
         }
         let Some(errno) = Errno::from_u32(number) else {
-            self.find(format!("guest {guest}: error {number} is not of the interface"));
+            self.find(format!(
+                "guest {guest}: error {number} is not of the interface"
+            ));
             return;
         };
         if !self.setting.sick && matches!(errno, Errno::EIO | Errno::ETIMEDOUT) {
@@ -377,9 +412,11 @@ impl World {
                 .map(|bound| bound.ioas);
             let (first, bytes) = match disturbs {
                 Disturbs::Slot(handle) if handle == device.handle => (0, u64::MAX),
-                Disturbs::Pages { ioas: of, iova, pages } if ioas == Some(of) => {
-                    (iova, pages << 12)
-                }
+                Disturbs::Pages {
+                    ioas: of,
+                    iova,
+                    pages,
+                } if ioas == Some(of) => (iova, pages << 12),
                 _ => continue,
             };
             self.release(device.source, first, bytes);
@@ -426,7 +463,11 @@ impl World {
         random: &mut fastrand::Rng,
     ) -> String {
         let known = lock(&life.belief).clone();
-        let bound: Vec<_> = known.tables.iter().filter(|table| known.is_bound(table.handle)).collect();
+        let bound: Vec<_> = known
+            .tables
+            .iter()
+            .filter(|table| known.is_bound(table.handle))
+            .collect();
         let wanted = if bound.is_empty() || random.u8(..4) == 0 {
             random.choice(&known.tables)
         } else {
@@ -454,7 +495,10 @@ impl World {
                 self.promise(guest, life);
             }
         }
-        format!("maps {gva:#x} to {gpa:#x} in table {}: {words}", table.handle)
+        format!(
+            "maps {gva:#x} to {gpa:#x} in table {}: {words}",
+            table.handle
+        )
     }
 
     fn unmap_page(
@@ -469,7 +513,9 @@ impl World {
             return self.map_page(guest, cpu, life, random);
         };
         // The leaf is shared by all tables of the guest.
-        lock(&life.belief).woven.retain(|other| other.gva != woven.gva);
+        lock(&life.belief)
+            .woven
+            .retain(|other| other.gva != woven.gva);
         for device in &known.devices {
             self.release(device.source, woven.gva, 0x1000);
         }
@@ -572,7 +618,8 @@ impl World {
         if plan.large {
             // The first of its lives only: afterwards its pages are anywhere.
             for (number, hpa) in self.pool.take_large(owner).enumerate() {
-                life.ram.add(LARGE_PAGE + 0x1000 * number as u64, hpa, Access::READ_WRITE);
+                life.ram
+                    .add(LARGE_PAGE + 0x1000 * number as u64, hpa, Access::READ_WRITE);
             }
         }
         if !life.ram.has(BASE + 0x1000 * (CALL_PAGES + TABLE_PAGES)) {
@@ -735,7 +782,7 @@ impl World {
 
     fn stall(&self, unit: usize) -> String {
         let until = self.floor.now().0 + 2 * FLUSH_LIMIT.0;
-        self.stalls[unit].begin(Nanoseconds(until));
+        self.illnesses[unit].stall(Nanoseconds(until));
         lock(&self.tally).stalls += 1;
         format!("unit {unit} stalls")
     }
@@ -764,7 +811,8 @@ impl World {
 
     fn drain_faults(&self) -> String {
         let mut records = Vec::new();
-        self.driver.drain_faults(&mut |record| records.push(*record));
+        self.driver
+            .drain_faults(&mut |record| records.push(*record));
         let told = records
             .iter()
             .filter(|record| self.iommu.report(record).is_some())
@@ -779,7 +827,9 @@ impl World {
 
     /// A device issues a request.
     pub(crate) fn request(&self, random: &mut fastrand::Rng) {
-        let device = &self.devices[random.usize(..self.devices.len())];
+        let number = random.usize(..self.devices.len());
+        let device = &self.devices[number];
+        let ats = self.setting.devices[number].late.is_some();
         let guest = *lock(&device.guest);
         let life = guest.and_then(|guest| self.life(guest));
         let Some((pasid, address)) = self.target(device, life.as_ref(), random) else {
@@ -799,7 +849,18 @@ impl World {
             } else {
                 Vec::new()
             };
-            (machine.request(&request), possible)
+            let by_its_cache = random.bool() && ats;
+            let outcome = if by_its_cache {
+                machine.ats_access(
+                    request.source,
+                    request.pasid,
+                    request.address,
+                    request.access,
+                )
+            } else {
+                machine.request(&request)
+            };
+            (outcome, possible)
         });
         let owner = *lock(&device.owner);
         let checks = 1 + possible.len() as u64;
@@ -872,7 +933,11 @@ impl World {
         for guest in 0..self.guests.len() {
             self.kill(guest);
         }
-        while self.stalls.iter().any(|stall| stall.is_on(self.floor.now())) {
+        while self
+            .illnesses
+            .iter()
+            .any(|illness| illness.stalls(self.floor.now()))
+        {
             self.floor.relax();
         }
         for _ in 0..8 {
@@ -897,19 +962,29 @@ impl World {
             driver,
             iommu,
             pool,
+            setting,
             ..
         } = self;
         drop(iommu);
         let driver = Arc::into_inner(driver).expect("the policy has gone");
         if let Err(failure) = driver.shut_down() {
-            findings.push(format!("the units cannot be turned off: {:?}", failure.error));
+            findings.push(format!(
+                "the units cannot be turned off: {:?}",
+                failure.error
+            ));
         }
         pool.dispose();
         let pages = floor.model.arena().outstanding() as u64;
         if pages > 0 {
             findings.push(format!("when all is over, {pages} pages are missing"));
         }
-        findings.extend(floor.model.take_violations().iter().map(ToString::to_string));
+        let violations = floor.model.take_violations();
+        findings.extend(
+            violations
+                .iter()
+                .filter(|found| !(setting.sick && is_damage(found)))
+                .map(ToString::to_string),
+        );
         tally.leaks = parked + pages;
         Ended { findings, tally }
     }
@@ -921,8 +996,15 @@ pub(crate) struct Ended {
     pub(crate) tally: Tally,
 }
 
+/// What a unit says that lost a descriptor.
+fn is_damage(found: &Violation) -> bool {
+    found.rule == Rule::Queue && found.message.contains("queue error")
+}
+
 fn is_same(alive: &Option<Life>, life: &Life) -> bool {
-    alive.as_ref().is_some_and(|alive| alive.owner == life.owner)
+    alive
+        .as_ref()
+        .is_some_and(|alive| alive.owner == life.owner)
 }
 
 fn result_words(result: i64) -> String {
@@ -999,7 +1081,7 @@ fn scribble(life: &Life, random: &mut fastrand::Rng) -> String {
     format!("scribbles {value:#x} at {at:#x}")
 }
 
-fn bring_up(setting: &Setting, floor: &Arc<Floor>, stalls: &[Arc<Stall>]) -> Vtd {
+fn bring_up(setting: &Setting, floor: &Arc<Floor>, illnesses: &[Arc<Illness>]) -> Vtd {
     let limits = TimeLimits {
         flush: FLUSH_LIMIT,
         ..TimeLimits::default()
@@ -1012,7 +1094,7 @@ fn bring_up(setting: &Setting, floor: &Arc<Floor>, stalls: &[Arc<Stall>]) -> Vtd
             register_base: Hpa::new(0xfed9_0000 + 0x1000 * index as u64),
             host_bits: unit.config.host_bits,
         };
-        let registers = Registers::new(floor, index, &stalls[index]);
+        let registers = Registers::new(floor, index, &illnesses[index]);
         let config = UnitConfig {
             mode: unit.mode,
             interrupts: Some(InterruptConfig {
