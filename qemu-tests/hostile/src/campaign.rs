@@ -5,6 +5,7 @@ use crate::course::{self, Finding, Order};
 use crate::outline::{CALLS, Setting};
 use crate::shrink::shrink;
 use crate::tally::Tally;
+use crate::threads;
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -169,6 +170,29 @@ impl Campaign {
             failure.trace = describe(setting, &shrunk);
         }
         verdict.failures.push(failure);
+    }
+
+    /// Runs on real threads, one after the other. What they do is not the same twice.
+    pub fn on_threads(&self, progress: impl Fn(u64, u64)) -> Verdict {
+        let mut verdict = Verdict::default();
+        let runs = self.calls.div_ceil(CALLS).max(1);
+        for run in 0..runs {
+            let setting = Setting::new(self.seed_of(run), None);
+            let actions = setting.actions();
+            let (findings, tally) = threads::run(&setting, &actions);
+            verdict.tally.add(&tally);
+            verdict.violations += findings.len() as u64;
+            verdict
+                .failures
+                .extend(findings.first().map(|finding| Failure {
+                    seed: setting.seed,
+                    finding: finding.clone(),
+                    actions: (actions.len(), actions.len()),
+                    trace: Vec::new(),
+                }));
+            progress(run + 1, runs);
+        }
+        verdict
     }
 
     /// One run again, by its own seed.

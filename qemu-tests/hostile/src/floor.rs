@@ -147,6 +147,11 @@ impl Illness {
         self.damages.store(true, Ordering::Relaxed);
     }
 
+    /// No more of that. A stall takes its time.
+    pub(crate) fn recover(&self) {
+        self.damages.store(false, Ordering::Relaxed);
+    }
+
     pub(crate) fn stall(&self, until: Nanoseconds) {
         self.until.fetch_max(until.0, Ordering::Relaxed);
     }

@@ -8,7 +8,7 @@
 //! * `outline`: machine, guests and all that they do, from a seed.
 //! * `calls`, `belief`: each operation, made so that it can succeed, and spoilt.
 //! * `world`: what each deed does to the machine, and what must hold.
-//! * `course`: one run. `shrink`: a shorter one that fails too.
+//! * `course`: one run. `shrink`: a shorter one that fails too. `threads`: one on real threads.
 //! * `broken`: drivers that must be caught.
 //! * `tally`: whether what was done is enough to prove something.
 //! * `campaign`: many runs.
@@ -26,6 +26,7 @@ mod ram;
 mod shrink;
 mod stage;
 mod tally;
+mod threads;
 mod units;
 mod world;
 

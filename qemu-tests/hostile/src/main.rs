@@ -18,6 +18,9 @@ struct Arguments {
     /// Runs at a time; the default is the number of CPUs.
     #[arg(long)]
     jobs: Option<usize>,
+    /// Real threads, as an extra: as many as there are virtual CPUs, and nothing repeats.
+    #[arg(long)]
+    threads: bool,
     /// Repeats the one run of this seed, as a failure named it.
     #[arg(long)]
     run: Option<u64>,
@@ -35,6 +38,20 @@ fn main() -> ExitCode {
     if let Some(seed) = arguments.run {
         return last_line(&campaign.again(seed), &[]);
     }
+    let begun = Instant::now();
+    let progress = |done: u64, all: u64| {
+        if done * 10 / all != (done - 1) * 10 / all {
+            eprintln!(
+                "{done} of {all} runs, {:.0} s",
+                begun.elapsed().as_secs_f64()
+            );
+        }
+    };
+    if arguments.threads {
+        let verdict = campaign.on_threads(progress);
+        print!("{}", verdict.tally.report());
+        return last_line(&verdict, &[]);
+    }
     let mut missed = Vec::new();
     for fault in Fault::ALL {
         match campaign.catch(fault) {
@@ -50,15 +67,7 @@ fn main() -> ExitCode {
             )),
         }
     }
-    let begun = Instant::now();
-    let verdict = campaign.run(|done, all| {
-        if done * 10 / all != (done - 1) * 10 / all {
-            eprintln!(
-                "{done} of {all} runs, {:.0} s",
-                begun.elapsed().as_secs_f64()
-            );
-        }
-    });
+    let verdict = campaign.run(progress);
     print!("{}", verdict.tally.report());
     let mut short = missed;
     short.extend(verdict.tally.shortfalls());

@@ -103,6 +103,8 @@ pub(crate) struct Setting {
     pub(crate) fault: Option<Fault>,
     /// The latency of well-behaved guests is measured: everybody goes on at the same pace.
     pub(crate) measured: bool,
+    /// Real threads: nothing waits between two looks of ours.
+    pub(crate) real: bool,
 }
 
 /// Calls of one run, on average.
@@ -157,6 +159,7 @@ impl Setting {
             },
             fault,
             measured,
+            real: false,
         }
     }
 

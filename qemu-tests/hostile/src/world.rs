@@ -234,6 +234,7 @@ impl World {
             (_, Deed::Shrink(guest)) => self.shrink(guest, &mut random),
             (_, Deed::Grow(guest)) => self.grow(guest, &mut random),
             (_, Deed::Move(device)) => self.move_device(device, &mut random),
+            (_, Deed::Stall(_) | Deed::Damage(_)) if !self.setting.sick => "well".to_owned(),
             (_, Deed::Stall(unit)) => self.stall(unit),
             (_, Deed::Damage(unit)) => {
                 self.illnesses[unit].damage();
@@ -878,6 +879,10 @@ impl World {
             return;
         };
         let has = self.pool.owner(address);
+        if self.setting.real {
+            // It may have changed hands since; the model has judged it at its time.
+            return;
+        }
         if has != Some(owner) {
             self.find(format!(
                 "{}, which acts for {owner:?}, reached {address:#x} of {has:?} by {request:x?}",
@@ -932,6 +937,9 @@ impl World {
         self.floor.fail_one_in(0);
         for guest in 0..self.guests.len() {
             self.kill(guest);
+        }
+        for illness in &self.illnesses {
+            illness.recover();
         }
         while self
             .illnesses
@@ -1082,10 +1090,10 @@ fn scribble(life: &Life, random: &mut fastrand::Rng) -> String {
 }
 
 fn bring_up(setting: &Setting, floor: &Arc<Floor>, illnesses: &[Arc<Illness>]) -> Vtd {
-    let limits = TimeLimits {
-        flush: FLUSH_LIMIT,
-        ..TimeLimits::default()
-    };
+    let mut limits = TimeLimits::default();
+    if !setting.real {
+        limits.flush = FLUSH_LIMIT;
+    }
     let mut ready = Vec::new();
     for (index, unit) in setting.units.iter().enumerate() {
         let description = UnitDescription {

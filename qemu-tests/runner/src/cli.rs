@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::build::LogLevels;
 use crate::provision::Suite;
 use crate::qemu::{Choice, Mode};
-use crate::{bench, dmar, mutants};
+use crate::{bench, dmar, hostile, mutants};
 
 /// Builds the hypervisor, boots it in QEMU, decodes what it says and judges it.
 #[derive(Debug, Parser)]
@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Features,
     /// Read DMAR tables, and say what the driver would do on the machines they come from.
     Dmar(dmar::Arguments),
+    /// Make random and adversarial hypercalls, and hold the driver on the model to its promises.
+    Hostile(hostile::Arguments),
     /// Measure mapping, beside other crates and the limit.
     Bench(bench::Arguments),
 }
@@ -172,7 +174,7 @@ pub(crate) enum Matrix {
 }
 
 /// A number in decimal, or in hexadecimal with `0x`.
-fn seed(text: &str) -> Result<u64, String> {
+pub(crate) fn seed(text: &str) -> Result<u64, String> {
     match text.strip_prefix("0x") {
         Some(digits) => u64::from_str_radix(digits, 16),
         None => text.parse(),

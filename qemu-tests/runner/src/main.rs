@@ -10,6 +10,7 @@ mod dmar;
 mod features;
 mod gdb;
 mod host;
+mod hostile;
 mod judge;
 mod lock;
 mod log;
@@ -49,6 +50,7 @@ fn dispatch(command: &Command) -> Result<ExitCode> {
         Command::Build(arguments) => build(&workspace, arguments),
         Command::Run(arguments) => run::run(&workspace, arguments),
         Command::Bench(arguments) => bench::run(arguments),
+        Command::Hostile(arguments) => hostile::run(&workspace, arguments),
         Command::Dmar(arguments) => dmar::run(arguments),
         Command::Features => features::run(&workspace),
         Command::Mutants(arguments) => mutants::run(&workspace, arguments),
