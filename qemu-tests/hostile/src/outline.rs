@@ -2,7 +2,7 @@
 
 use crate::broken::Fault;
 use crate::units::{self, Kind};
-use iommu::Quota;
+use iommu::{Nesting, Quota};
 use iommu_abi::Op;
 
 /// Who does something.
@@ -91,6 +91,7 @@ pub(crate) struct DevicePlan {
 pub(crate) struct Setting {
     pub(crate) seed: u64,
     pub(crate) units: Vec<Kind>,
+    pub(crate) nesting: Nesting,
     pub(crate) pessimist: bool,
     pub(crate) guests: Vec<GuestPlan>,
     pub(crate) devices: Vec<DevicePlan>,
@@ -143,6 +144,11 @@ impl Setting {
         Self {
             seed,
             units,
+            nesting: if random.u8(..4) == 0 {
+                Nesting::Shadow
+            } else {
+                Nesting::Hardware
+            },
             pessimist: random.u8(..4) != 0 || fault.is_some(),
             guests,
             devices,

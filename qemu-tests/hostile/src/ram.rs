@@ -293,6 +293,14 @@ impl GuestMemory for Ram {
         })
     }
 
+    fn hole(&self, gpa: Gpa) -> u64 {
+        step(Point::GuestRead);
+        let pages = lock(&self.pages);
+        let next = pages.range(gpa.as_u64() >> PAGE_SHIFT..).next();
+        let end = next.map_or(u64::MAX, |(number, _)| number << PAGE_SHIFT);
+        end.saturating_sub(gpa.as_u64())
+    }
+
     fn read_once(&self, gpa: Gpa) -> Result<u64, GuestMemoryError> {
         step(Point::GuestRead);
         if !gpa.is_aligned(3) {

@@ -125,6 +125,7 @@ impl World {
         let driver = Arc::new(bring_up(&setting, &floor, &illnesses));
         let policy = Policy {
             guests: 8,
+            nesting: setting.nesting,
             ..Policy::default()
         };
         let broken = Broken::new(Arc::clone(&driver), setting.fault);
@@ -752,7 +753,8 @@ impl World {
         {
             // It was not agreed to.
             life.ram.add(gpa, hpa, Access::READ_WRITE);
-            return format!("keeps {gpa:#x}: {error:?}");
+            let grew = self.iommu.memory_grew(self.guests[guest].vm);
+            return format!("keeps {gpa:#x}: {error:?}, {grew:?}");
         }
         self.pool.put_back(hpa);
         lock(&self.tally).taken_pages += 1;

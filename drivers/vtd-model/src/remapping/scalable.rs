@@ -54,7 +54,8 @@ impl Walker<'_> {
                 rid_priv: request.pasid.is_none() && privileged,
                 ..mapping
             });
-        self.remember(request, entry.domain, tag, &mapping);
+        let has_first = matches!(entry.kind, Granular::First | Granular::Nested);
+        self.remember(request, (entry.domain, tag), has_first, &mapping);
         Ok(Found {
             mapping: mapping?,
             privileged,

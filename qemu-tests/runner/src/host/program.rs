@@ -121,19 +121,44 @@ impl Program {
     }
 
     /// Runs one test, alone, for no longer than `limit`, and says how it ended and when.
+    pub(crate) fn run_one(&self, test: &str, limit: Duration) -> Result<(Ending, Duration)> {
+        let started = Instant::now();
+        let (ended, output) = self.confined(&[test, "--exact", "--test-threads=1"], limit)?;
+        Ok((judge(test, ended, &output), started.elapsed()))
+    }
+
+    /// Runs all tests, for no longer than `limit`, and names those that failed, and first
+    /// that the time was not enough, if it was not.
+    pub(crate) fn run_all(&self, limit: Duration) -> Result<Vec<String>> {
+        let (ended, output) = self.confined(&[], limit)?;
+        let mut failed = Vec::new();
+        if ended.is_none() {
+            failed.push(format!("{} hangs", self.target.prefix()));
+        }
+        failed.extend(
+            output
+                .lines()
+                .filter_map(libtest::result)
+                .filter(|(_, said)| *said == Said::Failed)
+                .map(|(name, _)| format!("{}::{name}", self.target.prefix())),
+        );
+        Ok(failed)
+    }
+
+    /// Runs the program and gives whether it ended well, if it ended, and what it said.
     ///
     /// Random tests draw the same cases each time, and do not look for a smaller one when they
     /// fail: it is asked whether they fail. Memory is limited, for the sake of the machine: what
     /// is tested here may be broken.
-    pub(crate) fn run_one(&self, test: &str, limit: Duration) -> Result<(Ending, Duration)> {
+    fn confined(&self, arguments: &[&str], limit: Duration) -> Result<(Option<bool>, String)> {
         const MEMORY_KIB: u32 = 6 << 20;
-        let started = Instant::now();
+        let deadline = Instant::now() + limit;
         let (mut reader, writer) = std::io::pipe()?;
         let mut command = self.command(Path::new("sh"));
         command
             .args(["-c", &format!("ulimit -v {MEMORY_KIB}; exec \"$0\" \"$@\"")])
             .arg(&self.file)
-            .args([test, "--exact", "--test-threads=1"])
+            .args(arguments)
             .env("PROPTEST_RNG_SEED", "1")
             .env("PROPTEST_MAX_SHRINK_ITERS", "0")
             .env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "true")
@@ -150,10 +175,8 @@ impl Program {
             let _ = reader.read_to_end(&mut output);
             String::from_utf8_lossy(&output).into_owned()
         });
-        let ended = wait(child, started + limit)?;
-        let output = reading.join().unwrap_or_default();
-        let elapsed = started.elapsed();
-        Ok((judge(test, ended, &output), elapsed))
+        let ended = wait(child, deadline)?;
+        Ok((ended, reading.join().unwrap_or_default()))
     }
 }
 

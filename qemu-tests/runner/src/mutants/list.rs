@@ -8,6 +8,7 @@
 //! file = "drivers/vtd/src/….rs"
 //! find = "…"                          # text that occurs exactly once
 //! replace = "…"
+//! also = [{ find = "…", replace = "…" }]   # if the mistake takes more than one place of the file
 //! caught_by = ["vtd-model-platform::model::mapping::…"]   # each of these must fail
 //! hangs = true                        # only if running into the time limit is how it is caught
 //! ```
@@ -36,11 +37,23 @@ pub(crate) struct Mutant {
     pub(crate) file: PathBuf,
     pub(crate) find: String,
     pub(crate) replace: String,
+    /// Further changes of the file, if the mistake takes more than one.
+    #[serde(default)]
+    pub(crate) also: Vec<Edit>,
     /// Tests of which each must fail: `PACKAGE::…` on the host, or `boot::NAME`.
     pub(crate) caught_by: Vec<String>,
     /// Running into the time limit counts as a failure.
     #[serde(default)]
     pub(crate) hangs: bool,
+}
+
+/// A change of a text.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Edit {
+    /// What occurs exactly once.
+    find: String,
+    replace: String,
 }
 
 /// Every mutant.
@@ -143,19 +156,26 @@ impl Mutant {
 
     /// The file's text with the fault in it.
     pub(crate) fn applied_to(&self, text: &str) -> Result<String, String> {
+        let mut changed = self.one(text, &self.find, &self.replace)?;
+        for edit in &self.also {
+            changed = self.one(&changed, &edit.find, &edit.replace)?;
+        }
+        Ok(changed)
+    }
+
+    fn one(&self, text: &str, find: &str, replace: &str) -> Result<String, String> {
         let lines: Vec<String> = text
-            .match_indices(&self.find)
+            .match_indices(find)
             .map(|(at, _)| (text[..at].matches('\n').count() + 1).to_string())
             .collect();
+        let file = self.file.display();
         match lines.len() {
-            1 => Ok(text.replacen(&self.find, &self.replace, 1)),
+            1 => Ok(text.replacen(find, replace, 1)),
             0 => Err(format!(
-                "`find` does not occur in {}; look how the code reads now",
-                self.file.display()
+                "`{find}` does not occur in {file}; look how the code reads now"
             )),
             count => Err(format!(
-                "`find` occurs {count} times in {}, in lines {}; make it longer",
-                self.file.display(),
+                "`{find}` occurs {count} times in {file}, in lines {}; make it longer",
                 lines.join(", ")
             )),
         }
@@ -226,6 +246,7 @@ pub(crate) mod tests {
             file: "drivers/a.rs".into(),
             find: find.to_owned(),
             replace: "nothing".to_owned(),
+            also: Vec::new(),
             caught_by: vec!["vtd-model-platform::model::a".to_owned()],
             hangs: false,
         }
@@ -332,5 +353,21 @@ caught_by = ["vtd-model-platform::model::a"]
             mutant.applied_to("one two three").unwrap(),
             "one nothing three"
         );
+    }
+
+    #[test]
+    fn further_changes_follow_and_must_fit_as_well() {
+        let mut mutant = mutant("a", "two");
+        let edit = |find: &str| Edit {
+            find: find.to_owned(),
+            replace: "four".to_owned(),
+        };
+        mutant.also.push(edit("three"));
+        assert_eq!(
+            mutant.applied_to("one two three").unwrap(),
+            "one nothing four"
+        );
+        mutant.also.push(edit("three"));
+        assert!(mutant.applied_to("one two three").is_err());
     }
 }

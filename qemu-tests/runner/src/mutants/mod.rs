@@ -12,6 +12,7 @@ mod list;
 mod progress;
 mod record;
 mod scratch;
+mod suggest;
 mod trial;
 
 use std::process::ExitCode;
@@ -50,6 +51,9 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCo
     let directory = workspace.target().join("mutants");
     let _lock = DirectoryLock::acquire(&directory.join("lock"), "its mutants tried")?;
     let scratch = Scratch::prepare(workspace, 0)?;
+    if arguments.suggest {
+        return suggest::run(workspace, &scratch, &mutants);
+    }
     let mut record = Record::read(workspace, scratch.sources())?;
     let (known, pending): (Vec<_>, Vec<_>) = mutants.iter().partition(|mutant| {
         arguments.names.is_empty() && !arguments.again && record.has_caught(mutant)
