@@ -157,7 +157,10 @@ fn a_guest_whose_unbind_was_not_confirmed_ends_when_hardware_has_forgotten_it() 
     for again in [false, true] {
         let (bench, _) = Bench::bound(Setup::new(FirstStage4));
         bench.machine.hardware.fail_next("commit");
-        assert_eq!(bench.unbind(bench.device_id), Errno::ETIMEDOUT.to_register());
+        assert_eq!(
+            bench.unbind(bench.device_id),
+            Errno::ETIMEDOUT.to_register()
+        );
         assert_ne!(bench.machine.hardware.stale(), []);
         if again {
             bench.machine.hardware.fail_next("reclaim");

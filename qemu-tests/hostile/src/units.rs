@@ -111,6 +111,21 @@ pub(crate) fn all() -> Vec<Kind> {
         ),
         kind("nesting", scalable.clone(), ModeRequest::SecondStage),
         kind(
+            "nesting, caching mode",
+            scalable.clone().with_caching_mode(),
+            ModeRequest::SecondStage,
+        ),
+        kind(
+            "nesting, no page-selective invalidation, few domain ids",
+            Config {
+                domain_bits: 6,
+                page_selective: false,
+                max_address_mask: 0,
+                ..scalable.clone()
+            },
+            ModeRequest::SecondStage,
+        ),
+        kind(
             "nesting, not coherent",
             scalable.non_coherent(),
             ModeRequest::SecondStage,
