@@ -123,7 +123,7 @@ impl Belief {
                     (0..mapping.pages).map(move |page| {
                         let offset = page * 0x1000;
                         (
-                            mapping.iova + offset,
+                            mapping.iova.wrapping_add(offset),
                             mapping.gpa + offset,
                             mapping.writable,
                         )

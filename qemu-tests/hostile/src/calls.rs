@@ -280,7 +280,7 @@ fn ioas_map(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
     let free = !belief.mappings.iter().any(|mapping| {
         mapping.ioas == ioas_id
             && mapping.iova < iova + pages * 0x1000
-            && iova < mapping.iova + mapping.pages * 0x1000
+            && iova < mapping.iova.wrapping_add(mapping.pages * 0x1000)
     });
     let writable = random.u8(..4) != 0;
     let mut flags = IoasMap::READABLE;

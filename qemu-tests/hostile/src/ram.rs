@@ -224,9 +224,9 @@ impl Ram {
 
     /// The guest reads bytes; zeroes where it has no memory.
     pub(crate) fn read(&self, gpa: u64, count: usize) -> Vec<u8> {
-        (gpa..)
-            .take(count)
-            .map(|at| {
+        (0..count as u64)
+            .map(|offset| {
+                let at = gpa.wrapping_add(offset);
                 let cell = self.load(at).unwrap_or(0);
                 cell.to_le_bytes()[(at & 7) as usize]
             })

@@ -927,7 +927,7 @@ impl World {
         }
         let reachable = belief.reachable(handle, None);
         match random.choice(&reachable) {
-            Some((address, ..)) if !seldom => Some((None, *address + random.u64(..0x1000))),
+            Some((address, ..)) if !seldom => Some((None, *address | random.u64(..0x1000))),
             _ => seldom.then_some((None, strange)),
         }
     }
