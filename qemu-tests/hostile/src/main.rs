@@ -18,6 +18,9 @@ struct Arguments {
     /// Runs at a time; the default is the number of CPUs.
     #[arg(long)]
     jobs: Option<usize>,
+    /// Seconds for which a failing run is made shorter.
+    #[arg(long, default_value_t = 60)]
+    shrink: u64,
     /// Real threads, as an extra: as many as there are virtual CPUs, and nothing repeats.
     #[arg(long)]
     threads: bool,
@@ -33,7 +36,7 @@ fn main() -> ExitCode {
         seed: arguments.seed,
         calls: arguments.calls,
         workers: arguments.jobs.unwrap_or(workers),
-        patience: Duration::from_secs(60),
+        patience: Duration::from_secs(arguments.shrink),
     };
     if let Some(seed) = arguments.run {
         return last_line(&campaign.again(seed), &[]);

@@ -476,7 +476,8 @@ impl World {
             random.choice(bound)
         };
         let Some(&table) = wanted else {
-            return self.call(guest, cpu, life, Op::IoasAllocate, random);
+            let op = calls::possible(Op::IoasAllocate, &known);
+            return self.call(guest, cpu, life, op, random);
         };
         if !self.setting.guests[guest].polite && random.u8(..4) == 0 {
             lay_tables(life);
@@ -599,8 +600,8 @@ impl World {
 
     fn revive(&self, guest: usize) -> String {
         let state = &self.guests[guest];
-        if lock(&state.life).is_some() {
-            return "alive".to_owned();
+        if let Some(life) = self.life(guest) {
+            return self.give_homes(guest, &life);
         }
         let plan = &self.setting.guests[guest];
         let number = self.owners.fetch_add(1, Ordering::Relaxed);
@@ -635,14 +636,18 @@ impl World {
             self.find(format!("guest {guest} cannot begin: {error:?}"));
             return format!("{error:?}");
         }
-        let mut words = format!("begins as {number}");
-        for device in 0..self.devices.len() {
-            if self.setting.devices[device].home == guest {
-                words = format!("{words}, {}", self.give(device, guest, &life));
-            }
-        }
+        let given = self.give_homes(guest, &life);
         *lock(&state.life) = Some(life);
-        words
+        format!("begins as {number}{given}")
+    }
+
+    /// Gives a guest the devices that are its own and that nobody has.
+    fn give_homes(&self, guest: usize, life: &Life) -> String {
+        (0..self.devices.len())
+            .filter(|&device| self.setting.devices[device].home == guest)
+            .filter(|&device| lock(&self.devices[device].guest).is_none())
+            .map(|device| format!(", {}", self.give(device, guest, life)))
+            .collect()
     }
 
     fn abandon(&self, life: &Life) {
@@ -734,12 +739,7 @@ impl World {
         if self.setting.guests[guest].polite {
             return "stays".to_owned();
         }
-        let plan = &self.setting.guests[guest];
-        let gpa = if plan.large && random.bool() {
-            LARGE_PAGE + 0x1000 * random.u64(..512)
-        } else {
-            BASE + 0x1000 * random.u64(..plan.pages)
-        };
+        let gpa = self.page_to_take(guest, &life, random);
         let Some(hpa) = life.ram.remove(gpa) else {
             return "nothing there".to_owned();
         };
@@ -759,6 +759,23 @@ impl World {
         self.pool.put_back(hpa);
         lock(&self.tally).taken_pages += 1;
         format!("loses {gpa:#x}")
+    }
+
+    /// Any page, and often one that devices can reach now.
+    fn page_to_take(&self, guest: usize, life: &Life, random: &mut fastrand::Rng) -> u64 {
+        let belief = lock(&life.belief).clone();
+        let slots = belief.bound.iter();
+        let reached: Vec<u64> = slots
+            .flat_map(|bound| belief.reachable(bound.device, bound.pasid))
+            .map(|(_, gpa, _)| gpa)
+            .filter(|gpa| life.ram.has(*gpa))
+            .collect();
+        let plan = &self.setting.guests[guest];
+        match random.choice(&reached) {
+            Some(gpa) if random.bool() => *gpa,
+            _ if plan.large && random.bool() => LARGE_PAGE + 0x1000 * random.u64(..512),
+            _ => BASE + 0x1000 * random.u64(..plan.pages),
+        }
     }
 
     fn grow(&self, guest: usize, random: &mut fastrand::Rng) -> String {
