@@ -9,7 +9,7 @@ use iommu_abi::{
     Argument, Bind, Destroy, DeviceEntry, DeviceInfo, DeviceList, Direction, Entry, FaultEvent,
     FaultRead, Field, Format, Granularity, Info, IntoBytes, Invalidate, InvalidateModel,
     InvalidateRange, IoasAllocate, IoasMap, IoasRanges, IoasUnmap, IovaRange, NO_ID, Op,
-    PasidAllocate, PasidFree, Probe, Structure, Subject, Unbind, Use,
+    PageAnswer, PageResponse, PasidAllocate, PasidFree, Probe, Structure, Subject, Unbind, Use,
 };
 
 /// What the guest makes of a call that succeeded, from the argument as it came back.
@@ -49,7 +49,7 @@ pub(crate) fn possible(op: Op, belief: &Belief) -> Op {
         .any(|&pasid| !is_bound_pasid(belief, pasid));
     match op {
         _ if belief.devices.is_empty() => match op {
-            Op::Probe | Op::Info | Op::FaultRead | Op::DeviceList => op,
+            Op::Probe | Op::Info | Op::FaultRead | Op::PageResponse | Op::DeviceList => op,
             _ => Op::DeviceList,
         },
         Op::Destroy if !unbound && belief.bound.is_empty() => Op::IoasAllocate,
@@ -89,6 +89,7 @@ pub(crate) fn plan(op: Op, belief: &Belief, random: &mut fastrand::Rng) -> Prepa
         Op::Unbind => unbind(belief, random),
         Op::Invalidate => invalidate(belief, random),
         Op::FaultRead => fault_read(belief, random),
+        Op::PageResponse => page_response(belief),
         Op::PasidAllocate => pasid_allocate(belief, random),
         Op::PasidFree => pasid_free(belief, random),
     }
@@ -483,6 +484,16 @@ fn fault_read(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
         entry_size: size_of::<FaultEvent>(),
         capacity: random.u32(..16),
         ..FaultRead::new()
+    })
+}
+
+/// An answer to nobody: devices ask for no pages here.
+fn page_response(belief: &Belief) -> Prepared {
+    prepared(PageResponse {
+        answers: belief.buffer,
+        entry_size: size_of::<PageAnswer>(),
+        entry_count: 0,
+        ..PageResponse::new()
     })
 }
 

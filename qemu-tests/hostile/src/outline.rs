@@ -275,6 +275,7 @@ fn guest(polite: bool, random: &mut fastrand::Rng) -> GuestPlan {
         pasids: 6,
         bindings: 4,
         mappings: 12,
+        ..Quota::default()
     };
     GuestPlan {
         polite,

@@ -1,8 +1,10 @@
 //! Interrupts of devices: who may raise which, and when a change is seen.
 
 use crate::rig::{FREEDOMS, ONE, OTHER, Plan, Rig, device};
-use iommu_core::{FaultKind, FaultReason, IrqError, IrqHandle, IrqMessage, IrqRemapper, IrqTarget};
-use vtd::InterruptConfig;
+use iommu_core::{
+    FaultKind, FaultReason, IrqError, IrqHandle, IrqMessage, IrqRemapper, IrqTarget, SourceId,
+};
+use vtd::{InterruptConfig, InterruptSource};
 use vtd_model::{Config, InterruptOutcome, Message, Origin};
 
 fn each(extended: bool, mut test: impl FnMut(&Rig)) {
@@ -105,6 +107,24 @@ fn an_interrupt_arrives_where_it_was_routed_and_only_from_its_owner() {
 }
 
 #[test]
+fn entries_of_a_bus_are_used_by_what_lies_there_and_by_nobody_else() {
+    let bus = SourceId::from_bits(OTHER).bus();
+    each(false, |rig| {
+        let source = InterruptSource::Buses {
+            bridge: device(OTHER),
+            first: bus,
+            last: bus,
+        };
+        let handle = rig.driver.allocate_interrupts(source, 1).expect("an entry");
+        let target = to(3, 0x41);
+        let message = rig.driver.route(&handle, 0, target).expect("routed");
+        assert_arrives(rig, OTHER, &message, target);
+        assert_refused(rig, ONE, &message, FaultReason::INTERRUPT_SOURCE);
+        rig.driver.free(handle).expect("freed");
+    });
+}
+
+#[test]
 fn an_extended_apic_id_arrives_whole_or_is_refused() {
     let target = to(0x0012_3456, 0x51);
     each(true, |rig| {
@@ -173,6 +193,25 @@ fn entries_that_are_given_to_another_device_are_no_longer_the_first_ones() {
 }
 
 #[test]
+fn a_run_of_entries_is_forgotten_whole_when_it_is_freed() {
+    each(false, |rig| {
+        let handle = rig.driver.allocate(device(ONE), 4).expect("entries");
+        let messages: Vec<IrqMessage> = (0..4)
+            .map(|index| {
+                let target = to(2, 0x50 + index as u8);
+                let message = rig.driver.route(&handle, index, target).expect("routed");
+                assert_arrives(rig, ONE, &message, target);
+                message
+            })
+            .collect();
+        rig.driver.free(handle).expect("freed");
+        for message in messages {
+            assert_refused(rig, ONE, &message, FaultReason::INTERRUPT_ENTRY_NOT_PRESENT);
+        }
+    });
+}
+
+#[test]
 fn what_is_not_an_entry_of_anybody_is_refused() {
     each(false, |rig| {
         let remappable = |index: u64| IrqMessage {
@@ -213,4 +252,22 @@ fn all_entries_can_be_taken_and_one_more_is_refused() {
             assert_refused(rig, ONE, &message, FaultReason::INTERRUPT_ENTRY_NOT_PRESENT);
         }
     });
+}
+
+#[test]
+fn interrupts_are_remapped_again_after_a_suspension() {
+    for freedom in FREEDOMS {
+        let rig = Plan::new(Config::legacy()).freedom(freedom).start();
+        let handle = rig.driver.allocate(device(ONE), 1).expect("an entry");
+        let target = to(3, 0x41);
+        let message = rig.driver.route(&handle, 0, target).expect("routed");
+        assert_arrives(&rig, ONE, &message, target);
+        let platform = rig.platform.clone();
+        let driver = rig.driver.suspend().expect("it pauses");
+        let driver = driver.resume().expect("it wakes");
+        let rig = Rig::new(platform, driver.enable().expect("it translates again"));
+        assert_arrives(&rig, ONE, &message, target);
+        assert_refused(&rig, OTHER, &message, FaultReason::INTERRUPT_SOURCE);
+        rig.assert_clean();
+    }
 }

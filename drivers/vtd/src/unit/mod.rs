@@ -3,6 +3,7 @@
 mod by_register;
 pub(crate) mod command;
 
+pub(crate) use command::wait_until;
 pub use command::{Command, TimeLimits, TimedOut};
 
 use crate::Event;
@@ -86,11 +87,22 @@ impl<M: Mmio> Unit<M> {
         descriptors: &[Descriptor],
     ) -> Result<(), QueueError> {
         match &self.queue {
-            Some(queue) => self.submit(platform, queue, descriptors),
+            Some(queue) => self.submit(platform, queue, descriptors, false),
             None => descriptors
                 .iter()
                 .try_for_each(|one| self.invalidate_by_register(platform, *one)),
         }
+    }
+
+    /// The same by a queue, waiting for the page requests that were received before too,
+    /// where the unit can.
+    pub(crate) fn invalidate_behind_requests<P: Platform + Observer<Event>>(
+        &self,
+        platform: &P,
+        queue: &Queue,
+        descriptors: &[Descriptor],
+    ) -> Result<(), QueueError> {
+        self.submit(platform, queue, descriptors, self.abilities.ecap.pds())
     }
 
     fn submit<P: Platform + Observer<Event>>(
@@ -98,6 +110,7 @@ impl<M: Mmio> Unit<M> {
         platform: &P,
         queue: &Queue,
         descriptors: &[Descriptor],
+        drain_page_requests: bool,
     ) -> Result<(), QueueError> {
         let mut left = descriptors.iter().copied();
         let begun = platform.now();
@@ -106,7 +119,7 @@ impl<M: Mmio> Unit<M> {
                 platform,
                 &self.registers,
                 &self.counters,
-                false,
+                drain_page_requests,
                 &mut || left.next(),
             );
             if let Some(ticket) = ticket {

@@ -16,4 +16,5 @@ mod recovery;
 mod shut_down;
 mod takeover;
 mod units;
+mod virtual_pasids;
 mod world;
