@@ -404,6 +404,10 @@ pub trait Backend: Send + Sync {
     /// batch is empty and can be used again; on error what it held is in quarantine.
     fn commit(&self, batch: &mut Batch<'_, Self::Debt>) -> Result<Flushed, FlushError>;
 
+    /// Makes hardware forget everything that it may have cached, and with it whatever is in
+    /// quarantine: its frames come back in the result. On error all stays where it is.
+    fn reclaim(&self) -> Result<Flushed, FlushError>;
+
     /// Takes all pending fault records of all units.
     fn drain_faults(&self, sink: &mut dyn FnMut(&FaultRecord));
 
@@ -518,6 +522,10 @@ impl<B: Backend + ?Sized> Backend for &B {
 
     fn commit(&self, batch: &mut Batch<'_, Self::Debt>) -> Result<Flushed, FlushError> {
         (**self).commit(batch)
+    }
+
+    fn reclaim(&self) -> Result<Flushed, FlushError> {
+        (**self).reclaim()
     }
 
     fn drain_faults(&self, sink: &mut dyn FnMut(&FaultRecord)) {

@@ -73,7 +73,8 @@ impl<T> Mutex<T> {
         }
     }
 
-    /// Takes the lock.
+    /// Takes the lock. Who must wait for it does so through the platform, so that one which
+    /// runs several virtual CPUs in turns can let the holder go on.
     pub fn lock<'a, P: Platform + ?Sized>(&'a self, platform: &'a P) -> Guard<'a, T, P> {
         let state = platform.enter(self.rank);
         let section = Section {

@@ -40,7 +40,10 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         match self.backend.replace(binding.slot(), Attachment::Blocked) {
             // There is room for it.
             Ok(replaced) => drop(batch.add(replaced.owed)),
-            Err(error) => return failed(IommuError::Backend(error)),
+            Err(error) => {
+                self.note_unconfirmed(&error);
+                return failed(IommuError::Backend(error));
+            }
         }
         guest.bindings.swap_remove(place);
         self.give_up(guest, &binding, &mut batch);
@@ -56,6 +59,13 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         Detached {
             outcome,
             blocked: true,
+        }
+    }
+
+    /// A step of the back-end's that hardware did not confirm.
+    pub(crate) fn note_unconfirmed(&self, error: &BackendError) {
+        if matches!(error, BackendError::Flush(_)) {
+            self.unconfirmed.note();
         }
     }
 

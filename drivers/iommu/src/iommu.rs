@@ -7,10 +7,11 @@ use crate::owners::Owners;
 use crate::vm::{SharedMemory, Vm, VmSlot};
 use crate::{Config, Figures, IommuError, PasidAllocator, PasidBitmap, Quota};
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
 use iommu_core::sync::{Mutex, Rank, Turn};
 use iommu_core::{
-    AddressRange, Attachment, Backend, Batch, DeviceId, FlushError, Gpa, Platform, Run, Slot,
-    VmHost, VmId,
+    AddressRange, Attachment, Backend, Batch, DeviceId, FlushError, Flushed, Gpa, Platform, Run,
+    Slot, VmHost, VmId,
 };
 
 /// Policy and objects over a driver of remapping hardware.
@@ -26,9 +27,25 @@ pub struct Iommu<B, P, H, A = PasidBitmap> {
     pub(crate) config: Config,
     pub(crate) owners: Mutex<Owners>,
     pub(crate) counters: Counters,
+    pub(crate) unconfirmed: Unconfirmed,
     /// Held while page requests go from the units to their guests.
     pub(crate) serving: Turn<()>,
     slots: Vec<VmSlot>,
+}
+
+/// Flushes that hardware did not confirm, counted from the beginning: what they were about may
+/// still be cached, whatever the tables say.
+#[derive(Debug, Default)]
+pub(crate) struct Unconfirmed {
+    failed: AtomicU64,
+    /// How many of them a later flush of everything has made good.
+    covered: AtomicU64,
+}
+
+impl Unconfirmed {
+    pub(crate) fn note(&self) {
+        self.failed.fetch_add(1, Ordering::AcqRel);
+    }
 }
 
 impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
@@ -55,6 +72,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             config,
             owners: Mutex::new(Rank::Owners, owners),
             counters: Counters::default(),
+            unconfirmed: Unconfirmed::default(),
             serving: Turn::new(()),
             slots,
         })
@@ -121,6 +139,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         guest.objects.forget_devices();
         result = result.and(self.drop_parents(&mut guest));
         result = result.and(self.destroy_managed(&mut guest));
+        result = result.and_then(|()| self.confirm());
         while let Some(host) = guest.pasids.free_any() {
             self.host_pasids.free(&self.platform, host);
         }
@@ -240,7 +259,9 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         result = result.and(self.reset(device));
         guest.objects.remove(handle);
         self.owners.lock(&self.platform).take(device);
-        result.and(self.drop_parents(guest))
+        result
+            .and(self.drop_parents(guest))
+            .and_then(|()| self.confirm())
     }
 
     /// Takes host memory out of everything that the guest's devices can reach, and returns
@@ -262,6 +283,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         let nested = self.uncover(guest, gone)?;
         let mapped = self.forget_in_managed(guest, gone)?;
         let shadowed = self.forget_in_shadow(guest, host)?;
+        self.confirm()?;
         Ok(Forgotten {
             entries: nested.saturating_add(mapped).saturating_add(shadowed),
         })
@@ -282,11 +304,29 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         if batch.is_empty() {
             return Ok(());
         }
-        let mut flushed = self.backend.commit(batch)?;
+        let committed = self.backend.commit(batch);
+        let flushed = committed.inspect_err(|_| self.unconfirmed.note())?;
+        self.take_flushed(flushed);
+        Ok(())
+    }
+
+    fn take_flushed(&self, mut flushed: Flushed) {
         self.counters.add(&flushed);
         while let Some(frame) = flushed.frames.pop() {
             self.platform.release(frame);
         }
+    }
+
+    /// Before memory or a device may have another owner: makes hardware forget what flushes
+    /// that failed were about, be it long ago. What the tables say now does not tell of it.
+    fn confirm(&self) -> Result<(), IommuError> {
+        let failed = self.unconfirmed.failed.load(Ordering::Acquire);
+        if self.unconfirmed.covered.load(Ordering::Acquire) >= failed {
+            return Ok(());
+        }
+        let flushed = self.backend.reclaim()?;
+        self.take_flushed(flushed);
+        self.unconfirmed.covered.fetch_max(failed, Ordering::AcqRel);
         Ok(())
     }
 

@@ -5,7 +5,7 @@ mod common;
 use common::machine::{CONTIGUOUS, LEAVES, ROOT, VM, rid};
 use common::tables::{FULL, PS};
 use common::{Bench, Setup};
-use iommu_abi::{IoasAllocate, IoasMap};
+use iommu_abi::{Errno, IoasAllocate, IoasMap};
 use iommu_core::TableFormat::{FirstStage4, SecondStage3, SecondStage4};
 use iommu_core::{Access, AddressRange, Gpa};
 
@@ -180,4 +180,25 @@ fn what_hardware_does_not_confirm_is_not_given_away() {
     assert!(refused.is_err());
     assert_ne!(bench.machine.hardware.parked(), (0, 0));
     let _ = (ROOT, rid(4));
+}
+
+#[test]
+fn what_an_earlier_flush_left_cached_is_forgotten_before_it_is_given_away() {
+    let (bench, table) = Bench::bound(Setup::new(FirstStage4));
+    // The guest takes the page out of its table, and hardware does not confirm.
+    bench.machine.ram.write(LEAVES + 8 * 5, 0);
+    bench.machine.hardware.fail_next("commit");
+    let (result, _) = bench.invalidate(table, &[(5 << 12, 1)]);
+    assert_eq!(result, Errno::ETIMEDOUT.to_register());
+    assert_ne!(bench.machine.hardware.stale(), []);
+    let runs = bench.machine.ram.remove(0x25, 1);
+    let gone = AddressRange::of_pages(Gpa::new(0x25_000), 1).unwrap();
+    // No table leads there any more; a cache does.
+    bench.machine.hardware.fail_next("reclaim");
+    assert!(bench.machine.policy.forget(VM, &gone, &runs).is_err());
+    let forgotten = bench.machine.policy.forget(VM, &gone, &runs).unwrap();
+    assert_eq!(forgotten.entries, 0);
+    bench.machine.ram.reuse(&runs);
+    bench.machine.hardware.cache_everything();
+    bench.machine.check_caches();
 }

@@ -153,6 +153,24 @@ fn a_guest_whose_flush_fails_is_gone_and_its_tables_are_in_quarantine() {
 }
 
 #[test]
+fn a_guest_whose_unbind_was_not_confirmed_ends_when_hardware_has_forgotten_it() {
+    for again in [false, true] {
+        let (bench, _) = Bench::bound(Setup::new(FirstStage4));
+        bench.machine.hardware.fail_next("commit");
+        assert_eq!(
+            bench.unbind(bench.device_id),
+            Errno::ETIMEDOUT.to_register()
+        );
+        assert_ne!(bench.machine.hardware.stale(), []);
+        if again {
+            bench.machine.hardware.fail_next("reclaim");
+        }
+        assert_eq!(bench.machine.policy.destroy_guest(VM).is_err(), again);
+        assert_eq!(bench.machine.hardware.stale().is_empty(), !again);
+    }
+}
+
+#[test]
 fn guests_are_created_once() {
     let bench = Bench::new(Setup::new(FirstStage4));
     let policy = &bench.machine.policy;

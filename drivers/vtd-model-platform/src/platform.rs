@@ -82,6 +82,22 @@ impl<E> ModelPlatform<E> {
         Ok(page)
     }
 
+    /// Does something with the machine that is not the driver's doing: a request of a device.
+    /// What the driver has stored since its last step is not looked at, which no hardware can
+    /// reach before its next one; so this costs little.
+    pub fn as_hardware<R>(&self, act: impl FnOnce(&mut Machine) -> R) -> R {
+        act(&mut lock(&self.machine))
+    }
+
+    /// A store by somebody else than the driver, such as a guest's into its own memory: one
+    /// step, and written back at once. Costs as little as [`as_hardware`](Self::as_hardware).
+    pub fn foreign_store(&self, hpa: Hpa, value: u64) {
+        self.as_hardware(|machine| {
+            machine.write_u64(hpa.as_u64(), value);
+            machine.written_back(hpa.as_u64(), 8);
+        });
+    }
+
     /// Leaves every write-back out from now on, as a driver would that forgot them; or no
     /// longer.
     pub fn lose_write_backs(&self, lose: bool) {

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::build::LogLevels;
 use crate::provision::Suite;
 use crate::qemu::{Choice, Mode};
-use crate::{bench, decode, differential, dmar, fuzz, mutants};
+use crate::{bench, decode, differential, dmar, fuzz, hostile, mutants};
 
 /// Builds the hypervisor, boots it in QEMU, decodes what it says and judges it.
 #[derive(Debug, Parser)]
@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Dmar(dmar::Arguments),
     /// Tell in words what a raw dump of remapping units holds.
     Decode(decode::Arguments),
+    /// Make random and adversarial hypercalls, and hold the driver on the model to its promises.
+    Hostile(hostile::Arguments),
     /// Measure mapping, beside other crates and the limit.
     Bench(bench::Arguments),
     /// Give a reader of foreign bytes all that a fuzzer can think of.

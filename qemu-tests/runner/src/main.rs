@@ -13,6 +13,7 @@ mod features;
 mod fuzz;
 mod gdb;
 mod host;
+mod hostile;
 mod judge;
 mod lock;
 mod log;
@@ -53,6 +54,7 @@ fn dispatch(command: &Command) -> Result<ExitCode> {
         Command::Run(arguments) => run::run(&workspace, arguments),
         Command::Bench(arguments) => bench::run(arguments),
         Command::Decode(arguments) => decode::run(arguments),
+        Command::Hostile(arguments) => hostile::run(&workspace, arguments),
         Command::Differential(arguments) => differential::run(&workspace, arguments),
         Command::Dmar(arguments) => dmar::run(arguments),
         Command::Fuzz(arguments) => fuzz::run(&workspace, arguments),

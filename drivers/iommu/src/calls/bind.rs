@@ -187,6 +187,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         let replaced = match self.backend.replace(binding.slot(), to) {
             Ok(replaced) => replaced,
             Err(error) => {
+                self.note_unconfirmed(&error);
                 self.note_again(binding, before);
                 return Err(of_backend(error));
             }

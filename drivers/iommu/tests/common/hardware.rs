@@ -658,6 +658,22 @@ impl Backend for Unit {
         })
     }
 
+    fn reclaim(&self) -> Result<Flushed, FlushError> {
+        if self.take_failure("reclaim") {
+            return Err(FlushError::UnitTimedOut {
+                unit: 0,
+                waited: iommu_core::Nanoseconds::from_millis(1),
+            });
+        }
+        let mut state = self.state.lock().unwrap();
+        state.leaves.clear();
+        state.pointers.clear();
+        state.lingering.clear();
+        drop(state);
+        self.cache_everything();
+        Ok(Flushed::default())
+    }
+
     fn drain_faults(&self, _: &mut dyn FnMut(&FaultRecord)) {}
 
     fn drain_page_requests(&self, _: &mut dyn FnMut(&PageRequest)) {}

@@ -298,6 +298,10 @@ where
         self.settle(batch)
     }
 
+    fn reclaim(&self) -> Result<Flushed, FlushError> {
+        self.forget_and_reclaim()
+    }
+
     fn drain_faults(&self, sink: &mut dyn FnMut(&FaultRecord)) {
         for unit in &self.units {
             unit.drain_faults(&self.platform, sink);

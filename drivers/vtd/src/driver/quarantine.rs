@@ -71,20 +71,13 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
         }
     }
 
-    /// Makes hardware forget everything, and with it what is in quarantine: the frames
-    /// come back in the result, domain ids and attachments are free. On error all stays
-    /// where it is.
-    pub fn reclaim(&self) -> Result<Flushed, FlushError> {
-        let mut taken = Vec::new();
-        let mut parked = self.parked.lock(&self.platform);
-        // The new list has the room of the old one, or the old one stays.
-        if taken.try_reserve_exact(parked.debts.capacity()).is_err() {
-            return Ok(Flushed::default());
-        }
-        let debts = mem::replace(&mut parked.debts, taken);
-        let frames = mem::take(&mut parked.frames);
-        drop(parked);
+    pub(super) fn forget_and_reclaim(&self) -> Result<Flushed, FlushError> {
         let mut flushed = Flushed::default();
+        let Some((debts, frames)) = self.take_parked() else {
+            // What is parked stays so, and hardware forgets it all the same.
+            self.forget_everything(&mut flushed)?;
+            return Ok(flushed);
+        };
         match self.forget_everything(&mut flushed) {
             Ok(()) => {
                 flushed.frames = self.close(&debts);
@@ -96,6 +89,16 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
                 Err(error)
             }
         }
+    }
+
+    /// What is in quarantine, whose place is empty then; `None` if there is no memory for
+    /// another list as long.
+    fn take_parked(&self) -> Option<(Vec<Debt>, FrameList)> {
+        let mut empty = Vec::new();
+        let mut parked = self.parked.lock(&self.platform);
+        empty.try_reserve_exact(parked.debts.capacity()).ok()?;
+        let debts = mem::replace(&mut parked.debts, empty);
+        Some((debts, mem::take(&mut parked.frames)))
     }
 
     pub(super) fn park_all(&self, debts: &[Debt], frames: FrameList) {

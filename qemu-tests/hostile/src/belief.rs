@@ -1,0 +1,135 @@
+//! What a guest believes to have. With several virtual CPUs, and a hypervisor that takes
+//! things away, it may be wrong; it serves to make calls that can succeed.
+
+/// A device, as the guest knows it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Device {
+    pub(crate) handle: u32,
+    pub(crate) source: u16,
+    pub(crate) pasids: bool,
+}
+
+/// A page table of the guest's own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Table {
+    pub(crate) handle: u32,
+    pub(crate) root: u64,
+}
+
+/// A mapping in an address space that the hypervisor keeps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Mapping {
+    pub(crate) ioas: u32,
+    pub(crate) iova: u64,
+    pub(crate) pages: u64,
+    pub(crate) gpa: u64,
+    pub(crate) writable: bool,
+}
+
+/// A page that a table of the guest's own maps, of which the hypervisor was told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Woven {
+    pub(crate) ioas: u32,
+    pub(crate) gva: u64,
+    pub(crate) gpa: u64,
+}
+
+/// A device, or a PASID of it, and what it is bound to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Bound {
+    pub(crate) device: u32,
+    pub(crate) pasid: Option<u32>,
+    pub(crate) ioas: u32,
+}
+
+/// All of it.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Belief {
+    pub(crate) devices: Vec<Device>,
+    pub(crate) tables: Vec<Table>,
+    pub(crate) managed: Vec<u32>,
+    pub(crate) mappings: Vec<Mapping>,
+    pub(crate) pasids: Vec<u32>,
+    pub(crate) bound: Vec<Bound>,
+    pub(crate) woven: Vec<Woven>,
+    /// PASIDs that were taken since the guest began.
+    pub(crate) pasids_taken: u64,
+    /// Page-table pages of the guest that lie in its table area.
+    pub(crate) table_pages: Vec<u64>,
+    /// Pages for data.
+    pub(crate) data_pages: Vec<u64>,
+    /// Where results of calls go.
+    pub(crate) buffer: u64,
+}
+
+/// The most that a guest remembers of each kind.
+const MOST: usize = 48;
+
+impl Belief {
+    pub(crate) fn is_bound(&self, ioas: u32) -> bool {
+        self.bound.iter().any(|bound| bound.ioas == ioas)
+    }
+
+    pub(crate) fn spaces(&self) -> Vec<u32> {
+        let tables = self.tables.iter().map(|table| table.handle);
+        tables.chain(self.managed.iter().copied()).collect()
+    }
+
+    pub(crate) fn table(&self, handle: u32) -> Option<Table> {
+        self.tables
+            .iter()
+            .find(|table| table.handle == handle)
+            .copied()
+    }
+
+    pub(crate) fn forget_space(&mut self, ioas: u32) {
+        self.tables.retain(|table| table.handle != ioas);
+        self.managed.retain(|&handle| handle != ioas);
+        self.mappings.retain(|mapping| mapping.ioas != ioas);
+        self.woven.retain(|woven| woven.ioas != ioas);
+        self.bound.retain(|bound| bound.ioas != ioas);
+    }
+
+    pub(crate) fn weave(&mut self, woven: Woven) {
+        self.woven
+            .retain(|old| (old.ioas, old.gva) != (woven.ioas, woven.gva));
+        if self.woven.len() == MOST {
+            self.woven.remove(0);
+        }
+        self.woven.push(woven);
+    }
+
+    /// Addresses at which a slot should reach something: address, guest page, writable.
+    pub(crate) fn reachable(&self, device: u32, pasid: Option<u32>) -> Vec<(u64, u64, bool)> {
+        let bound = self
+            .bound
+            .iter()
+            .find(|bound| bound.device == device && bound.pasid == pasid);
+        let Some(bound) = bound else {
+            return Vec::new();
+        };
+        match self.table(bound.ioas) {
+            Some(table) => self
+                .woven
+                .iter()
+                .filter(|woven| woven.ioas == table.handle)
+                .map(|woven| (woven.gva, woven.gpa, true))
+                .collect(),
+            None => self
+                .mappings
+                .iter()
+                .filter(|mapping| mapping.ioas == bound.ioas)
+                .flat_map(|mapping| {
+                    (0..mapping.pages).map(move |page| {
+                        let offset = page * 0x1000;
+                        (
+                            mapping.iova.wrapping_add(offset),
+                            mapping.gpa + offset,
+                            mapping.writable,
+                        )
+                    })
+                })
+                .collect(),
+        }
+    }
+}

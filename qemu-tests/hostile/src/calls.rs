@@ -1,0 +1,649 @@
+//! The hypercalls: how each is made so that it can succeed, what its guest learns from it, and
+//! how it is spoilt.
+//!
+//! [`plan`] has one arm for each operation of the interface and no other: an operation that is
+//! added and not made here does not compile.
+
+use crate::belief::{Belief, Bound, Mapping, Table};
+use iommu_abi::{
+    Argument, Bind, Destroy, DeviceEntry, DeviceInfo, DeviceList, Direction, Entry, FaultEvent,
+    FaultRead, Field, Format, Granularity, Info, IntoBytes, Invalidate, InvalidateModel,
+    InvalidateRange, IoasAllocate, IoasMap, IoasRanges, IoasUnmap, IovaRange, NO_ID, Op,
+    PageAnswer, PageResponse, PasidAllocate, PasidFree, Probe, Structure, Subject, Unbind, Use,
+};
+
+/// What the guest makes of a call that succeeded, from the argument as it came back.
+type Lesson = Box<dyn FnOnce(&mut Belief, &[u8]) + Send>;
+
+/// A call that is ready to be made.
+pub(crate) struct Prepared {
+    pub(crate) op: Op,
+    pub(crate) argument: Vec<u8>,
+    fields: &'static [Field],
+    /// Bytes that the guest writes into its buffer before.
+    pub(crate) buffer: Vec<u8>,
+    pub(crate) lesson: Lesson,
+    /// What it changes on purpose: requests there may see the old or the new.
+    pub(crate) disturbs: Disturbs,
+}
+
+/// Which promises do not hold while a call is under way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Disturbs {
+    Nothing,
+    Slot(u32),
+    Pages { ioas: u32, iova: u64, pages: u64 },
+}
+
+/// More address spaces than this are given up before new ones are made.
+const SPACES: usize = 8;
+const MAPPINGS: usize = 16;
+const PASIDS: usize = 4;
+
+/// An operation that can succeed now: `op`, or what must come before it.
+pub(crate) fn possible(op: Op, belief: &Belief) -> Op {
+    let unbound = belief.spaces().iter().any(|&ioas| !belief.is_bound(ioas));
+    let free_pasid = belief
+        .pasids
+        .iter()
+        .any(|&pasid| !is_bound_pasid(belief, pasid));
+    match op {
+        _ if belief.devices.is_empty() => match op {
+            Op::Probe | Op::Info | Op::FaultRead | Op::PageResponse | Op::DeviceList => op,
+            _ => Op::DeviceList,
+        },
+        Op::Destroy if !unbound && belief.bound.is_empty() => Op::IoasAllocate,
+        Op::Destroy if !unbound => Op::Unbind,
+        Op::IoasAllocate if belief.spaces().len() >= SPACES => possible(Op::Destroy, belief),
+        Op::IoasRanges | Op::Bind if belief.spaces().is_empty() => Op::IoasAllocate,
+        Op::IoasMap if belief.managed.is_empty() => possible(Op::IoasAllocate, belief),
+        Op::IoasMap if belief.mappings.len() >= MAPPINGS => Op::IoasUnmap,
+        Op::IoasUnmap if belief.mappings.is_empty() => possible(Op::IoasMap, belief),
+        Op::Unbind if belief.bound.is_empty() => possible(Op::Bind, belief),
+        Op::Invalidate if belief.tables.is_empty() => possible(Op::IoasAllocate, belief),
+        Op::PasidFree if belief.pasids.is_empty() => Op::PasidAllocate,
+        Op::PasidFree if !free_pasid => Op::Unbind,
+        Op::PasidAllocate if belief.pasids.len() >= PASIDS && free_pasid => Op::PasidFree,
+        Op::PasidAllocate if belief.pasids.len() >= PASIDS => Op::Unbind,
+        _ => op,
+    }
+}
+
+fn is_bound_pasid(belief: &Belief, pasid: u32) -> bool {
+    belief.bound.iter().any(|bound| bound.pasid == Some(pasid))
+}
+
+/// A call of this operation that succeeds if the belief is right and there is memory.
+pub(crate) fn plan(op: Op, belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
+    match op {
+        Op::Probe => probe(belief, random),
+        Op::Info => prepared(Info::new()),
+        Op::DeviceList => device_list(belief, random),
+        Op::DeviceInfo => device_info(belief, random),
+        Op::Destroy => destroy(belief, random),
+        Op::IoasAllocate => ioas_allocate(belief, random),
+        Op::IoasRanges => ioas_ranges(belief, random),
+        Op::IoasMap => ioas_map(belief, random),
+        Op::IoasUnmap => ioas_unmap(belief, random),
+        Op::Bind => bind(belief, random),
+        Op::Unbind => unbind(belief, random),
+        Op::Invalidate => invalidate(belief, random),
+        Op::FaultRead => fault_read(belief, random),
+        Op::PageResponse => page_response(belief),
+        Op::PasidAllocate => pasid_allocate(belief, random),
+        Op::PasidFree => pasid_free(belief, random),
+    }
+}
+
+fn prepared<A: Argument>(argument: A) -> Prepared {
+    Prepared {
+        op: A::OP,
+        argument: argument.as_bytes().to_vec(),
+        fields: A::FIELDS,
+        buffer: Vec::new(),
+        lesson: Box::new(|_, _| ()),
+        disturbs: Disturbs::Nothing,
+    }
+}
+
+impl Prepared {
+    fn learning<A: Argument>(
+        mut self,
+        lesson: impl FnOnce(&mut Belief, &A) + Send + 'static,
+    ) -> Self {
+        self.lesson = Box::new(move |belief, bytes| {
+            if let Ok((argument, _)) = A::read_from_prefix(bytes) {
+                lesson(belief, &argument);
+            }
+        });
+        self
+    }
+
+    fn disturbing(mut self, disturbs: Disturbs) -> Self {
+        self.disturbs = disturbs;
+        self
+    }
+}
+
+fn one<T: Copy>(of: &[T], random: &mut fastrand::Rng) -> Option<T> {
+    random.choice(of).copied()
+}
+
+/// Mostly one that is wanted.
+fn preferred<T: Copy>(
+    of: &[T],
+    wanted: impl Fn(&T) -> bool,
+    random: &mut fastrand::Rng,
+) -> Option<T> {
+    let best: Vec<T> = of.iter().copied().filter(wanted).collect();
+    if best.is_empty() || random.u8(..4) == 0 {
+        one(of, random)
+    } else {
+        one(&best, random)
+    }
+}
+
+fn probe(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
+    let subject = one(Subject::ALL, random).unwrap_or(Subject::Operation);
+    let device = one(&belief.devices, random).map_or(NO_ID, |device| device.handle);
+    let (number, device_id) = match subject {
+        Subject::Operation => (one(Op::ALL, random).map_or(0, Op::as_u32), NO_ID),
+        Subject::Structure => (
+            one(Structure::ALL, random).map_or(0, Structure::as_u32),
+            NO_ID,
+        ),
+        Subject::Format => (one(Format::ALL, random).map_or(0, Format::as_u32), device),
+        Subject::Use if device != NO_ID => (one(Use::ALL, random).map_or(0, Use::as_u32), device),
+        _ => (random.u32(..4), NO_ID),
+    };
+    let subject = if subject == Subject::Use && device == NO_ID {
+        Subject::Granularity
+    } else {
+        subject
+    };
+    prepared(Probe {
+        subject: subject.as_u32(),
+        number: number.into(),
+        device_id,
+        ..Probe::new()
+    })
+}
+
+fn size_of<E: Entry>() -> u32 {
+    E::SIZE as u32
+}
+
+fn device_list(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
+    prepared(DeviceList {
+        buffer: belief.buffer,
+        entry_size: size_of::<DeviceEntry>() + 8 * random.u32(..2),
+        capacity: 8,
+        ..DeviceList::new()
+    })
+}
+
+fn device_info(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
+    prepared(DeviceInfo {
+        device_id: one(&belief.devices, random).map_or(NO_ID, |device| device.handle),
+        ..DeviceInfo::new()
+    })
+}
+
+fn destroy(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
+    let unbound: Vec<u32> = belief
+        .spaces()
+        .into_iter()
+        .filter(|&ioas| !belief.is_bound(ioas))
+        .collect();
+    let id = one(&unbound, random).unwrap_or(NO_ID);
+    prepared(Destroy {
+        id,
+        ..Destroy::new()
+    })
+    .learning(move |belief, _: &Destroy| belief.forget_space(id))
+}
+
+fn ioas_allocate(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
+    let device_id = one(&belief.devices, random).map_or(NO_ID, |device| device.handle);
+    // As many of one kind as of the other.
+    let user = belief.tables.len() <= belief.managed.len();
+    let ranges = if random.bool() {
+        (belief.buffer, 4)
+    } else {
+        (0, 0)
+    };
+    let common = IoasAllocate {
+        device_id,
+        ranges: ranges.0,
+        range_capacity: ranges.1,
+        ..IoasAllocate::new()
+    };
+    if !user {
+        return prepared(common)
+            .learning(|belief, back: &IoasAllocate| belief.managed.push(back.ioas_id));
+    }
+    let roots = &belief.table_pages[..belief.table_pages.len().min(4)];
+    let root = one(roots, random).unwrap_or(0);
+    prepared(IoasAllocate {
+        flags: IoasAllocate::USER_TABLE,
+        format: Format::X86_64Level4.as_u32(),
+        user_page_directory: root,
+        ..common
+    })
+    .learning(move |belief, back: &IoasAllocate| {
+        let handle = back.ioas_id;
+        belief.tables.push(Table { handle, root });
+    })
+}
+
+fn ioas_ranges(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
+    prepared(IoasRanges {
+        ioas_id: one(&belief.spaces(), random).unwrap_or(NO_ID),
+        capacity: 4,
+        buffer: belief.buffer,
+        ..IoasRanges::new()
+    })
+    .learning(|_, back: &IoasRanges| {
+        debug_assert!(back.count as usize * size_of::<IovaRange>() as usize <= 64);
+    })
+}
+
+/// Where guests map, apart from what the hypervisor chooses: in tables of their own, and at
+/// the ends of tables.
+const PLACES: [u64; 8] = [
+    0x0000_1000,
+    0x0000_8000,
+    0x001f_d000,
+    0x0020_0000,
+    0x3fff_e000,
+    0x4000_0000,
+    0xfedf_e000,
+    0x38_0000_0000,
+];
+
+fn ioas_map(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
+    let ioas_id =
+        preferred(&belief.managed, |&ioas| belief.is_bound(ioas), random).unwrap_or(NO_ID);
+    let at = random.usize(..belief.data_pages.len().max(1));
+    let gpa = belief.data_pages.get(at).copied().unwrap_or(0);
+    let mut pages = 1;
+    while pages < 4
+        && random.bool()
+        && belief.data_pages.get(at + pages as usize) == Some(&(gpa + pages * 0x1000))
+    {
+        pages += 1;
+    }
+    let iova = PLACES[random.usize(..PLACES.len())];
+    let interrupts = (0xfee0_0000_u64).saturating_sub(iova) >> 12;
+    if (1..4).contains(&interrupts) {
+        pages = pages.min(interrupts);
+    }
+    let free = !belief.mappings.iter().any(|mapping| {
+        mapping.ioas == ioas_id
+            && mapping.iova < iova + pages * 0x1000
+            && iova < mapping.iova.wrapping_add(mapping.pages * 0x1000)
+    });
+    let writable = random.u8(..4) != 0;
+    let mut flags = IoasMap::READABLE;
+    if writable {
+        flags |= IoasMap::WRITEABLE;
+    }
+    if free && random.bool() {
+        flags |= IoasMap::FIXED_IOVA;
+    }
+    prepared(IoasMap {
+        flags,
+        ioas_id,
+        gpa,
+        length: pages * 0x1000,
+        iova,
+        ..IoasMap::new()
+    })
+    .learning(move |belief, back: &IoasMap| {
+        belief.mappings.push(Mapping {
+            ioas: ioas_id,
+            iova: back.iova,
+            pages,
+            gpa,
+            writable,
+        });
+    })
+}
+
+fn ioas_unmap(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
+    let Some(mapping) = one(&belief.mappings, random) else {
+        return prepared(IoasUnmap::new());
+    };
+    let ioas_id = mapping.ioas;
+    if random.u8(..8) == 0 {
+        return prepared(IoasUnmap {
+            ioas_id,
+            iova: 0,
+            length: u64::MAX,
+            ..IoasUnmap::new()
+        })
+        .learning(move |belief, _: &IoasUnmap| {
+            belief.mappings.retain(|mapping| mapping.ioas != ioas_id);
+        })
+        .disturbing(Disturbs::Pages {
+            ioas: ioas_id,
+            iova: 0,
+            pages: u64::MAX >> 12,
+        });
+    }
+    prepared(IoasUnmap {
+        ioas_id,
+        iova: mapping.iova,
+        length: mapping.pages * 0x1000,
+        ..IoasUnmap::new()
+    })
+    .learning(move |belief, _: &IoasUnmap| belief.mappings.retain(|known| *known != mapping))
+    .disturbing(Disturbs::Pages {
+        ioas: ioas_id,
+        iova: mapping.iova,
+        pages: mapping.pages,
+    })
+}
+
+fn bind(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
+    let device = one(&belief.devices, random);
+    let filled = |ioas: &u32| {
+        belief.mappings.iter().any(|mapping| mapping.ioas == *ioas)
+            || belief.woven.iter().any(|woven| woven.ioas == *ioas)
+    };
+    let ioas_id = preferred(&belief.spaces(), filled, random).unwrap_or(NO_ID);
+    let pasid = device
+        .filter(|device| device.pasids && random.u8(..4) == 0)
+        .and_then(|_| one(&belief.pasids, random));
+    let device_id = device.map_or(NO_ID, |device| device.handle);
+    let replaces = belief
+        .bound
+        .iter()
+        .any(|bound| bound.device == device_id && bound.pasid == pasid);
+    let mut flags = 0;
+    if pasid.is_some() {
+        flags |= Bind::PASID;
+    }
+    if replaces {
+        flags |= Bind::REPLACE;
+    }
+    prepared(Bind {
+        flags,
+        device_id,
+        ioas_id,
+        pasid: pasid.unwrap_or(0),
+        ..Bind::new()
+    })
+    .learning(move |belief, _: &Bind| {
+        belief
+            .bound
+            .retain(|bound| (bound.device, bound.pasid) != (device_id, pasid));
+        belief.bound.push(Bound {
+            device: device_id,
+            pasid,
+            ioas: ioas_id,
+        });
+    })
+    .disturbing(if pasid.is_none() {
+        Disturbs::Slot(device_id)
+    } else {
+        Disturbs::Nothing
+    })
+}
+
+fn unbind(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
+    let Some(bound) = one(&belief.bound, random) else {
+        return prepared(Unbind::new());
+    };
+    prepared(Unbind {
+        flags: bound.pasid.map_or(0, |_| Unbind::PASID),
+        device_id: bound.device,
+        pasid: bound.pasid.unwrap_or(0),
+        ..Unbind::new()
+    })
+    .learning(move |belief, _: &Unbind| belief.bound.retain(|known| *known != bound))
+    .disturbing(if bound.pasid.is_none() {
+        Disturbs::Slot(bound.device)
+    } else {
+        Disturbs::Nothing
+    })
+}
+
+fn invalidate(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
+    let table = preferred(
+        &belief.tables,
+        |table| belief.is_bound(table.handle),
+        random,
+    );
+    let ioas_id = table.map_or(NO_ID, |table| table.handle);
+    if random.u8(..4) == 0 {
+        return prepared(Invalidate {
+            ioas_id,
+            granularity: Granularity::Everything.as_u32(),
+            ..Invalidate::new()
+        });
+    }
+    let of_table: Vec<u64> = belief
+        .woven
+        .iter()
+        .filter(|woven| woven.ioas == ioas_id)
+        .map(|woven| woven.gva)
+        .collect();
+    let count = random.u32(1..5);
+    let mut buffer = Vec::new();
+    for _ in 0..count {
+        let pages = [1, 1, 2, 8, 512][random.usize(..5)];
+        let address = one(&of_table, random).unwrap_or(PLACES[random.usize(..PLACES.len())]);
+        let range = InvalidateRange {
+            address,
+            pages,
+            flags: 0,
+            reserved: 0,
+        };
+        buffer.extend_from_slice(range.as_bytes());
+    }
+    Prepared {
+        buffer,
+        ..prepared(Invalidate {
+            ioas_id,
+            granularity: Granularity::Ranges.as_u32(),
+            entries: belief.buffer,
+            entry_size: size_of::<InvalidateRange>(),
+            entry_count: count,
+            model: InvalidateModel::Range.as_u32(),
+            ..Invalidate::new()
+        })
+    }
+}
+
+/// Tells that one page of a table changed, by way of an array at `buffer`.
+pub(crate) fn invalidate_page(ioas_id: u32, address: u64, buffer: u64) -> Prepared {
+    let range = InvalidateRange {
+        address,
+        pages: 1,
+        flags: InvalidateRange::LEAF,
+        reserved: 0,
+    };
+    Prepared {
+        buffer: range.as_bytes().to_vec(),
+        ..prepared(Invalidate {
+            ioas_id,
+            granularity: Granularity::Ranges.as_u32(),
+            entries: buffer,
+            entry_size: size_of::<InvalidateRange>(),
+            entry_count: 1,
+            model: InvalidateModel::Range.as_u32(),
+            ..Invalidate::new()
+        })
+    }
+}
+
+fn fault_read(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
+    prepared(FaultRead {
+        buffer: belief.buffer,
+        entry_size: size_of::<FaultEvent>(),
+        capacity: random.u32(..16),
+        ..FaultRead::new()
+    })
+}
+
+/// An answer to nobody: devices ask for no pages here.
+fn page_response(belief: &Belief) -> Prepared {
+    prepared(PageResponse {
+        answers: belief.buffer,
+        entry_size: size_of::<PageAnswer>(),
+        entry_count: 0,
+        ..PageResponse::new()
+    })
+}
+
+fn pasid_allocate(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
+    let minimum = random.u32(1..100);
+    let _ = belief;
+    prepared(PasidAllocate {
+        minimum,
+        maximum: minimum + random.u32(8..1000),
+        ..PasidAllocate::new()
+    })
+    .learning(|belief, back: &PasidAllocate| {
+        belief.pasids.push(back.pasid);
+        belief.pasids_taken += 1;
+    })
+}
+
+fn pasid_free(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
+    let free: Vec<u32> = belief
+        .pasids
+        .iter()
+        .copied()
+        .filter(|&pasid| !is_bound_pasid(belief, pasid))
+        .collect();
+    let pasid = one(&free, random).unwrap_or(0);
+    prepared(PasidFree {
+        pasid,
+        ..PasidFree::new()
+    })
+    .learning(move |belief, _: &PasidFree| belief.pasids.retain(|known| *known != pasid))
+}
+
+/// What a spoilt call is made with.
+pub(crate) struct Spoilt {
+    pub(crate) operation: u64,
+    pub(crate) address: u64,
+}
+
+/// Numbers at the edges of things.
+const EDGES: [u64; 24] = [
+    0,
+    1,
+    2,
+    3,
+    7,
+    0xfff,
+    0x1000,
+    0x1001,
+    0x10_0000,
+    0x1f_f000,
+    0x7fff_ffff,
+    0xfedf_f000,
+    0xfee0_0000,
+    0xffff_f000,
+    0xffff_ffff,
+    0x1_0000_0000,
+    0x7fff_ffff_f000,
+    0x8000_0000_0000,
+    0xffff_8000_0000_0000,
+    0x7fff_ffff_ffff_ffff,
+    0x8000_0000_0000_0000,
+    0xffff_ffff_ffff_e000,
+    0xffff_ffff_ffff_f000,
+    u64::MAX,
+];
+
+/// Makes one thing of a call wrong, or unusual.
+pub(crate) fn spoil(call: &mut Prepared, address: u64, random: &mut fastrand::Rng) -> Spoilt {
+    let mut spoilt = Spoilt {
+        operation: call.op.as_u32().into(),
+        address,
+    };
+    match random.u8(..16) {
+        0 => spoil_size(&mut call.argument, random),
+        1 => call.argument[4 + random.usize(..4)] ^= 1 << random.u8(..8),
+        2 => spoilt.address = strange_address(address, random),
+        3 => {
+            spoilt.operation = match random.u8(..4) {
+                0 => u64::from(random.u32(..0x200)),
+                1 => spoilt.operation | 1 << random.u32(32..64),
+                2 => random.u64(..),
+                _ => EDGES[random.usize(..EDGES.len())],
+            };
+        }
+        4 => {
+            for byte in &mut call.buffer {
+                if random.u8(..8) == 0 {
+                    *byte = random.u8(..);
+                }
+            }
+        }
+        _ => spoil_field(call, random),
+    }
+    spoilt
+}
+
+fn spoil_size(argument: &mut Vec<u8>, random: &mut fastrand::Rng) {
+    let known = argument.len() as u32;
+    let size = match random.u8(..8) {
+        0 => 0,
+        1 => random.u32(..known),
+        2 => 4097,
+        3 => u32::MAX,
+        4 => known - 1,
+        _ => {
+            // A newer caller; what it has to say may be nothing.
+            let tail = random.usize(1..64);
+            argument.resize(argument.len() + tail, 0);
+            if random.bool() {
+                let at = known as usize + random.usize(..tail);
+                argument[at] = 1;
+            }
+            argument.len() as u32
+        }
+    };
+    argument[..4].copy_from_slice(&size.to_le_bytes());
+}
+
+fn strange_address(address: u64, random: &mut fastrand::Rng) -> u64 {
+    match random.u8(..4) {
+        0 => address + random.u64(1..8),
+        // Across the end of a page, which the next one may follow or not.
+        1 => (address | 0xfff) - random.u64(..32),
+        2 => EDGES[random.usize(..EDGES.len())],
+        _ => random.u64(..),
+    }
+}
+
+fn spoil_field(call: &mut Prepared, random: &mut fastrand::Rng) {
+    let fields: Vec<&Field> = call
+        .fields
+        .iter()
+        .filter(|field| field.offset >= 4 && field.direction != Direction::Out)
+        .collect();
+    let Some(field) = random.choice(fields) else {
+        return;
+    };
+    let mut bytes = [0; 8];
+    let range = field.offset..field.offset + field.size;
+    bytes[..field.size].copy_from_slice(&call.argument[range.clone()]);
+    let old = u64::from_le_bytes(bytes);
+    let new = match random.u8(..8) {
+        0 => old ^ 1 << random.usize(..8 * field.size),
+        1 => old.wrapping_add(1),
+        2 => old.wrapping_sub(1),
+        3 => u64::from(random.u8(..20)),
+        4 => old.wrapping_add(0x1000),
+        5 => 0,
+        6 => old / 2,
+        _ => EDGES[random.usize(..EDGES.len())],
+    };
+    call.argument[range].copy_from_slice(&new.to_le_bytes()[..field.size]);
+}
