@@ -75,6 +75,7 @@ pub use driver::{
     Preparing, Quarantined, Scopes, ShutDownFailure, Sink, Translating,
 };
 pub use event::Event;
+pub use fault::{FaultLimit, Restraint};
 pub use invalidation::{CostRule, Debt};
 pub use irq_remap::{InterruptSource, ioapic_entry};
 pub use mode::{Mode, ModeChoice, ModeError, ModeRequest};

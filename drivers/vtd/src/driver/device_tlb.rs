@@ -6,6 +6,7 @@
 
 use super::Driver;
 use crate::Event;
+use crate::fault::Restraint;
 use crate::queue::{ContextScope, Descriptor, DeviceTlbTarget, IotlbScope, PasidScope, QueueError};
 use crate::unit::Unit;
 use core::error::Error;
@@ -69,6 +70,20 @@ pub(crate) struct Standing {
     pub(crate) translations: bool,
     /// Page requests.
     pub(crate) page_requests: bool,
+    /// It is held back because it made too many faults.
+    pub(crate) restraint: Option<Restraint>,
+}
+
+impl Standing {
+    /// FPD.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.silenced || self.restraint.is_some()
+    }
+
+    /// Its entry is withheld.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.restraint == Some(Restraint::Blocked)
+    }
 }
 
 impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
@@ -127,7 +142,7 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
         // Drains translated requests that are still under way (§4.5.2). Whoever does not
         // answer loses its entry all the same.
         let with_pasids = unit.mode().is_scalable() && unit.abilities.ecap.pasid();
-        let drained = unit.invalidate(&self.platform, &target.everything(with_pasids));
+        let drained = unit.invalidate_and_drain(&self.platform, &target.everything(with_pasids));
         self.domains
             .lock(&self.platform)
             .device_tlbs
@@ -176,7 +191,7 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
 
     /// Changes what a context entry allows, and makes hardware forget the old one (row
     /// "context entry" of §6.5.3.3).
-    fn set_standing(
+    pub(super) fn set_standing(
         &self,
         unit: &Unit<M>,
         device: DeviceId,

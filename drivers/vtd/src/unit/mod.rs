@@ -7,6 +7,7 @@ pub use command::{Command, TimeLimits, TimedOut};
 
 use crate::Event;
 use crate::abilities::Abilities;
+use crate::fault::Watch;
 use crate::irq_remap::InterruptTable;
 use crate::mode::{Mode, ModeChoice};
 use crate::page_request::PageRequestQueue;
@@ -48,8 +49,8 @@ pub(crate) struct Unit<M> {
     pub(crate) page_request_message: Option<Message>,
     /// Whoever gives a command holds this until the command is done.
     pub(crate) commands: Mutex<()>,
-    /// Whoever reads fault records holds this.
-    pub(crate) faults: Mutex<()>,
+    /// Whoever reads fault records holds this, and counts.
+    pub(crate) faults: Mutex<Watch>,
     /// Our tables are in force.
     pub(crate) translating: AtomicBool,
     /// Bits of PASID that a test wants, whatever ECAP says.
@@ -86,11 +87,32 @@ impl<M: Mmio> Unit<M> {
         descriptors: &[Descriptor],
     ) -> Result<(), QueueError> {
         match &self.queue {
-            Some(queue) => self.submit(platform, queue, descriptors),
+            Some(queue) => self.submit(platform, queue, descriptors, false),
             None => descriptors
                 .iter()
                 .try_for_each(|one| self.invalidate_by_register(platform, *one)),
         }
+    }
+
+    /// The same, and page requests that came before are in their queue on return (§7.10).
+    pub(crate) fn invalidate_and_drain<P: Platform + Observer<Event>>(
+        &self,
+        platform: &P,
+        descriptors: &[Descriptor],
+    ) -> Result<(), QueueError> {
+        let Some(queue) = self
+            .queue
+            .as_ref()
+            .filter(|_| self.abilities.drains_page_requests())
+        else {
+            return self.invalidate(platform, descriptors);
+        };
+        self.submit(platform, queue, descriptors, true)?;
+        if self.lost_page_requests() {
+            // Behind the answers that hardware gave for want of room.
+            self.submit(platform, queue, descriptors, true)?;
+        }
+        Ok(())
     }
 
     fn submit<P: Platform + Observer<Event>>(
@@ -98,6 +120,7 @@ impl<M: Mmio> Unit<M> {
         platform: &P,
         queue: &Queue,
         descriptors: &[Descriptor],
+        drain_page_requests: bool,
     ) -> Result<(), QueueError> {
         let mut left = descriptors.iter().copied();
         let begun = platform.now();
@@ -106,7 +129,7 @@ impl<M: Mmio> Unit<M> {
                 platform,
                 &self.registers,
                 &self.counters,
-                false,
+                drain_page_requests,
                 &mut || left.next(),
             );
             if let Some(ticket) = ticket {
@@ -207,7 +230,7 @@ impl<M: Mmio> Unit<M> {
             fault_message: parts.fault_message,
             page_request_message: parts.page_request_message,
             commands: Mutex::new(Rank::Registers, ()),
-            faults: Mutex::new(Rank::Faults, ()),
+            faults: Mutex::new(Rank::Faults, Watch::default()),
             translating: AtomicBool::new(false),
             #[cfg(feature = "test-hooks")]
             extra_pasid_bits: core::sync::atomic::AtomicU8::new(0),
