@@ -1,5 +1,16 @@
 //! What the hypervisor decides once, and for each guest.
 
+/// How guests' own tables come to hardware.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Nesting {
+    /// By hardware wherever a unit can nest, and by shadow tables elsewhere.
+    #[default]
+    Hardware,
+    /// By shadow tables everywhere.
+    Shadow,
+}
+
 /// Limits of the whole, and policy.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -16,6 +27,8 @@ pub struct Config {
     /// A device that cannot be reset may be given to a guest. It may then carry over what
     /// its last owner left in it.
     pub allow_without_reset: bool,
+    /// How guests' own tables come to hardware. Guests see it in capability bits only.
+    pub nesting: Nesting,
     /// An odd number that guests do not know: it spreads what they choose over hash
     /// chains.
     pub seed: u64,
@@ -29,6 +42,7 @@ impl Default for Config {
             bindings: 256,
             allow_unremapped_interrupts: false,
             allow_without_reset: false,
+            nesting: Nesting::Hardware,
             seed: 0x9e37_79b9_7f4a_7c15,
         }
     }

@@ -4,7 +4,7 @@
 use crate::counters::count;
 use crate::error::{of_flush, of_settle};
 use crate::shadow::add_debt;
-use crate::vm::{Binding, Vm};
+use crate::vm::{Binding, Translation, Vm};
 use crate::{Iommu, IommuError, PasidAllocator};
 use iommu_abi::Errno;
 use iommu_core::{Attachment, Backend, BackendError, Batch, DomainHandle, Platform, Run, VmHost};
@@ -63,18 +63,14 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         binding: &Binding,
         batch: &mut Batch<'b, B::Debt>,
     ) {
-        let Some(root) = binding.root else {
-            // The domain belongs to an address space that goes on without bindings.
-            return;
-        };
-        if guest.uses(binding.domain) {
+        // A domain of an address space that the hypervisor keeps goes on without bindings.
+        if binding.translation == Translation::Managed || guest.uses(binding.domain) {
             return;
         }
         if let Ok(owed) = self.backend.destroy(binding.domain) {
             // There is room for it.
             let _ = batch.add(owed);
-            guest.shadow.set_domain(root, None);
-            guest.shadow.release(&self.platform, root);
+            self.undo_root(guest, binding);
             batch.hold(guest.shadow.take_released());
         }
     }
@@ -88,7 +84,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     }
 
     pub(crate) fn undo_root(&self, guest: &mut Vm, binding: &Binding) {
-        if let Some(root) = binding.root {
+        if let Some(root) = binding.root() {
             guest.shadow.set_domain(root, None);
             guest.shadow.release(&self.platform, root);
         }
@@ -162,7 +158,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         let memory = guest.memory.clone();
         let context = Vm::context(&memory, &self.platform);
         let mut looked = Ok(());
-        for root in guest.bindings.iter().filter_map(|binding| binding.root) {
+        for root in guest.bindings.iter().filter_map(Binding::root) {
             // A root that several bindings share is looked at once.
             looked = looked.and(guest.shadow.sync_all(&context, root));
         }

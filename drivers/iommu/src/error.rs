@@ -3,7 +3,7 @@
 use crate::shadow::{SettleError, ShadowError};
 use iommu_abi::Errno;
 use iommu_core::{
-    BackendError, DeviceId, FlushError, GuestMemoryError, MapError, ResetError, VmId,
+    BackendError, DeviceId, FlushError, Gpa, GuestMemoryError, MapError, ResetError, VmId,
 };
 
 /// Why the hypervisor cannot have what it asked for.
@@ -34,6 +34,12 @@ pub enum IommuError {
     Full(DeviceId),
     /// The back-end refused; `Reserved` for a device that must keep a mapping.
     Backend(BackendError),
+    /// The second stage of a guest's nested tables could not map a part of its memory: the
+    /// memory map leads to what the unit cannot address.
+    MemoryMap(MapError),
+    /// The guest's memory map tells its holes page by page, and there are too many to go
+    /// through: see [`GuestMemory::hole`](iommu_core::GuestMemory::hole).
+    HolesByPage(Gpa),
     /// The device could not be reset. It stays blocked.
     Reset(ResetError),
     /// Hardware did not confirm. What it may still know is in quarantine.

@@ -97,6 +97,12 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             return unexplained;
         };
         let outcome = guest_walk::walk(&**memory, &table, address, access);
+        if table.nested || is_before_walk(record.reason) {
+            return Outcome {
+                reason: None,
+                ..outcome
+            };
+        }
         Outcome {
             // The guest may have changed its table since, or not said that it did.
             reason: outcome
@@ -105,6 +111,12 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             ..outcome
         }
     }
+}
+
+/// Whether hardware gives this reason without looking at a paging structure.
+fn is_before_walk(reason: FaultReason) -> bool {
+    (FaultReason::TABLE_MODE..FaultReason::FIRST_STAGE_TABLE_ERROR).contains(&reason)
+        || reason == FaultReason::PASID_TOO_WIDE
 }
 
 /// What a reason that the shadow's format gives is called in a first stage.

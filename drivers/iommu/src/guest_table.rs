@@ -15,7 +15,9 @@ pub(crate) enum Contents {
     /// A reserved bit is set.
     Reserved,
     /// Present, and for supervisor requests only.
-    Supervisor,
+    Supervisor {
+        address: Gpa,
+    },
     Table {
         address: Gpa,
         access: Access,
@@ -49,7 +51,18 @@ fn contents(level: u8, raw: u64, limits: &Limits) -> Contents {
     match decode(TableFormat::FirstStage5, level, raw, limits) {
         Entry::NotPresent => Contents::NotPresent,
         Entry::Reserved => Contents::Reserved,
-        Entry::Table { user: false, .. } | Entry::Leaf { user: false, .. } => Contents::Supervisor,
+        Entry::Table {
+            user: false,
+            address,
+            ..
+        }
+        | Entry::Leaf {
+            user: false,
+            address,
+            ..
+        } => Contents::Supervisor {
+            address: Gpa::new(address),
+        },
         Entry::Table {
             address, access, ..
         } => Contents::Table {

@@ -1,9 +1,17 @@
 //! Why a request failed, by walking the guest's own table as nesting hardware would.
+//!
+//! The specification's table of fault conditions (§7.1.3) gives no order to conditions that
+//! hold at once. They are looked for here in the order in which its rows are grouped, which
+//! is that in which a walk meets them: whether an entry is well formed (SFS.2, SFS.3, SFS.5)
+//! before whose it is (SGN.2); what both stages lead to (SSS.2) before what they allow
+//! together (SGN.6), which is known only after both.
 
 use crate::guest_table::{self, Contents};
 use crate::shadow::{INTERRUPT_RANGE, meets_interrupts};
 use io_pgtable::{Limits, in_width, index_of, span_shift};
-use iommu_core::{Access, Address, AddressRange, FaultReason, Gpa, GuestMemory, Iova, TableFormat};
+use iommu_core::{
+    Access, Address, AddressRange, Backing, FaultReason, Gpa, GuestMemory, Iova, TableFormat,
+};
 
 /// A table that a guest keeps, and what hardware would have accepted in it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -13,6 +21,8 @@ pub(crate) struct Table {
     pub(crate) limits: Limits,
     /// Bits of guest address that a second stage could hold.
     pub(crate) guest_bits: u8,
+    /// Hardware walks it itself, and its reasons are the right ones.
+    pub(crate) nested: bool,
 }
 
 /// The entry of the guest's table that ended a walk.
@@ -78,7 +88,10 @@ pub(crate) fn walk(
                 return Outcome::fails(FaultReason::FIRST_STAGE_NOT_PRESENT, last);
             }
             Contents::Reserved => return Outcome::fails(FaultReason::FIRST_STAGE_RESERVED, last),
-            Contents::Supervisor => return Outcome::fails(FaultReason::USER_DENIED, last),
+            Contents::Supervisor { address } if beyond(address, table.guest_bits) => {
+                return Outcome::fails(FaultReason::NESTED_BEYOND_WIDTH, last);
+            }
+            Contents::Supervisor { .. } => return Outcome::fails(FaultReason::USER_DENIED, last),
             Contents::Table { address, access } => {
                 rights = rights.intersection(access);
                 at = address;
@@ -122,23 +135,20 @@ fn end_of_walk(
     rights: Access,
     wanted: Access,
 ) -> Option<FaultReason> {
-    if !rights.allows(wanted) {
-        return Some(FaultReason::SCALABLE_WRITE_DENIED);
-    }
-    if is_interrupt(target) {
-        return Some(FaultReason::SCALABLE_INTO_INTERRUPT_RANGE);
-    }
     if beyond(target, table.guest_bits) {
         return Some(FaultReason::NESTED_BEYOND_WIDTH);
     }
-    let Ok(backing) = memory.resolve(target, Access::READ) else {
-        return Some(FaultReason::SECOND_STAGE_NOT_PRESENT);
+    // No second stage leads to what means interrupts, on either side.
+    let backing = match memory.resolve(target, Access::READ) {
+        Ok(backing) if !is_interrupt(target) && !is_behind_interrupts(&backing) => backing,
+        _ => return Some(FaultReason::SECOND_STAGE_NOT_PRESENT),
     };
-    if !backing.access.allows(wanted) {
-        return Some(FaultReason::SCALABLE_WRITE_DENIED);
-    }
-    let host = AddressRange::page_of(backing.hpa);
-    meets_interrupts(&host).then_some(FaultReason::SCALABLE_INTO_INTERRUPT_RANGE)
+    let rights = rights.intersection(backing.access);
+    (!rights.allows(wanted)).then_some(FaultReason::SCALABLE_WRITE_DENIED)
+}
+
+fn is_behind_interrupts(backing: &Backing) -> bool {
+    meets_interrupts(&AddressRange::page_of(backing.hpa))
 }
 
 fn beyond(address: Gpa, bits: u8) -> bool {
@@ -151,4 +161,69 @@ fn beyond(address: Gpa, bits: u8) -> bool {
 fn is_interrupt(address: Gpa) -> bool {
     let (first, last) = INTERRUPT_RANGE;
     (first..=last).contains(&address.as_u64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use iommu_core::{GuestMemoryError, Hpa, LeafSizes};
+
+    /// One page at address 0, all of whose entries hold the same.
+    struct Page(u64);
+
+    impl GuestMemory for Page {
+        fn resolve(&self, gpa: Gpa, _: Access) -> Result<Backing, GuestMemoryError> {
+            if gpa.as_u64() >= 0x1000 {
+                return Err(GuestMemoryError::Unmapped(gpa));
+            }
+            Ok(Backing {
+                hpa: Hpa::new(0x7000 | gpa.as_u64()),
+                bytes: 0x1000 - gpa.as_u64(),
+                access: Access::READ_WRITE,
+            })
+        }
+
+        fn read_once(&self, _: Gpa) -> Result<u64, GuestMemoryError> {
+            Ok(self.0)
+        }
+
+        fn copy_in(&self, gpa: Gpa, _: &mut [u8]) -> Result<(), GuestMemoryError> {
+            Err(GuestMemoryError::Unmapped(gpa))
+        }
+
+        fn copy_out(&self, gpa: Gpa, _: &[u8]) -> Result<(), GuestMemoryError> {
+            Err(GuestMemoryError::Unmapped(gpa))
+        }
+    }
+
+    /// Why a read fails where all entries hold `entry`, above a second stage of 39 bits.
+    fn reason(entry: u64) -> Option<FaultReason> {
+        let table = Table {
+            root: Gpa::new(0),
+            levels: 4,
+            limits: Limits {
+                host_bits: 46,
+                leaves: LeafSizes::default(),
+                snoop_control: false,
+            },
+            guest_bits: 39,
+            nested: true,
+        };
+        walk(&Page(entry), &table, Iova::new(0x5000), Access::READ).reason
+    }
+
+    #[test]
+    fn an_entry_is_well_formed_or_not_before_it_is_looked_at_whose_it_is() {
+        let (present, writable, user) = (1, 1 << 1, 1 << 2);
+        let everybodys = present | writable | user;
+        assert_eq!(reason(everybodys), None);
+        let supervisors = present | writable;
+        assert_eq!(reason(supervisors), Some(FaultReason::USER_DENIED));
+        for whose in [supervisors, everybodys] {
+            let beyond = reason(1 << 39 | whose);
+            assert_eq!(beyond, Some(FaultReason::NESTED_BEYOND_WIDTH));
+            let reserved = reason(1 << 46 | 1 << 39 | whose);
+            assert_eq!(reserved, Some(FaultReason::FIRST_STAGE_RESERVED));
+        }
+    }
 }

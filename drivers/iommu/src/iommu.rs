@@ -113,6 +113,8 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             result = result.and(self.reset(device.device));
             self.owners.lock(&self.platform).take(device.device);
         }
+        guest.objects.forget_devices();
+        result = result.and(self.drop_parents(&mut guest));
         result = result.and(self.destroy_managed(&mut guest));
         while let Some(host) = guest.pasids.free_any() {
             self.host_pasids.free(&self.platform, host);
@@ -140,6 +142,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             device,
             virtual_id,
             capabilities,
+            parent: None,
         });
         let device_id = guest
             .objects
@@ -147,14 +150,19 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             .map_err(|_| IommuError::Full(device))?;
         let owned = self.own(device, vm, device_id);
         let ready = owned.and_then(|()| {
-            let ready = self.make_ready(device);
+            let ready = self
+                .make_ready(device)
+                .and_then(|()| self.parent_for(guest, device, &capabilities));
             if ready.is_err() {
                 self.owners.lock(&self.platform).take(device);
             }
             ready
         });
         match ready {
-            Ok(()) => Ok(device_id),
+            Ok(parent) => {
+                guest.objects.set_parent(device_id, parent);
+                Ok(device_id)
+            }
             Err(error) => {
                 guest.objects.remove(device_id);
                 Err(error)
@@ -221,7 +229,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         result = result.and(self.reset(device));
         guest.objects.remove(handle);
         self.owners.lock(&self.platform).take(device);
-        result
+        result.and(self.drop_parents(guest))
     }
 
     /// Takes host memory out of everything that the guest's devices can reach, and returns
@@ -240,20 +248,21 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         let slot = self.slot(vm).ok_or(IommuError::NoSuchSlot(vm))?;
         let mut state = slot.state.take(&self.platform);
         let guest = state.as_mut().ok_or(IommuError::NoGuest(vm))?;
+        let nested = self.uncover(guest, gone)?;
         let mapped = self.forget_in_managed(guest, gone)?;
         let shadowed = self.forget_in_shadow(guest, host)?;
         Ok(Forgotten {
-            entries: mapped.saturating_add(shadowed),
+            entries: nested.saturating_add(mapped).saturating_add(shadowed),
         })
     }
 
-    /// Looks at all bound tables of a guest again, after its memory map came to lead to
-    /// memory where there was none. What large pages and pointers of its tables had there
-    /// can be reached on return.
+    /// Makes memory known to a guest's devices, after its memory map came to lead there where
+    /// there was none: what its bound tables had there can be reached on return.
     pub fn memory_grew(&self, vm: VmId) -> Result<(), IommuError> {
         let slot = self.slot(vm).ok_or(IommuError::NoSuchSlot(vm))?;
         let mut state = slot.state.take(&self.platform);
         let guest = state.as_mut().ok_or(IommuError::NoGuest(vm))?;
+        self.cover_all(guest)?;
         self.look_again(guest)
     }
 

@@ -9,7 +9,9 @@
 //! * `argument`, `dispatch`, `calls`: what guests ask for. One check for every argument,
 //!   one function for each operation.
 //! * `object`, `vm`, `owners`, `pasid`: who has what.
-//! * `shadow`, `guest_table`: page tables of guests' own, on hardware that cannot nest.
+//! * `service`: how a page table of a guest's own is used for a device.
+//! * `nesting`: on hardware that nests, above a second stage that maps the guest's memory.
+//! * `shadow`, `guest_table`: on hardware that cannot.
 //! * `fault`, `guest_walk`: refused requests, explained to their guest.
 //! * `detach`, `iommu`: how things end, in the right order.
 //!
@@ -57,13 +59,15 @@ mod fault;
 mod guest_table;
 mod guest_walk;
 mod iommu;
+mod nesting;
 mod object;
 mod owners;
 mod pasid;
+mod service;
 mod shadow;
 mod vm;
 
-pub use config::{Config, Quota};
+pub use config::{Config, Nesting, Quota};
 pub use counters::Figures;
 pub use error::IommuError;
 pub use fault::Attribution;

@@ -3,7 +3,8 @@
 //! Handles are small numbers, the lowest free one first, and mean something only together
 //! with the guest. A handle of another kind, or of nobody, is `ENOENT`.
 
-use crate::shadow::Kind;
+use crate::nesting::ParentId;
+use crate::service::Service;
 use alloc::vec::Vec;
 use iommu_abi::Errno;
 use iommu_core::{AddressRange, DeviceCapabilities, DeviceId, DomainHandle, Gpa, Iova};
@@ -15,15 +16,17 @@ pub(crate) struct Device {
     /// Where the guest finds it.
     pub(crate) virtual_id: u32,
     pub(crate) capabilities: DeviceCapabilities,
+    /// The second stage that its guest's tables stand on, where hardware nests them.
+    pub(crate) parent: Option<ParentId>,
 }
 
-/// A page table that the guest keeps. It is shadowed while something is bound to it.
+/// A page table that the guest keeps.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct UserTable {
     pub(crate) root: Gpa,
     pub(crate) levels: u8,
     /// How the device is served that it was allocated for.
-    pub(crate) kind: Kind,
+    pub(crate) service: Service,
 }
 
 /// A mapping in an address space that the hypervisor keeps.
@@ -94,6 +97,23 @@ impl Objects {
 
     pub(crate) fn remove(&mut self, handle: u32) -> Option<Object> {
         self.objects.get_mut(place_of(handle)?)?.take()
+    }
+
+    /// Notes the second stage that a device's tables stand on.
+    pub(crate) fn set_parent(&mut self, handle: u32, parent: Option<ParentId>) {
+        let place = place_of(handle).and_then(|place| self.objects.get_mut(place));
+        if let Some(Some(Object::Device(device))) = place {
+            device.parent = parent;
+        }
+    }
+
+    /// Takes all devices out.
+    pub(crate) fn forget_devices(&mut self) {
+        for object in &mut self.objects {
+            if matches!(object, Some(Object::Device(_))) {
+                *object = None;
+            }
+        }
     }
 
     pub(crate) fn get(&self, handle: u32) -> Result<&Object, Errno> {

@@ -1,6 +1,7 @@
 //! One guest: its objects, its shadows, and what waits for it.
 
 use crate::fault::EventQueue;
+use crate::nesting::{ParentId, Parents};
 use crate::object::Objects;
 use crate::pasid::GuestPasids;
 use crate::shadow::{Context, RootId, Shadow};
@@ -39,6 +40,17 @@ pub(crate) struct PasidPair {
     pub(crate) host: Pasid,
 }
 
+/// Who translates what is bound.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Translation {
+    /// The tables that the back-end keeps for an address space, as long as that lives.
+    Managed,
+    /// A shadow of the guest's table, by its root.
+    Shadow(RootId),
+    /// The guest's table itself, above this second stage.
+    Nested(ParentId),
+}
+
 /// A device, or one PASID of it, that uses an address space.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Binding {
@@ -46,12 +58,19 @@ pub(crate) struct Binding {
     pub(crate) device: DeviceId,
     pub(crate) pasid: Option<PasidPair>,
     pub(crate) ioas_id: u32,
-    /// The shadow's root, for tables that the guest keeps.
-    pub(crate) root: Option<RootId>,
+    pub(crate) translation: Translation,
     pub(crate) domain: DomainHandle,
 }
 
 impl Binding {
+    /// The shadow's root, if there is one.
+    pub(crate) fn root(&self) -> Option<RootId> {
+        match self.translation {
+            Translation::Shadow(root) => Some(root),
+            Translation::Managed | Translation::Nested(_) => None,
+        }
+    }
+
     pub(crate) fn slot(&self) -> Slot {
         Slot {
             device: self.device,
@@ -73,6 +92,7 @@ pub(crate) struct Vm {
     pub(crate) bindings: Vec<Binding>,
     pub(crate) pasids: GuestPasids,
     pub(crate) shadow: Shadow,
+    pub(crate) parents: Parents,
 }
 
 impl Vm {
@@ -100,6 +120,7 @@ impl Vm {
                     usize::from(quota.bindings).saturating_add(1),
                     seed,
                 )?,
+                parents: Parents::default(),
             })
         };
         made().ok_or(IommuError::OutOfMemory)

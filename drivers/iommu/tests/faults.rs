@@ -69,6 +69,8 @@ fn the_reason_is_that_of_the_guests_own_table() {
     leaf(24, ON_INTERRUPTS << 12 | FULL);
     leaf(25, 1 << 51 | FULL);
     leaf(26, READ_ONLY_MEMORY << 12 | FULL);
+    // Two things are wrong: the way comes before what it allows.
+    leaf(29, 0x600_000 | READ_ONLY);
     ram.write(0x3000 + 8, 0x600_000 | FULL);
     ram.write(0x3000 + 16, 0x2000 | FULL | PS);
     ram.write(ROOT + 8, 0x2000 | READ_ONLY);
@@ -80,10 +82,11 @@ fn the_reason_is_that_of_the_guests_own_table() {
         (20 << 12, r, 0x81, 1, entry(LEAVES, 20)),
         (21 << 12, w, 0x85, 1, entry(LEAVES, 21)),
         (22 << 12, r, 0x79, 1, entry(LEAVES, 22)),
-        (23 << 12, w, 0x87, 1, entry(LEAVES, 23)),
-        (24 << 12, w, 0x87, 1, entry(LEAVES, 24)),
+        (23 << 12, w, 0x79, 1, entry(LEAVES, 23)),
+        (24 << 12, w, 0x79, 1, entry(LEAVES, 24)),
         (25 << 12, r, 0x72, 1, entry(LEAVES, 25)),
         (26 << 12, w, 0x85, 1, entry(LEAVES, 26)),
+        (29 << 12, w, 0x79, 1, entry(LEAVES, 29)),
         (0x20_0000, r, 0x79, 2, entry(0x3000, 1)),
         (0x40_0000, r, 0x72, 2, entry(0x3000, 2)),
         (1 << 39 | 5 << 12, w, 0x85, 1, entry(LEAVES, 5)),

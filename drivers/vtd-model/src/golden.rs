@@ -179,6 +179,7 @@ fn root_and_context_entries() {
         device_tlb: true,
         pasid_enable: true,
         page_requests: true,
+        permissions: false,
         translated_pasid: false,
         directory: 0x5_5000,
         pasids: 1 << 20,

@@ -3,7 +3,8 @@
 mod common;
 
 use common::*;
-use vtd_model::{Access, Condition, Config, Freedom, Outcome, Request};
+use std::sync::Arc;
+use vtd_model::{Access, Condition, Config, Freedom, HostMemory, Outcome, Ram, Request};
 
 const CONTEXT_ENTRY: u64 = CONTEXT + 0x10 * 32;
 
@@ -738,4 +739,61 @@ fn a_supervisor_table_stops_a_user_request_before_what_lies_below() {
         b.first(0x5000, 1, 0);
     };
     faults_with(&config(), FIRST_ENTRY, user, READ(), Condition::Sfs2);
+}
+
+/// Memory whose first page of tables cannot be written: a ROM at [`ROM`].
+struct WithRom(Ram);
+
+const ROM: u64 = 0x70_0000;
+
+impl HostMemory for WithRom {
+    fn load(&self, hpa: u64) -> Option<u64> {
+        self.0.load(hpa)
+    }
+
+    fn store(&self, hpa: u64, value: u64) -> Option<()> {
+        (hpa & !0xfff != ROM).then(|| self.0.store(hpa, value))?
+    }
+
+    fn compare_exchange(&self, hpa: u64, current: u64, new: u64) -> Option<Result<u64, u64>> {
+        (hpa & !0xfff != ROM).then(|| self.0.compare_exchange(hpa, current, new))?
+    }
+}
+
+fn rom_outcome(entry: [u64; 3], stage: fn(&mut Bench), word: u64, request: Request) -> Outcome {
+    let ram = Ram::new(0, 16 << 20);
+    ram.store(ROM, word).expect("memory");
+    let mut bench = Bench::scalable_in(config(), Freedom::Pessimist(0), Arc::new(WithRom(ram)));
+    bench.pasid(0, entry);
+    stage(&mut bench);
+    bench.flush_all();
+    let outcome = bench.machine.request(&request);
+    assert_eq!(bench.machine.possible(&request), [outcome]);
+    outcome
+}
+
+#[test]
+fn flags_that_cannot_be_written_fault_and_flags_that_are_set_do_not() {
+    let read = Request::read(DEVICE, 0x123);
+    let first = |word, request| {
+        let stage: Setup = |b| {
+            b.first(0, 2, ROM | 0x27);
+        };
+        rom_outcome(FIRST_ENTRY, stage, word, request)
+    };
+    assert_eq!(first(0x20_0007, read).condition(), Some(Condition::Sfs10));
+    assert_eq!(first(0x20_0027, read).address(), Some(0x20_0123));
+    let write = Request::write(DEVICE, 0x123);
+    assert_eq!(first(0x20_0027, write).condition(), Some(Condition::Sfs10));
+    assert_eq!(first(0x20_0067, write).address(), Some(0x20_0123));
+
+    let with_flags = [SECOND_ENTRY[0] | 1 << 9, DOMAIN as u64 | 1 << 23, 0];
+    let second = |word| {
+        let stage: Setup = |b| {
+            b.second(0, 2, ROM | 3);
+        };
+        rom_outcome(with_flags, stage, word, read)
+    };
+    assert_eq!(second(0x20_0003).condition(), Some(Condition::Sss6));
+    assert_eq!(second(0x20_0103).address(), Some(0x20_0123));
 }

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::build::LogLevels;
 use crate::provision::Suite;
 use crate::qemu::{Choice, Mode};
-use crate::{bench, dmar};
+use crate::{bench, dmar, mutants};
 
 /// Builds the hypervisor, boots it in QEMU, decodes what it says and judges it.
 #[derive(Debug, Parser)]
@@ -26,6 +26,10 @@ pub(crate) enum Command {
     Run(RunArguments),
     /// Run the host tests, then the boot tests.
     Test(TestArguments),
+    /// Break the drivers in many small ways, and see that tests notice each.
+    Mutants(mutants::Arguments),
+    /// Say of each feature whether a test shows it, as the last results have it.
+    Features,
     /// Read DMAR tables, and say what the driver would do on the machines they come from.
     Dmar(dmar::Arguments),
     /// Measure mapping, beside other crates and the limit.

@@ -7,14 +7,19 @@ mod build;
 mod cli;
 mod command;
 mod dmar;
+mod features;
 mod gdb;
+mod host;
 mod judge;
 mod lock;
 mod log;
+mod mutants;
 mod provision;
 mod qemu;
+mod results;
 mod run;
 mod seed;
+mod sources;
 mod test;
 mod trace;
 mod wire;
@@ -45,6 +50,8 @@ fn dispatch(command: &Command) -> Result<ExitCode> {
         Command::Run(arguments) => run::run(&workspace, arguments),
         Command::Bench(arguments) => bench::run(arguments),
         Command::Dmar(arguments) => dmar::run(arguments),
+        Command::Features => features::run(&workspace),
+        Command::Mutants(arguments) => mutants::run(&workspace, arguments),
         Command::Test(arguments) => test::run(&workspace, arguments),
     }
 }

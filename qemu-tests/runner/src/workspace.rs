@@ -27,8 +27,7 @@ impl Workspace {
         Ok(Self { root, target })
     }
 
-    /// A workspace in a directory of a test's own.
-    #[cfg(test)]
+    /// A workspace in another directory, which builds below it.
     pub(crate) fn at(root: &Path) -> Self {
         Self {
             root: root.to_owned(),

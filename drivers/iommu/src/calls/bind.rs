@@ -5,11 +5,12 @@ use crate::error::{of_backend, of_flush, of_shadow};
 use crate::guest_walk::Table;
 use crate::object::{Device, Object, UserTable};
 use crate::owners::Bound;
+use crate::service::{NestedTable, Service};
 use crate::shadow::Kind;
-use crate::vm::{Binding, PasidPair, Vm};
+use crate::vm::{Binding, PasidPair, Translation, Vm};
 use crate::{Iommu, IommuError, PasidAllocator};
 use iommu_abi::{Bind, Errno, Unbind};
-use iommu_core::{Attachment, Backend, Batch, DomainSpec, Pasid, Platform, VmHost};
+use iommu_core::{Attachment, Backend, Batch, DomainSpec, NestedSpec, Pasid, Platform, VmHost};
 
 /// Ranges that other tables may have to forget one by one when a table is bound that
 /// shares pages with them.
@@ -39,7 +40,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             device: device.device,
             pasid: pair,
             ioas_id: ask.ioas_id,
-            root: None,
+            translation: Translation::Managed,
             // Replaced below; a managed address space has one domain for its life.
             domain: iommu_core::DomainHandle {
                 index: 0,
@@ -54,7 +55,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
                 binding.domain = managed.domain;
                 Ok(false)
             }
-            Object::UserTable(table) => self.shadow_for(guest, &device, &table, &mut binding),
+            Object::UserTable(table) => self.domain_for(guest, &device, &table, &mut binding),
         };
         let attached = built.and_then(|new| {
             let attached = self.attach(guest, &binding, &object, old, &mut batch);
@@ -72,32 +73,80 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         Ok(0)
     }
 
-    /// The domain and the shadow of a table for a device. Says whether they are new.
-    fn shadow_for(
+    /// The domain of a table for a device. Says whether it is new.
+    fn domain_for(
         &self,
         guest: &mut Vm,
         device: &Device,
         table: &UserTable,
         binding: &mut Binding,
     ) -> Result<bool, Errno> {
-        super::ioas::check_root(guest, table.root)?;
-        let kind = Kind::choose(table.levels, &device.capabilities).ok_or(Errno::EOPNOTSUPP)?;
+        let service = Service::choose(guest, device, table.levels).ok_or(Errno::EOPNOTSUPP)?;
+        // What the guest was told of the table must hold for this device too.
+        if !table.service.stands_for(&service) {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        super::ioas::check_root(guest, &service, table.root)?;
+        match service {
+            Service::Nested(nested) => self.nested_for(guest, device, table, &nested, binding),
+            Service::Shadow(kind) => self.shadow_for(guest, device, table, &kind, binding),
+        }
+    }
+
+    /// A domain in which hardware walks the guest's own table.
+    fn nested_for(
+        &self,
+        guest: &Vm,
+        device: &Device,
+        table: &UserTable,
+        nested: &NestedTable,
+        binding: &mut Binding,
+    ) -> Result<bool, Errno> {
+        binding.translation = Translation::Nested(nested.parent);
         let known = guest.bindings.iter().find(|other| {
-            let root = other.root.and_then(|root| guest.shadow.kind(root));
-            other.ioas_id == binding.ioas_id && root == Some(&kind)
+            other.ioas_id == binding.ioas_id && other.translation == binding.translation
         });
         if let Some(known) = known {
             binding.domain = known.domain;
-            binding.root = known.root;
+            return Ok(false);
+        }
+        let spec = DomainSpec::Nested(NestedSpec {
+            parent: guest.parents.domain(nested.parent).ok_or(Errno::EIO)?,
+            format: nested.format,
+            root: table.root,
+            supervisor: false,
+            write_protect: true,
+        });
+        let created = self.backend.create(device.device, &spec);
+        binding.domain = created.map_err(of_backend)?;
+        Ok(true)
+    }
+
+    /// A domain with a shadow of the table.
+    fn shadow_for(
+        &self,
+        guest: &mut Vm,
+        device: &Device,
+        table: &UserTable,
+        kind: &Kind,
+        binding: &mut Binding,
+    ) -> Result<bool, Errno> {
+        let known = guest.bindings.iter().find(|other| {
+            let root = other.root().and_then(|root| guest.shadow.kind(root));
+            other.ioas_id == binding.ioas_id && root == Some(kind)
+        });
+        if let Some(known) = known {
+            binding.domain = known.domain;
+            binding.translation = known.translation;
             return Ok(false);
         }
         let memory = guest.memory.clone();
         let context = Vm::context(&memory, &self.platform);
         let root = guest
             .shadow
-            .build(&context, &kind, table.root)
+            .build(&context, kind, table.root)
             .map_err(of_shadow)?;
-        binding.root = Some(root);
+        binding.translation = Translation::Shadow(root);
         let created = guest.shadow.table(root).ok_or(Errno::EIO).and_then(|hpa| {
             let spec = DomainSpec::Root {
                 format: kind.format,
@@ -140,7 +189,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         let hitless = replaced.hitless;
         // There is room for it.
         let _ = batch.add(replaced.owed);
-        if let Some(root) = binding.root {
+        if let Some(root) = binding.root() {
             guest.shadow.set_domain(root, Some(binding.domain));
         }
         let Some(place) = old else {
@@ -165,7 +214,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         object: &Object,
     ) -> Result<Option<Bound>, Errno> {
         let table = match object {
-            Object::UserTable(table) => Some(walkable(guest, binding, table)),
+            Object::UserTable(table) => walkable(guest, binding, table),
             _ => None,
         };
         let mut owners = self.owners.lock(&self.platform);
@@ -207,17 +256,16 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
 }
 
 /// What the fault path needs to walk the table.
-fn walkable(guest: &Vm, binding: &Binding, table: &UserTable) -> Table {
-    let kind = binding
-        .root
-        .and_then(|root| guest.shadow.kind(root))
-        .unwrap_or(&table.kind);
-    Table {
+fn walkable(guest: &Vm, binding: &Binding, table: &UserTable) -> Option<Table> {
+    let device = guest.objects.device(binding.device_id).ok()?;
+    let service = Service::choose(guest, device, table.levels)?;
+    Some(Table {
         root: table.root,
         levels: table.levels,
-        limits: kind.guest_limits(),
-        guest_bits: 48,
-    }
+        limits: service.guest_limits(),
+        guest_bits: service.guest_bits(),
+        nested: matches!(service, Service::Nested(_)),
+    })
 }
 
 /// A PASID that an argument names, or none. Reserved where there is none.

@@ -4,7 +4,7 @@ use crate::argument::{check_array_writable, check_entry_size, element, write_ent
 use crate::dispatch::Answer;
 use crate::error::Refusal;
 use crate::object::Device;
-use crate::shadow::Kind;
+use crate::service::{Service, levels_of};
 use crate::vm::Vm;
 use crate::{Iommu, PasidAllocator};
 use iommu_abi::{Capabilities, DeviceEntry, DeviceInfo, DeviceList, Errno, Format};
@@ -37,10 +37,10 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     pub(crate) fn device_info(&self, guest: &mut Vm, info: &mut DeviceInfo) -> Answer {
         let device = guest.objects.device(info.device_id)?;
         info.virtual_id = device.virtual_id;
-        info.capabilities = capabilities(device).bits();
+        info.capabilities = capabilities(guest, device).bits();
         info.formats = Format::ALL
             .iter()
-            .filter(|&&format| supports(device, format))
+            .filter(|&&format| supports(guest, device, format))
             .filter_map(|format| 1u64.checked_shl(format.as_u32()))
             .fold(0, |formats, bit| formats | bit);
         info.iova_bits = device.capabilities.iova_bits.into();
@@ -54,17 +54,9 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     }
 }
 
-/// Levels of a format that guests may keep.
-pub(crate) fn levels_of(format: Format) -> u8 {
-    match format {
-        Format::X86_64Level4 => 4,
-        Format::X86_64Level5 => 5,
-    }
-}
-
 /// Whether the guest's tables may have this format for the device.
-pub(crate) fn supports(device: &Device, format: Format) -> bool {
-    Kind::choose(levels_of(format), &device.capabilities).is_some()
+pub(crate) fn supports(guest: &Vm, device: &Device, format: Format) -> bool {
+    Service::choose(guest, device, levels_of(format)).is_some()
 }
 
 /// The format in which the hypervisor keeps address spaces for the device.
@@ -79,24 +71,12 @@ pub(crate) fn managed_format(device: &Device) -> Option<TableFormat> {
 }
 
 /// What the guest can do with the device.
-pub(crate) fn capabilities(device: &Device) -> Capabilities {
+pub(crate) fn capabilities(guest: &Vm, device: &Device) -> Capabilities {
     let mut all = Capabilities::FAULT_EVENTS;
-    if let Some(kind) = Kind::choose(4, &device.capabilities) {
-        all |= of_kind(&kind);
+    if let Some(service) = Service::choose(guest, device, 4) {
+        all |= service.capabilities();
     }
     all.set(Capabilities::MANAGED, managed_format(device).is_some());
     all.set(Capabilities::PASID, device.capabilities.pasid_bits > 0);
-    all
-}
-
-/// What holds for a table of the guest's that is shadowed so. Accessed and dirty bits are
-/// not maintained, since hardware does not walk the guest's table.
-pub(crate) fn of_kind(kind: &Kind) -> Capabilities {
-    let mut all = Capabilities::USER_TABLE
-        | Capabilities::INVALIDATE_ON_MAP
-        | Capabilities::PAGE_2M
-        | Capabilities::PAGE_1G
-        | Capabilities::FAULT_EVENTS;
-    all.set(Capabilities::UPPER_HALF, kind.has_upper_half());
     all
 }

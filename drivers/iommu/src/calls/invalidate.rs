@@ -2,13 +2,16 @@
 
 use crate::argument::{check_entry_size, copy_entry, element};
 use crate::dispatch::Answer;
-use crate::error::{Refusal, of_shadow};
-use crate::shadow::{MAX_RANGES, RootId};
-use crate::vm::Vm;
+use crate::error::{Refusal, of_settle, of_shadow};
+use crate::shadow::{MAX_RANGES, RootId, add_debt};
+use crate::vm::{Binding, Translation, Vm};
 use crate::{Iommu, PasidAllocator};
 use arrayvec::ArrayVec;
 use iommu_abi::{Errno, Granularity, Invalidate, InvalidateModel, InvalidateRange};
-use iommu_core::{Address, AddressRange, Backend, Iova, PAGE_SHIFT, Platform, RangeError, VmHost};
+use iommu_core::{
+    Address, AddressRange, Backend, Batch, DomainHandle, Iova, PAGE_SHIFT, Platform, RangeError,
+    Scope, VmHost,
+};
 
 /// Entries that one call does, at most.
 pub(crate) const MAX_ENTRIES: u32 = 512;
@@ -17,6 +20,8 @@ pub(crate) const MAX_WORK: u64 = 1 << 16;
 
 /// The shadows of one table: one for each kind that its devices need.
 type RootsOfTable = ArrayVec<RootId, 8>;
+/// The domains in which hardware walks one table itself: one for each second stage.
+type NestedOfTable = ArrayVec<DomainHandle, 4>;
 
 impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     pub(crate) fn invalidate(&self, guest: &mut Vm, ask: &mut Invalidate) -> Answer {
@@ -24,12 +29,20 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         let levels = guest.objects.user_table(ask.ioas_id)?.levels;
         check_array(granularity, ask)?;
         let roots = roots_of(guest, ask.ioas_id);
+        let nested = nested_of(guest, ask.ioas_id);
         let ranges = ranges_for(granularity, ask.entry_count);
-        let mut batch = self.batch_for(guest, ranges)?;
+        let told = nested
+            .len()
+            .saturating_mul(entries_of(granularity, ask.entry_count));
+        let mut batch = self.batch_for(guest, ranges.saturating_add(told))?;
         guest.shadow.begin(ranges);
         let mut result = match granularity {
-            Granularity::Everything => self.everything(guest, &roots),
-            Granularity::Ranges => self.ranges(guest, ask, &roots, levels),
+            Granularity::Everything => self.everything(guest, &roots).and(self.tell(
+                &nested,
+                Scope::Everything,
+                &mut batch,
+            )),
+            Granularity::Ranges => self.ranges(guest, ask, (&roots, &nested), levels, &mut batch),
         };
         // What was done is settled, whatever came after it.
         result = self.settle(guest, &mut batch).and(result);
@@ -49,12 +62,27 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         result.map_err(of_shadow)
     }
 
-    fn ranges(
-        &self,
+    /// What the guest says that it changed is what hardware that walks its table is told,
+    /// hint included: who says less than the truth misleads its own devices only.
+    fn tell<'b>(
+        &'b self,
+        nested: &NestedOfTable,
+        scope: Scope,
+        batch: &mut Batch<'b, B::Debt>,
+    ) -> Result<(), Errno> {
+        for &domain in nested {
+            add_debt(batch, self.backend.invalidate(domain, scope)).map_err(of_settle)?;
+        }
+        Ok(())
+    }
+
+    fn ranges<'b>(
+        &'b self,
         guest: &mut Vm,
         ask: &mut Invalidate,
-        roots: &RootsOfTable,
+        (roots, nested): (&RootsOfTable, &NestedOfTable),
         levels: u8,
+        batch: &mut Batch<'b, B::Debt>,
     ) -> Result<(), Errno> {
         let memory = guest.memory.clone();
         let context = Vm::context(&memory, &self.platform);
@@ -68,6 +96,8 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
                     .sync(&context, root, &range)
                     .map_err(of_shadow)?;
             }
+            let leaf_only = entry.flags & InvalidateRange::LEAF != 0;
+            self.tell(nested, Scope::Range { range, leaf_only }, batch)?;
             ask.completed = index.saturating_add(1);
             if guest.shadow.work() > MAX_WORK {
                 break;
@@ -84,12 +114,20 @@ fn ranges_for(granularity: Granularity, entries: u32) -> usize {
     const AT_LEAST: usize = 32;
     let entries = match granularity {
         Granularity::Everything => 0,
-        Granularity::Ranges => entries.min(MAX_ENTRIES) as usize,
+        Granularity::Ranges => entries_of(granularity, entries),
     };
     entries
         .saturating_mul(FEW)
         .saturating_add(AT_LEAST)
         .min(MAX_RANGES)
+}
+
+/// Changes that one call tells, at most.
+fn entries_of(granularity: Granularity, entries: u32) -> usize {
+    match granularity {
+        Granularity::Everything => 1,
+        Granularity::Ranges => entries.min(MAX_ENTRIES) as usize,
+    }
 }
 
 fn check_array(granularity: Granularity, ask: &Invalidate) -> Result<(), Errno> {
@@ -114,13 +152,27 @@ fn roots_of(guest: &Vm, ioas_id: u32) -> RootsOfTable {
         .bindings
         .iter()
         .filter(|binding| binding.ioas_id == ioas_id);
-    for root in of_table.filter_map(|binding| binding.root) {
+    for root in of_table.filter_map(Binding::root) {
         if !roots.contains(&root) {
             // There are no more kinds than there is room.
             let _ = roots.try_push(root);
         }
     }
     roots
+}
+
+fn nested_of(guest: &Vm, ioas_id: u32) -> NestedOfTable {
+    let mut domains = NestedOfTable::new();
+    let of_table = guest.bindings.iter().filter(|binding| {
+        binding.ioas_id == ioas_id && matches!(binding.translation, Translation::Nested(_))
+    });
+    for binding in of_table {
+        if !domains.contains(&binding.domain) {
+            // There are no more second stages than there is room.
+            let _ = domains.try_push(binding.domain);
+        }
+    }
+    domains
 }
 
 /// The addresses that an entry of the array names: refused, never rounded.

@@ -1,12 +1,13 @@
 //! Address spaces: made, described, given up.
 
-use super::device::{levels_of, managed_format, of_kind};
+use super::device::managed_format;
 use crate::argument::{check_array_writable, element, write_entry};
 use crate::dispatch::Answer;
 use crate::error::{Refusal, of_backend};
 use crate::guest_table;
 use crate::object::{Device, Managed, Object, UserTable};
-use crate::shadow::{INTERRUPT_RANGE, Kind};
+use crate::service::{Service, levels_of};
+use crate::shadow::INTERRUPT_RANGE;
 use crate::vm::Vm;
 use crate::{Iommu, PasidAllocator};
 use arrayvec::ArrayVec;
@@ -36,8 +37,9 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         guest.objects.check_room()?;
         let (object, capabilities, ranges) = if ask.flags & IoasAllocate::USER_TABLE != 0 {
             let table = user_table(guest, &device, ask)?;
-            let ranges = ranges_of_kind(&table.kind, &hint);
-            (Object::UserTable(table), of_kind(&table.kind), ranges)
+            let ranges = ranges_of(&table.service, &hint);
+            let capabilities = table.service.capabilities();
+            (Object::UserTable(table), capabilities, ranges)
         } else {
             let managed = self.managed(&device, ask, &hint)?;
             let ranges = cut(&hint_within(&managed.window, &hint)?, None);
@@ -95,7 +97,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
 
     pub(crate) fn ioas_ranges(&self, guest: &mut Vm, ask: &mut IoasRanges) -> Answer {
         let ranges = match guest.objects.get(ask.ioas_id)? {
-            Object::UserTable(table) => ranges_of_kind(&table.kind, &everything()),
+            Object::UserTable(table) => ranges_of(&table.service, &everything()),
             Object::Managed(managed) => cut(&managed.window, None),
             Object::Device(_) => return Err(Errno::ENOENT.into()),
         };
@@ -140,16 +142,25 @@ fn user_table(guest: &Vm, device: &Device, ask: &IoasAllocate) -> Result<UserTab
         return Err(Errno::EOPNOTSUPP);
     }
     let levels = levels_of(format);
-    let kind = Kind::choose(levels, &device.capabilities).ok_or(Errno::EOPNOTSUPP)?;
+    let service = Service::choose(guest, device, levels).ok_or(Errno::EOPNOTSUPP)?;
     let root = Gpa::new(ask.user_page_directory);
-    check_root(guest, root)?;
-    Ok(UserTable { root, levels, kind })
+    check_root(guest, &service, root)?;
+    Ok(UserTable {
+        root,
+        levels,
+        service,
+    })
 }
 
-/// Refuses roots that hardware could not read: misaligned, or not the guest's memory.
-pub(crate) fn check_root(guest: &Vm, root: Gpa) -> Result<(), Errno> {
+/// Refuses roots that hardware could not read: misaligned, beyond what a second stage
+/// translates (SPT.4.4), or not the guest's memory.
+pub(crate) fn check_root(guest: &Vm, service: &Service, root: Gpa) -> Result<(), Errno> {
     if !root.is_aligned(PAGE_SHIFT) {
         return Err(Errno::EINVAL);
+    }
+    let beyond = root.as_u64().checked_shr(service.guest_bits().into());
+    if beyond.is_some_and(|beyond| beyond != 0) {
+        return Err(Errno::EFAULT);
     }
     match guest_table::backing(&*guest.memory, root) {
         Some(_) => Ok(()),
@@ -184,15 +195,15 @@ fn everything() -> AddressRange<Iova> {
         .unwrap_or_else(|_| AddressRange::page_of(Iova::new(0)))
 }
 
-/// What a shadow translates, as far as the guest wants it.
-fn ranges_of_kind(kind: &Kind, hint: &AddressRange<Iova>) -> Ranges {
-    let bits = u32::from(kind.lower_half_bits());
+/// What a table of the guest's translates, as far as the guest wants it.
+fn ranges_of(service: &Service, hint: &AddressRange<Iova>) -> Ranges {
+    let bits = u32::from(service.lower_half_bits());
     let last = 1u64.checked_shl(bits).unwrap_or(0).wrapping_sub(1);
     let upper_first = !(1u64
-        .checked_shl(u32::from(kind.format.input_bits().saturating_sub(1)))
+        .checked_shl(u32::from(service.format().input_bits().saturating_sub(1)))
         .unwrap_or(0)
         .wrapping_sub(1));
-    let upper = kind.has_upper_half().then_some(upper_first);
+    let upper = service.has_upper_half().then_some(upper_first);
     match AddressRange::inclusive(Iova::new(0), Iova::new(last)) {
         Ok(lower) => cut(&lower, upper)
             .into_iter()

@@ -31,7 +31,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
                     (Some(_), NO_ID) => true,
                     (format, device_id) => {
                         let device = guest.objects.device(device_id)?;
-                        format.is_some_and(|format| super::device::supports(device, format))
+                        format.is_some_and(|format| super::device::supports(guest, device, format))
                     }
                 };
                 probe.supported = supported.into();
@@ -44,7 +44,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             }
             Subject::Use => {
                 let device = guest.objects.device(probe.device_id)?;
-                let has = super::device::capabilities(device);
+                let has = super::device::capabilities(guest, device);
                 if let Some(purpose) = number.and_then(Use::from_u32) {
                     let missing = purpose.needs().difference(has);
                     probe.missing = missing.bits();

@@ -97,7 +97,7 @@ pub(super) fn wanted(
             address,
             access.intersection(source.access),
         ),
-        Contents::NotPresent | Contents::Reserved | Contents::Supervisor => Wanted::Nothing,
+        Contents::NotPresent | Contents::Reserved | Contents::Supervisor { .. } => Wanted::Nothing,
     }
 }
 

@@ -22,6 +22,7 @@ pub(crate) const BASE: u64 = 0x20_0000;
 /// A guest's memory.
 pub(crate) struct Guest {
     platform: Arc<Platform>,
+    number: u32,
     pages: Mutex<BTreeMap<u64, (Frame, Access)>>,
     next_table: Mutex<u64>,
     last: u64,
@@ -42,6 +43,7 @@ impl Guest {
         let last = BASE + (count - 1) * PAGE_SIZE;
         Arc::new(Self {
             platform: Arc::clone(platform),
+            number,
             pages: Mutex::new(pages),
             next_table: Mutex::new(last),
             last,
@@ -86,6 +88,15 @@ impl Guest {
     pub(crate) fn lose(&self, gpa: u64) -> Frame {
         let mut pages = self.pages.lock().expect("no panic");
         pages.remove(&(gpa >> PAGE_SHIFT)).expect("memory").0
+    }
+
+    /// The host gives the guest a page where it has none.
+    pub(crate) fn gain(&self, gpa: u64) {
+        let frame = self.platform.page_for(Owner::Guest(self.number));
+        let page = (frame.expect("a page"), Access::READ_WRITE);
+        let mut pages = self.pages.lock().expect("no panic");
+        let before = pages.insert(gpa >> PAGE_SHIFT, page);
+        assert!(before.is_none(), "there is memory already");
     }
 
     pub(crate) fn protect(&self, gpa: u64, access: Access) {
@@ -142,6 +153,13 @@ impl GuestMemory for Guest {
             bytes: PAGE_SIZE - offset,
             access: *rights,
         })
+    }
+
+    fn hole(&self, gpa: Gpa) -> u64 {
+        let pages = self.pages.lock().expect("no panic");
+        let next = pages.range(gpa.as_u64() >> PAGE_SHIFT..).next();
+        let end = next.map_or(u64::MAX, |(number, _)| number << PAGE_SHIFT);
+        end.saturating_sub(gpa.as_u64())
     }
 
     fn read_once(&self, gpa: Gpa) -> Result<u64, GuestMemoryError> {

@@ -5,13 +5,13 @@ use crate::guest::{ALL, BASE, Guest, LARGE, PRESENT, USER, WRITABLE};
 use crate::rig::{
     self, Driver, FREEDOMS, ONE, OTHER, Plan, Platform, device, read, reason_of, write,
 };
-use iommu::{Config as Policy, Iommu, PasidBitmap, Quota};
+use iommu::{Config as Policy, Iommu, Nesting, PasidBitmap, Quota};
 use iommu_core::{
     Access, AddressRange, DeviceId, FaultReason, Gpa, GuestMemory, Pasid, Platform as _,
     ResetError, Run, VmEvent, VmHost, VmId,
 };
 use iommu_guest::{
-    ArgumentMemory, Capabilities, FlushList, Format, GuestPasid, Hypercall, Op, UserTable,
+    ArgumentMemory, Capabilities, Errno, FlushList, Format, GuestPasid, Hypercall, Op, UserTable,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -46,6 +46,8 @@ pub(crate) struct House<'h> {
     pub(crate) platform: Arc<Platform>,
     host: &'h Hypervisor,
     idle: usize,
+    /// Hardware caches all that it may.
+    pessimist: bool,
 }
 
 /// A way in which guests' tables come to hardware.
@@ -53,71 +55,103 @@ pub(crate) struct Way {
     name: &'static str,
     config: Config,
     mode: ModeRequest,
+    nesting: Nesting,
+    /// Hardware walks the guest's table itself.
+    nested: bool,
     upper_half: bool,
 }
 
+impl Way {
+    fn nested(name: &'static str, config: Config) -> Self {
+        Self {
+            name,
+            config,
+            mode: ModeRequest::SecondStage,
+            nesting: Nesting::Hardware,
+            nested: true,
+            upper_half: true,
+        }
+    }
+
+    fn shadowed(name: &'static str, config: Config, mode: ModeRequest) -> Self {
+        Self {
+            name,
+            config,
+            mode,
+            nesting: Nesting::Hardware,
+            nested: false,
+            upper_half: mode == ModeRequest::FirstStage,
+        }
+    }
+
+    /// What a guest is told of its table, beside what is the same everywhere.
+    fn capabilities(&self) -> Capabilities {
+        let mut all = if self.nested {
+            Capabilities::HARDWARE_NESTED | Capabilities::ACCESSED_DIRTY
+        } else {
+            Capabilities::INVALIDATE_ON_MAP
+        };
+        all.set(Capabilities::UPPER_HALF, self.upper_half);
+        all
+    }
+}
+
 pub(crate) fn ways() -> Vec<Way> {
-    let way = |name, config, mode, upper_half| Way {
-        name,
-        config,
-        mode,
-        upper_half,
-    };
     let scalable = Config::scalable();
     let shadowed = Config {
         nested: false,
         ..scalable.clone()
     };
+    let second_only = Config {
+        first_stage: false,
+        first_stage_1g: false,
+        first_stage_5_level: false,
+        ..shadowed.clone()
+    };
+    let (first, second, legacy) = (
+        ModeRequest::FirstStage,
+        ModeRequest::SecondStage,
+        ModeRequest::Legacy,
+    );
     vec![
-        way("nested", scalable, ModeRequest::SecondStage, true),
-        way(
-            "shadowed in a first stage",
-            shadowed.clone(),
-            ModeRequest::FirstStage,
-            true,
-        ),
-        way(
-            "shadowed in a second stage",
+        Way::nested("nested", scalable.clone()),
+        Way::nested("nested, caching mode", scalable.clone().with_caching_mode()),
+        Way::nested(
+            "nested, no page-selective invalidation",
             Config {
-                first_stage: false,
-                first_stage_1g: false,
-                first_stage_5_level: false,
-                ..shadowed.clone()
+                page_selective: false,
+                max_address_mask: 0,
+                ..scalable.clone()
             },
-            ModeRequest::SecondStage,
-            false,
         ),
-        way(
+        Way {
+            nesting: Nesting::Shadow,
+            ..Way::shadowed("could nest, shadowed by policy", scalable.clone(), first)
+        },
+        Way::shadowed(
+            "could nest, shadowed because it does not snoop",
+            scalable.non_coherent(),
+            first,
+        ),
+        Way::shadowed("shadowed in a first stage", shadowed.clone(), first),
+        Way::shadowed("shadowed in a second stage", second_only.clone(), second),
+        Way::shadowed(
             "shadowed in a second stage, caching mode",
-            Config {
-                first_stage: false,
-                first_stage_1g: false,
-                first_stage_5_level: false,
-                ..shadowed.clone()
-            }
-            .with_caching_mode(),
-            ModeRequest::SecondStage,
-            false,
+            second_only.with_caching_mode(),
+            second,
         ),
-        way(
+        Way::shadowed(
             "shadowed in a first stage, not coherent",
             shadowed.non_coherent(),
-            ModeRequest::FirstStage,
-            true,
+            first,
         ),
-        way(
-            "shadowed in legacy mode",
-            Config::legacy(),
-            ModeRequest::Legacy,
-            false,
-        ),
-        way(
+        Way::shadowed("shadowed in legacy mode", Config::legacy(), legacy),
+        Way::shadowed(
             "shadowed in legacy mode, not coherent, caching mode",
             Config::legacy().non_coherent().with_caching_mode(),
-            ModeRequest::Legacy,
-            false,
+            legacy,
         ),
-        way(
+        Way::shadowed(
             "shadowed in legacy mode, write buffer, no page-selective invalidation",
             Config {
                 write_buffer_flush: true,
@@ -125,8 +159,7 @@ pub(crate) fn ways() -> Vec<Way> {
                 max_address_mask: 0,
                 ..Config::legacy()
             },
-            ModeRequest::Legacy,
-            false,
+            legacy,
         ),
     ]
 }
@@ -157,6 +190,7 @@ impl<'h> House<'h> {
         let pasids = PasidBitmap::new(10).expect("memory");
         let policy = Policy {
             guests: 4,
+            nesting: way.nesting,
             ..Policy::default()
         };
         let iommu =
@@ -166,6 +200,7 @@ impl<'h> House<'h> {
             platform,
             host,
             idle,
+            pessimist: matches!(freedom, Freedom::Pessimist(_)),
         }
     }
 
@@ -365,10 +400,13 @@ fn a_device_follows_the_table_that_its_guest_keeps() {
     each(|house, way| {
         let mut tenant = house.guest(1, 64, ONE);
         let (root, table) = tenant.root();
-        assert_eq!(
-            table.capabilities().contains(Capabilities::UPPER_HALF),
-            way.upper_half
-        );
+        let everywhere = Capabilities::USER_TABLE
+            | Capabilities::PAGE_2M
+            | Capabilities::PAGE_1G
+            | Capabilities::FAULT_EVENTS;
+        assert_eq!(table.capabilities(), way.capabilities() | everywhere);
+        let device = tenant.client.device(tenant.device).expect("a device");
+        assert!(device.capabilities.contains(table.capabilities()));
         let [first, second] = [tenant.guest.data(3), tenant.guest.data(9)];
         let high = 0x1234_5000;
         tenant.guest.map(root, high, first, ALL);
@@ -420,6 +458,13 @@ fn a_refused_request_is_told_with_the_reason_that_nesting_hardware_gives() {
                 0x10_4000,
                 beyond | ALL,
                 false,
+                FaultReason::SECOND_STAGE_NOT_PRESENT,
+            ),
+            // Two things are wrong: what both stages lead to comes before what they allow.
+            (
+                0x10_5000,
+                beyond | PRESENT | USER,
+                true,
                 FaultReason::SECOND_STAGE_NOT_PRESENT,
             ),
         ];
@@ -639,6 +684,172 @@ pub(crate) fn forget(tenant: &Tenant<'_>, gpa: u64) {
     tenant.house.platform.release(frame);
 }
 
+/// The host takes rights to a page from a guest: the page goes, and comes back with less.
+fn protect(tenant: &Tenant<'_>, gpa: u64, access: Access) {
+    let run = Run {
+        hpa: tenant.guest.hpa(gpa),
+        pages: 1,
+    };
+    let range = AddressRange::page_of(Gpa::new(gpa));
+    let iommu = &tenant.house.iommu;
+    tenant.guest.protect(gpa, access);
+    iommu.forget(tenant.vm, &range, &[run]).expect("forgotten");
+    iommu.memory_grew(tenant.vm).expect("known");
+}
+
+#[test]
+fn memory_that_the_host_adds_is_reached_where_tables_led_to_it_already() {
+    each(|house, _| {
+        let mut tenant = house.guest(1, 64, ONE);
+        let (root, table) = tenant.root();
+        let [data, kept] = [tenant.guest.data(3), tenant.guest.data(4)];
+        tenant.guest.map(root, 0x5000, data, ALL);
+        tenant.guest.map(root, 0x6000, kept, ALL);
+        tenant.bind(None, &table);
+        forget(&tenant, data);
+        tenant.assert_faults(&tenant.read(0x5000), FaultReason::SECOND_STAGE_NOT_PRESENT);
+        tenant.guest.gain(data);
+        house.iommu.memory_grew(tenant.vm).expect("known");
+        tenant.assert_reaches(&tenant.write(0x5000), data);
+        tenant.assert_reaches(&tenant.write(0x6000), kept);
+        // What was there is not mapped anew.
+        let commits = house.iommu.figures().flushes;
+        house.iommu.memory_grew(tenant.vm).expect("known");
+        assert_eq!(house.iommu.figures().flushes, commits);
+        tenant.unbind(None);
+    });
+}
+
+#[test]
+fn what_is_told_too_late_is_seen_as_it_was_or_as_it_is() {
+    each(|house, _| {
+        let mut tenant = house.guest(1, 64, ONE);
+        let (root, table) = tenant.root();
+        let [first, second] = [tenant.guest.data(3), tenant.guest.data(9)];
+        tenant.guest.map(root, 0x5000, first, ALL);
+        tenant.bind(None, &table);
+        let request = tenant.write(0x5000);
+        tenant.assert_reaches(&request, first);
+        tenant.guest.map(root, 0x5000, second, ALL);
+        // Not told yet: the old page is reached still, by some hardware at least.
+        let possible = house
+            .platform
+            .with_machine(|machine| machine.possible(&request));
+        let pages = [first, second].map(|gpa| Some(tenant.guest.hpa(gpa).as_u64()));
+        assert!(
+            possible
+                .iter()
+                .all(|outcome| pages.contains(&outcome.address()))
+        );
+        if house.pessimist {
+            assert!(possible.iter().any(|outcome| outcome.address() == pages[0]));
+        }
+        tenant.flush(&table, 0x5000, 1, Change::Leaf);
+        tenant.assert_reaches(&request, second);
+        tenant.unbind(None);
+    });
+}
+
+#[test]
+fn a_root_that_hardware_could_not_read_is_refused() {
+    each(|house, _| {
+        let mut tenant = house.guest(1, 64, ONE);
+        let (root, table) = tenant.root();
+        let device = tenant.device;
+        for (bad, errno) in [
+            (0x7fff_0000, Errno::EFAULT),
+            (0x0001_0000_0000_0000, Errno::EFAULT),
+        ] {
+            let frame = PhysFrame::from_start_address(PhysAddr::new(bad)).expect("aligned");
+            let refused = tenant
+                .client
+                .allocate_user_table(device, Format::X86_64Level4, frame);
+            assert_eq!(refused.unwrap_err().errno(), Some(errno), "{bad:#x}");
+        }
+        // One whose page went before it was bound.
+        tenant.bind(None, &table);
+        tenant.unbind(None);
+        forget(&tenant, root);
+        let refused = tenant.client.bind(device, &table).unwrap_err();
+        assert_eq!(refused.errno(), Some(Errno::EFAULT));
+        house.assert_blocked(&tenant.read(0x5000));
+    });
+}
+
+#[test]
+fn what_means_interrupts_is_never_translated_to() {
+    each(|house, _| {
+        let mut tenant = house.guest(1, 64, ONE);
+        let (root, table) = tenant.root();
+        tenant.bind(None, &table);
+        for page in [0xfee0_0000, 0xfeef_f000] {
+            tenant.map(&table, root, 0x5000, page, ALL);
+            tenant.assert_faults(&tenant.write(0x5000), FaultReason::SECOND_STAGE_NOT_PRESENT);
+        }
+        tenant.unbind(None);
+    });
+}
+
+#[test]
+fn allocations_that_fail_leave_a_guest_as_it_was() {
+    each(|house, _| {
+        let mut tenant = house.guest(1, 64, ONE);
+        let (root, table) = tenant.root();
+        let data = tenant.guest.data(3);
+        tenant.guest.map(root, 0x5000, data, ALL);
+        let device = tenant.device;
+        let arena = house.platform.arena();
+        let mut failures = 0;
+        loop {
+            let before = arena.outstanding();
+            arena.fail_allocation(failures + 1);
+            let bound = tenant.client.bind(device, &table);
+            arena.fail_allocation(0);
+            match bound {
+                Ok(()) => break,
+                Err(error) => assert_eq!(error.errno(), Some(Errno::ENOMEM)),
+            }
+            assert_eq!(arena.outstanding(), before);
+            house.assert_blocked(&tenant.read(0x5000));
+            failures += 1;
+        }
+        tenant.assert_reaches(&tenant.read(0x5000), data);
+        tenant.unbind(None);
+        assert!(failures > 0);
+    });
+}
+
+#[test]
+fn a_device_that_cannot_be_given_for_lack_of_memory_belongs_to_nobody() {
+    each(|house, way| {
+        let guest = Guest::new(&house.platform, 1, 64, 8);
+        house
+            .iommu
+            .create_guest(VmId(1), Quota::default(), guest.clone())
+            .expect("a guest");
+        let arena = house.platform.arena();
+        let mut failures = 0;
+        let assign = || house.iommu.assign(VmId(1), device(ONE), 8);
+        loop {
+            let before = arena.outstanding();
+            arena.fail_allocation(failures + 1);
+            let assigned = assign();
+            arena.fail_allocation(0);
+            if assigned.is_ok() {
+                break;
+            }
+            assert_eq!(arena.outstanding(), before);
+            failures += 1;
+        }
+        // Only a second stage needs memory.
+        assert_eq!(failures > 0, way.nested);
+        house.iommu.destroy_guest(VmId(1)).expect("ended");
+        for frame in guest.take_all() {
+            house.platform.release(frame);
+        }
+    });
+}
+
 #[test]
 fn a_guest_that_dies_leaves_nothing_behind() {
     each(|house, _| {
@@ -683,13 +894,19 @@ fn a_guest_that_dies_leaves_nothing_behind() {
 fn memory_that_the_guest_may_not_write_is_not_written_by_its_device() {
     each(|house, _| {
         let mut tenant = house.guest(1, 64, ONE);
-        let data = tenant.guest.data(3);
-        tenant.guest.protect(data, Access::READ);
+        let [data, other] = [tenant.guest.data(3), tenant.guest.data(4)];
+        protect(&tenant, data, Access::READ);
         let (root, table) = tenant.root();
         tenant.guest.map(root, 0x5000, data, ALL);
+        tenant.guest.map(root, 0x6000, other, ALL);
         tenant.bind(None, &table);
         tenant.assert_reaches(&tenant.read(0x5000), data);
         tenant.assert_faults(&tenant.write(0x5000), FaultReason::SCALABLE_WRITE_DENIED);
+        // The same while the table is bound.
+        tenant.assert_reaches(&tenant.write(0x6000), other);
+        protect(&tenant, other, Access::READ);
+        tenant.assert_reaches(&tenant.read(0x6000), other);
+        tenant.assert_faults(&tenant.write(0x6000), FaultReason::SCALABLE_WRITE_DENIED);
         tenant.unbind(None);
     });
 }

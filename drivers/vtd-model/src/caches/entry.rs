@@ -1,5 +1,6 @@
 //! What the caches hold.
 
+use super::iotlb::Paged;
 use crate::faults::Condition;
 use crate::remapping::{Access, Request};
 use crate::tables::{context, first_stage, pasid, second_stage};
@@ -168,6 +169,24 @@ pub(crate) struct Translation {
     /// The accessed flags on the way are set, as they must be before it is cached; not so
     /// for what the pessimist only assumes to have been prefetched.
     pub(crate) accessed: bool,
+}
+
+impl Paged for Translation {
+    #[inline]
+    fn shift(&self) -> u8 {
+        self.mapping.shift
+    }
+
+    fn part(&self, shift: u8, offset: u64) -> Self {
+        let mut part = *self;
+        part.mapping.shift = shift;
+        part.mapping.output += offset;
+        part
+    }
+
+    fn again(&mut self, other: &Self) {
+        self.accessed |= other.accessed;
+    }
 }
 
 impl PartialEq for Translation {

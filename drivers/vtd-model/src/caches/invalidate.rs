@@ -126,6 +126,7 @@ impl Caches {
         self.contexts.clear();
         self.pasids.clear();
         self.drop_translations();
+        self.permissions.clear();
     }
 
     /// Whether some entry for this page and requester has been there since `since`.

@@ -1,7 +1,23 @@
-//! The IOTLB (§6.2.4): translations by requester, PASID and page, in the sizes of pages.
+//! What caches hold by requester, PASID and page, in the sizes of pages: the IOTLB
+//! (§6.2.4), device-TLBs, and the leaves of host permission tables (§6.2.6).
 
 use super::{Caches, Several, Translation};
 use rustc_hash::FxHashMap;
+
+/// The IOTLB, or a device-TLB.
+pub(crate) type Iotlb = PageMap<Translation>;
+
+/// What is cached of one page.
+pub(crate) trait Paged: Copy + PartialEq {
+    /// Size of the page as a power of two.
+    fn shift(&self) -> u8;
+
+    /// The same for a smaller page, `offset` bytes into this one.
+    fn part(&self, shift: u8, offset: u64) -> Self;
+
+    /// An equal entry arrives.
+    fn again(&mut self, _other: &Self) {}
+}
 
 /// Stands for "a request without PASID" where a key needs a number.
 pub(crate) const NO_PASID: u32 = u32::MAX;
@@ -13,32 +29,37 @@ fn page(address: u64, shift: u8) -> u64 {
     if shift == 64 { 0 } else { address >> shift }
 }
 
-/// The translations that requests of one kind may hit.
+/// The entries that requests of one kind may hit.
 #[derive(Clone)]
-pub(crate) struct Space {
+pub(crate) struct Space<T> {
     pub(crate) source: u16,
     /// [`NO_PASID`] for requests without one.
     pub(crate) pasid: u32,
-    sizes: [FxHashMap<u64, Several<Translation>>; 4],
+    sizes: [FxHashMap<u64, Several<T>>; 4],
 }
 
 /// All of it.
-#[derive(Clone, Default)]
-pub(crate) struct Iotlb {
+#[derive(Clone)]
+pub(crate) struct PageMap<T> {
     index: FxHashMap<(u16, u32), usize>,
-    spaces: Vec<Space>,
+    spaces: Vec<Space<T>>,
     entries: usize,
 }
 
-impl Iotlb {
+impl<T> Default for PageMap<T> {
+    fn default() -> Self {
+        Self {
+            index: FxHashMap::default(),
+            spaces: Vec::new(),
+            entries: 0,
+        }
+    }
+}
+
+impl<T: Paged> PageMap<T> {
     /// Every entry that the request may hit. The hit path: no allocation.
     #[inline]
-    pub(crate) fn find(
-        &self,
-        source: u16,
-        pasid: u32,
-        address: u64,
-    ) -> impl Iterator<Item = &Translation> {
+    pub(crate) fn find(&self, source: u16, pasid: u32, address: u64) -> impl Iterator<Item = &T> {
         let space = self.index.get(&(source, pasid)).map(|at| &self.spaces[*at]);
         space.into_iter().flat_map(move |space| {
             SHIFTS
@@ -52,26 +73,17 @@ impl Iotlb {
         })
     }
 
-    /// Adds a translation of the page that holds `address`; says whether it was new.
-    pub(crate) fn add(
-        &mut self,
-        source: u16,
-        pasid: u32,
-        address: u64,
-        entry: Translation,
-    ) -> bool {
+    /// Adds an entry for the page that holds `address`; says whether it was new.
+    pub(crate) fn add(&mut self, source: u16, pasid: u32, address: u64, entry: T) -> bool {
         let space = self.space(source, pasid);
-        let Some(size) = SHIFTS
-            .iter()
-            .position(|shift| *shift == entry.mapping.shift)
-        else {
+        let Some(size) = SHIFTS.iter().position(|shift| *shift == entry.shift()) else {
             return false;
         };
         let entries = space.sizes[size]
-            .entry(page(address, entry.mapping.shift))
+            .entry(page(address, entry.shift()))
             .or_default();
         if let Some(held) = entries.iter_mut().find(|held| **held == entry) {
-            held.accessed |= entry.accessed;
+            held.again(&entry);
             return false;
         }
         entries.push(entry);
@@ -79,7 +91,7 @@ impl Iotlb {
         true
     }
 
-    fn space(&mut self, source: u16, pasid: u32) -> &mut Space {
+    fn space(&mut self, source: u16, pasid: u32) -> &mut Space<T> {
         let at = *self.index.entry((source, pasid)).or_insert_with(|| {
             self.spaces.push(Space {
                 source,
@@ -103,7 +115,7 @@ impl Iotlb {
     }
 
     /// Drops every entry that `gone` names.
-    pub(crate) fn remove(&mut self, gone: impl Fn(&Translation) -> bool) {
+    pub(crate) fn remove(&mut self, gone: impl Fn(&T) -> bool) {
         let mut left = 0;
         for map in self.spaces.iter_mut().flat_map(|space| &mut space.sizes) {
             map.retain(|_, entries| {
@@ -118,12 +130,7 @@ impl Iotlb {
     /// Drops the entries named by `gone` for addresses in `first..=last`. A page that lies
     /// only partly inside is broken up: hardware may hold its fragments one by one
     /// (§6.5.3.2), and those outside stay.
-    pub(crate) fn remove_range(
-        &mut self,
-        first: u64,
-        last: u64,
-        gone: impl Fn(&Translation) -> bool,
-    ) {
+    pub(crate) fn remove_range(&mut self, first: u64, last: u64, gone: impl Fn(&T) -> bool) {
         for space in &mut self.spaces {
             for size in 0..3 {
                 remove_size(space, size, first, last, &gone);
@@ -160,8 +167,8 @@ impl Iotlb {
             .sum();
     }
 
-    /// Every entry: requester, PASID or [`NO_PASID`], first address, translation.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u16, u32, u64, &Translation)> {
+    /// Every entry: requester, PASID or [`NO_PASID`], first address, what is held.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u16, u32, u64, &T)> {
         self.spaces.iter().flat_map(|space| {
             SHIFTS
                 .iter()
@@ -178,12 +185,12 @@ impl Iotlb {
     }
 }
 
-fn remove_size(
-    space: &mut Space,
+fn remove_size<T: Paged>(
+    space: &mut Space<T>,
     size: usize,
     first: u64,
     last: u64,
-    gone: &impl Fn(&Translation) -> bool,
+    gone: &impl Fn(&T) -> bool,
 ) {
     let shift = SHIFTS[size];
     let (low, high) = (first >> shift, last >> shift);
@@ -224,11 +231,11 @@ fn remove_size(
 
 /// Puts back the parts of a large page that lie outside `first..=last`, one size smaller;
 /// the part that is cut in two goes on to the next smaller size.
-fn keep_fragments(
-    space: &mut Space,
+fn keep_fragments<T: Paged>(
+    space: &mut Space<T>,
     size: usize,
     start: u64,
-    entry: &Translation,
+    entry: &T,
     first: u64,
     last: u64,
 ) {
@@ -242,9 +249,7 @@ fn keep_fragments(
     let shift = SHIFTS[size - 1];
     for part in (start..=end).step_by(1 << shift) {
         let part_end = part + ((1 << shift) - 1);
-        let mut fragment = *entry;
-        fragment.mapping.shift = shift;
-        fragment.mapping.output = entry.mapping.output + (part - start);
+        let fragment = entry.part(shift, part - start);
         if last < part || part_end < first {
             Caches::add(
                 space.sizes[size - 1].entry(part >> shift).or_default(),

@@ -10,12 +10,14 @@ mod entry;
 mod invalidate;
 mod iotlb;
 mod paging;
+mod permission;
 
 pub(crate) use absent::Absent;
 pub(crate) use entry::{CachedContext, CachedPasid, Mapping, Translation};
 pub(crate) use invalidate::Range;
-pub(crate) use iotlb::{Iotlb, NO_PASID};
+pub(crate) use iotlb::{Iotlb, NO_PASID, PageMap, Paged};
 pub(crate) use paging::{FirstNode, Node, Pages, PagingCache, SecondNode};
+pub(crate) use permission::{Permission, PermissionTable, Permissions};
 
 use crate::tables::interrupt::Irte;
 use rustc_hash::FxHashMap;
@@ -38,6 +40,8 @@ pub(crate) struct Caches {
     pub(crate) iotlb: Iotlb,
     /// Caching mode, pessimist: absences that may be cached.
     pub(crate) absent: Absent,
+    /// Host permissions.
+    pub(crate) permissions: Permissions,
     /// By interrupt index.
     pub(crate) interrupts: FxHashMap<u32, Several<Irte>>,
 }

@@ -190,6 +190,14 @@ impl Config {
                     "SSIRWS needs SSTS",
                 ),
                 (self.stop_markers && !self.page_requests, "SMS needs PRS"),
+                (
+                    self.host_permissions && !(self.scalable_mode && self.device_tlb),
+                    "HPTS needs SMTS and DT",
+                ),
+                (
+                    self.host_permissions_1g && !self.host_permissions,
+                    "HPT1GPS needs HPTS",
+                ),
             ],
         )
     }
@@ -281,6 +289,15 @@ mod tests {
             ("PSS", |c| c.pasid_bits = Some(21)),
             ("PTRS", |c| c.pasid_bits = None),
             ("SMS", |c| c.page_requests = false),
+            ("HPTS needs", |c| {
+                c.device_tlb = false;
+                c.page_requests = false;
+                c.stop_markers = false;
+                c.no_write_flag = false;
+                c.pasid_in_translated = false;
+                c.page_request_drain = false
+            }),
+            ("HPT1GPS", |c| c.host_permissions = false),
             ("4, 6", |c| c.domain_bits = 5),
             ("MGAW is at least", |c| c.guest_bits = 40),
             ("1 to 256", |c| c.fault_records = 0),

@@ -92,9 +92,11 @@ impl ExtendedCapability {
             .with_rps(config.rid_pasid)
             .with_adms(config.abort_dma)
             .with_rprivs(config.rid_priv)
+            .with_hpts(config.host_permissions)
             .with_ptrs(config.pasid_in_translated)
             .with_ssirws(config.second_stage_io_rights)
             .with_sms(config.stop_markers)
+            .with_hpt1gps(config.host_permissions_1g)
             .with_eimer(config.x2apic_required)
             .with_irreq(config.remapping_required)
     }

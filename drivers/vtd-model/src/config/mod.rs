@@ -149,6 +149,10 @@ pub struct Config {
     pub second_stage_io_rights: bool,
     /// ECAP.SMS.
     pub stop_markers: bool,
+    /// ECAP.HPTS: translated requests are checked in host permission tables (§4.2.4).
+    pub host_permissions: bool,
+    /// ECAP.HPT1GPS: 1 GiB pages in host permission tables.
+    pub host_permissions_1g: bool,
 }
 
 impl Config {

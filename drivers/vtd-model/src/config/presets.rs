@@ -65,6 +65,8 @@ impl Config {
             pasid_in_translated: false,
             second_stage_io_rights: false,
             stop_markers: false,
+            host_permissions: false,
+            host_permissions_1g: false,
         }
     }
 
@@ -118,6 +120,8 @@ impl Config {
             pasid_in_translated: true,
             second_stage_io_rights: true,
             stop_markers: true,
+            host_permissions: true,
+            host_permissions_1g: true,
             protected_low: true,
             protected_high: true,
             ..Self::scalable_with_ats()

@@ -3,7 +3,9 @@
 use crate::caches::{CachedContext, Caches, NO_PASID, Translation};
 use crate::choice::{Chooser, Explorer};
 use crate::machine::Machine;
+use crate::oracle::permitting;
 use crate::remapping::{Effects, Outcome, Read, Request, Structure, Walker};
+use crate::tables::second_stage::Rights;
 use std::fmt::Write as _;
 
 impl Machine {
@@ -105,6 +107,31 @@ impl Machine {
                 translation(source, key, address, &entry)
             );
         }
+        for permitted in permitting(&caches.permissions, 0, u64::MAX) {
+            let _ = writeln!(
+                text,
+                "hpt      {}{}  HPT domain {:#x}  {:#x}..={:#x}  {}",
+                id(permitted.source),
+                with_pasid(permitted.key),
+                permitted.page.domain,
+                permitted.first,
+                permitted.last,
+                letters(permitted.page.rights)
+            );
+        }
+        for ((domain, level, address), held) in sorted(
+            caches
+                .permissions
+                .all_tables()
+                .map(|(domain, level, address, held)| ((domain, level, address), held)),
+        ) {
+            let _ = writeln!(
+                text,
+                "hpt      HPT domain {domain:#x}  level {} table for {address:#x} at {:#x}",
+                level - 1,
+                held.table
+            );
+        }
         for (index, value) in sorted(
             caches
                 .interrupts
@@ -147,6 +174,7 @@ fn line(read: &Read) -> String {
         Structure::PasidTable => "PASID table entry".to_owned(),
         Structure::FirstStage(level) => format!("first stage, level {level}"),
         Structure::SecondStage(level) => format!("second stage, level {level}"),
+        Structure::Permission(level) => format!("host permission, level {level}"),
     };
     let words = match &read.words {
         None => "no memory".to_owned(),
@@ -197,12 +225,24 @@ fn context(value: &CachedContext) -> String {
     }
 }
 
-fn translation(source: u16, key: u32, address: u64, entry: &Translation) -> String {
-    let pasid = if key == NO_PASID {
+fn with_pasid(key: u32) -> String {
+    if key == NO_PASID {
         String::new()
     } else {
         format!(" pasid {key:#x}")
-    };
+    }
+}
+
+fn letters(rights: Rights) -> String {
+    format!(
+        "{}{}",
+        if rights.read { "R" } else { "-" },
+        if rights.write { "W" } else { "-" }
+    )
+}
+
+fn translation(source: u16, key: u32, address: u64, entry: &Translation) -> String {
+    let pasid = with_pasid(key);
     let tags = format!(
         "{}{pasid}  domain {:#x} tag {:#x}",
         id(source),
@@ -218,12 +258,7 @@ fn translation(source: u16, key: u32, address: u64, entry: &Translation) -> Stri
     } else {
         format!("{:#x}, 2^{} bytes", mapping.output, mapping.shift)
     };
-    let user = mapping.rights(false);
-    let rights = format!(
-        "{}{}",
-        if user.read { "R" } else { "-" },
-        if user.write { "W" } else { "-" }
-    );
+    let rights = letters(mapping.rights(false));
     format!(
         "{tags}  {address:#x} -> {target}  {rights}  since step {}{}",
         entry.born,

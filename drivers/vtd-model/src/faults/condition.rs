@@ -120,6 +120,7 @@ conditions! {
     Spt44 "SPT.4.4" 0x5b yes Abort Abort "Nested FSPTPTR beyond the second stage's width.";
     Spt5 "SPT.5" 0x5c yes Nothing Never "Execute requested, up to version 7.";
     Spt6 "SPT.6" 0x5d yes Nothing Never "Supervisor request with SRE 0.";
+    Spt9 "SPT.9" 0x60 yes Never Unsupported "Translated address beyond HPTSZ.";
     Sfs1 "SFS.1" 0x70 yes Nothing Never "Error reading a lower first-stage table.";
     Sfs2 "SFS.2" 0x71 yes Nothing Never "First-stage entry not present.";
     Sfs3 "SFS.3" 0x72 yes Nothing Never "Reserved bit in a first-stage entry.";
@@ -145,6 +146,12 @@ conditions! {
     Sgn7 "SGN.7" 0x86 yes Effective Never "No read permission.";
     Sgn8 "SGN.8" 0x87 yes Abort Unsupported "Output address in the interrupt range.";
     Sgn10 "SGN.10" 0x89 yes Unsupported Unsupported "PASID wider than PSS.";
+    Hpt1 "HPT.1" 0xa0 yes Never Abort "Error reading a lower host permission table.";
+    Hpt2 "HPT.2" 0xa1 yes Never Abort "Reserved field in a host permission table entry.";
+    Hpt3 "HPT.3" 0xa2 yes Never Abort "Error reading the table at HPTPTR.";
+    Hpt4 "HPT.4" 0xa3 yes Never Unsupported "Zero-length read of a page without a host permission.";
+    Hpt5 "HPT.5" 0xa4 yes Never Unsupported "No host permission to write.";
+    Hpt6 "HPT.6" 0xa5 yes Never Unsupported "No host permission to read.";
     Irq20 "20h" 0x20 no Never Never "Reserved field in a remappable request.";
     Irq21 "21h" 0x21 no Never Never "Index beyond the table.";
     Irq22 "22h" 0x22 yes Never Never "Entry not present.";

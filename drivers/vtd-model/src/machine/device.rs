@@ -24,6 +24,8 @@ pub(crate) struct Device {
     pub(crate) unit: usize,
     pub(crate) ats: bool,
     pub(crate) promptness: Promptness,
+    /// Sends its PASIDs along with translated requests too.
+    translated_pasid: bool,
     /// The device-TLB.
     pub(crate) tlb: Iotlb,
     /// Invalidation requests that were received and not answered, with what the device may
@@ -37,6 +39,7 @@ impl Device {
             unit,
             ats: false,
             promptness: Promptness::Prompt,
+            translated_pasid: false,
             tlb: Iotlb::default(),
             inbox: Vec::new(),
         }
@@ -102,6 +105,14 @@ impl Machine {
         }
     }
 
+    /// Whether a device sends its PASIDs along with translated requests, which only a unit
+    /// with ECAP.PTRS takes, and only where the context entry has EPTR set (§9.4).
+    pub fn set_translated_pasid(&mut self, source: u16, sends: bool) {
+        if let Some(device) = self.devices.get_mut(&source) {
+            device.translated_pasid = sends;
+        }
+    }
+
     /// A device answers an invalidation request that nobody sent it (ICE).
     pub fn stray_completion(&mut self, source: u16) {
         if let Some(unit) = self.unit_of(source) {
@@ -143,10 +154,12 @@ impl Machine {
                 other => return other,
             },
         };
-        // Whether the PASID goes along is the device's choice; without PTRS it must not.
+        // Whether the PASID goes along is the device's choice.
+        let device = self.devices.get(&source);
+        let sends = device.is_some_and(|device| device.translated_pasid);
         self.request(
             &Request {
-                pasid: None,
+                pasid: pasid.filter(|_| sends),
                 address: target,
                 ..request
             }

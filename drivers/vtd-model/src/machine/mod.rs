@@ -27,6 +27,7 @@ pub use world::{Freedom, Message, Origin};
 use crate::oracle::Oracle;
 use device::Device;
 use prefetch::Prefetch;
+pub(crate) use prefetch::{Discovered, Permitted};
 use std::collections::BTreeMap;
 use unit::Unit;
 use world::World;

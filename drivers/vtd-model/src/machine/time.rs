@@ -98,6 +98,17 @@ impl Machine {
         }
         let new = self.prefetch[unit].removed(surroundings!(self, unit), removal);
         self.judge(unit, &new);
+        if removal == Removal::Everything {
+            self.check_unguarded(unit);
+        }
+    }
+
+    /// What device-TLBs hold counts again where host permission tables no longer stand
+    /// before it.
+    fn check_unguarded(&mut self, unit: usize) {
+        if self.units[unit].config.host_permissions {
+            self.check_frames(0, u64::MAX);
+        }
     }
 
     /// A register command changed what the unit goes by.
@@ -112,6 +123,7 @@ impl Machine {
         if self.world.pessimist {
             let new = self.prefetch[unit].rebuild(surroundings!(self, unit));
             self.judge(unit, &new);
+            self.check_unguarded(unit);
             self.units[unit].prefetch_interrupts(&self.world, 0, u64::MAX);
         }
     }

@@ -29,7 +29,7 @@ pub(crate) struct Unit {
     pub(crate) updated: Vec<u64>,
 }
 
-/// IOTLB entries that the random mode keeps; beyond it forgets them all now and then, as
+/// Entries of the IOTLB, and host permissions, that the random mode keeps; beyond it forgets them all now and then, as
 /// hardware may.
 const MOST_TRANSLATIONS: usize = 1 << 16;
 
@@ -129,6 +129,9 @@ impl Unit {
         if self.caches.iotlb.len() > MOST_TRANSLATIONS {
             self.caches.iotlb.clear();
         }
+        if self.caches.permissions.pages.len() > MOST_TRANSLATIONS {
+            self.caches.permissions.clear();
+        }
         for fill in &effects.fills {
             if random.u8(..) < 230 {
                 self.fill(fill);
@@ -155,6 +158,14 @@ impl Unit {
             }
             Fill::Translation(source, pasid, address, entry) => {
                 self.caches.iotlb.add(source, pasid, address, entry)
+            }
+            Fill::Permission(source, pasid, address, page) => {
+                let pages = &mut self.caches.permissions.pages;
+                pages.add(source, pasid, address, page)
+            }
+            Fill::PermissionTable(domain, level, address, table) => {
+                let permissions = &mut self.caches.permissions;
+                permissions.add_table(domain, level, address, table)
             }
         }
     }

@@ -1,8 +1,9 @@
 //! Containment: what a device's requests may reach belongs to its owner.
 
 use super::Owner;
+use super::permission::permitting;
 use crate::caches::{NO_PASID, Translation};
-use crate::machine::Machine;
+use crate::machine::{Discovered, Machine};
 use crate::violation::Rule;
 
 impl Machine {
@@ -25,7 +26,7 @@ impl Machine {
     }
 
     /// Checks translations that were not possible before this step.
-    pub(crate) fn judge(&mut self, unit: usize, new: &[(u16, u32, u64, Translation)]) {
+    pub(crate) fn judge(&mut self, unit: usize, new: &Discovered) {
         for (section, rule) in self.take_broken_rules(unit) {
             if self.oracle.rules.insert(rule.clone()) {
                 self.world.violate(Rule::Programming, section, rule);
@@ -34,8 +35,11 @@ impl Machine {
         if !self.oracle.ownership.is_used() {
             return;
         }
-        for (source, key, address, entry) in new {
+        for (source, key, address, entry) in &new.translations {
             self.contained(unit, *source, *key, *address, entry, "may now be cached");
+        }
+        for permitted in &new.permitted {
+            self.permission_contained(unit, permitted);
         }
     }
 
@@ -49,6 +53,9 @@ impl Machine {
             for (source, key, address, entry) in held {
                 self.contained(unit, source, key, address, &entry, "is in the IOTLB");
             }
+            for permitted in permitting(&self.units[unit].caches.permissions, first, last) {
+                self.permission_contained(unit, &permitted);
+            }
         }
         let sources: Vec<u16> = self.devices.keys().copied().collect();
         for source in sources {
@@ -59,7 +66,12 @@ impl Machine {
                 first,
                 last,
             ) {
-                self.contained(unit, source, key, address, &entry, "is in the device-TLB");
+                let pasid = (key != NO_PASID).then_some(key);
+                let frame = entry.mapping.output.max(first);
+                let guarded = !entry.mapping.is_unity() && self.prefetch_of(unit).guards(source);
+                if !guarded || self.translated_arrives(source, pasid, frame) {
+                    self.contained(unit, source, key, address, &entry, "is in the device-TLB");
+                }
             }
         }
     }
@@ -99,7 +111,7 @@ impl Machine {
         } else {
             (mapping.output, mapping.output + ((1 << mapping.shift) - 1))
         };
-        let Some((frame, other)) = self.oracle.ownership.foreign(first, last, owner) else {
+        let Some((frame, other)) = self.oracle.ownership.foreign(first, last, &[owner]) else {
             return;
         };
         if owner == Owner::Host && other != Owner::Nobody

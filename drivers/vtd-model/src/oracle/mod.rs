@@ -8,10 +8,12 @@
 mod expect;
 mod judge;
 mod own;
+mod permission;
 
 pub(crate) use expect::Expectation;
 pub use expect::Mark;
 pub use own::Owner;
+pub(crate) use permission::permitting;
 
 use own::Ownership;
 

@@ -47,9 +47,9 @@ impl Ownership {
         self.memory.insert(first, (last, owner));
     }
 
-    /// The first address in `first..=last` that somebody else than `owner` owns, and who.
+    /// The first address in `first..=last` that somebody else than `owners` owns, and who.
     /// Memory that was never given to anybody is not judged.
-    pub(crate) fn foreign(&self, first: u64, last: u64, owner: Owner) -> Option<(u64, Owner)> {
+    pub(crate) fn foreign(&self, first: u64, last: u64, owners: &[Owner]) -> Option<(u64, Owner)> {
         let from = self
             .memory
             .range(..=first)
@@ -57,13 +57,21 @@ impl Ownership {
             .map_or(first, |(start, _)| *start);
         self.memory
             .range(from..=last)
-            .filter(|(_, (end, other))| *end >= first && *other != owner)
+            .filter(|(_, (end, other))| *end >= first && !owners.contains(other))
             .map(|(start, (_, other))| ((*start).max(first), *other))
             .next()
     }
 
     pub(crate) fn assign(&mut self, source: u16, pasid: Option<u32>, owner: Owner) {
         self.devices.insert((source, pasid), owner);
+    }
+
+    /// Everybody that a device acts for, with any PASID or none.
+    pub(crate) fn owners(&self, source: u16) -> Vec<Owner> {
+        self.devices
+            .range((source, None)..=(source, Some(u32::MAX)))
+            .map(|(_, owner)| *owner)
+            .collect()
     }
 
     /// Who a device's request acts for: the owner of the PASID, else of the device.
@@ -84,23 +92,23 @@ mod tests {
         let mut own = Ownership::default();
         own.own(0x1000, 0x8fff, Owner::Guest(1));
         own.own(0x3000, 0x4fff, Owner::Nobody);
-        assert_eq!(own.foreign(0x1000, 0x2fff, Owner::Guest(1)), None);
+        assert_eq!(own.foreign(0x1000, 0x2fff, &[Owner::Guest(1)]), None);
         assert_eq!(
-            own.foreign(0x2000, 0x3fff, Owner::Guest(1)),
+            own.foreign(0x2000, 0x3fff, &[Owner::Guest(1)]),
             Some((0x3000, Owner::Nobody))
         );
-        assert_eq!(own.foreign(0x5000, 0x8fff, Owner::Guest(1)), None);
+        assert_eq!(own.foreign(0x5000, 0x8fff, &[Owner::Guest(1)]), None);
         assert_eq!(
-            own.foreign(0x8000, 0x8fff, Owner::Guest(2)),
+            own.foreign(0x8000, 0x8fff, &[Owner::Guest(2)]),
             Some((0x8000, Owner::Guest(1)))
         );
         assert_eq!(
-            own.foreign(0x9000, 0x9fff, Owner::Guest(2)),
+            own.foreign(0x9000, 0x9fff, &[Owner::Guest(2)]),
             None,
             "never given to anybody"
         );
         own.own(0, 0xffff, Owner::Host);
-        assert_eq!(own.foreign(0x3000, 0x3fff, Owner::Host), None);
+        assert_eq!(own.foreign(0x3000, 0x3fff, &[Owner::Host]), None);
     }
 
     #[test]

@@ -79,6 +79,12 @@ pub(crate) enum Command {
         domain: Option<u16>,
         pasid: Option<u32>,
     },
+    /// Type A; `None` is global. Entries of levels up to `level` go.
+    Permissions {
+        domain: Option<u16>,
+        range: Option<Range>,
+        level: u8,
+    },
     /// Type 9.
     PageResponse {
         source: u16,
@@ -126,6 +132,7 @@ pub(crate) fn decode(
         6 => pasid_iotlb(words, config),
         7 => pasids(words, config),
         8 => Ok(pasid_device(words, config)),
+        0xa => permissions(words, config),
         _ => Ok(page_response(words)),
     }
 }
@@ -138,6 +145,7 @@ fn known(kind: u64, wide: bool, mode: Mode, config: &Config) -> bool {
         6 | 7 => wide && mode != Mode::Legacy,
         8 => wide && mode != Mode::Legacy && config.device_tlb,
         9 => wide && mode != Mode::Legacy && config.page_requests,
+        0xa => wide && mode != Mode::Legacy && config.host_permissions,
         _ => false,
     }
 }
@@ -155,6 +163,7 @@ fn low_reserved(kind: u64, config: &Config) -> u64 {
         4 => 0xffff_0000_07ff_f1e0,
         5 => 0x0000_0000_ffff_f100 | u64::from(!config.page_request_drain) << 7,
         6 | 7 => 0xfff0_0000_0000_f1c0,
+        0xa => 0xffff_ffff_0000_f1c0,
         8 => physical,
         _ => 0xfff0_0000_0000_01e0,
     }
@@ -166,6 +175,7 @@ fn high_reserved(kind: u64, _config: &Config) -> u64 {
         3 => 0xffe,
         5 => 0x3,
         8 => 0x7fe,
+        0xa => 0xf00,
         9 => 0xffff_ffff_ffff_f003,
         _ => u64::MAX,
     }
@@ -299,6 +309,31 @@ fn pasid_device(words: [u64; 4], _config: &Config) -> Command {
         },
         range: device_range(page(words[1]), bit(words[1], 11)),
     })
+}
+
+fn permissions(words: [u64; 4], config: &Config) -> Result<Command, Invalid> {
+    let (domain, level) = (domain(words, config), bits(words[1], 7, 6) as u8 + 1);
+    // Address bits from the host address width up are ignored.
+    let address = page(words[1]) & !config.above_host();
+    let range = Range::masked(address, bits(words[1], 5, 0) as u8);
+    match bits(words[0], 5, 4) {
+        1 => Ok(Command::Permissions {
+            domain: None,
+            range: None,
+            level: 4,
+        }),
+        2 => Ok(Command::Permissions {
+            domain: Some(domain),
+            range: None,
+            level,
+        }),
+        3 => Ok(Command::Permissions {
+            domain: Some(domain),
+            range: Some(range),
+            level,
+        }),
+        _ => Err(Invalid::Reserved),
+    }
 }
 
 fn wait(words: [u64; 4], config: &Config) -> Wait {

@@ -187,6 +187,36 @@ fn descriptors_say_what_the_figures_show() {
             },
         ),
         (
+            0x1a,
+            0xc0,
+            Command::Permissions {
+                domain: None,
+                range: None,
+                level: 4,
+            },
+        ),
+        (
+            0x1234_002a,
+            0x80,
+            Command::Permissions {
+                domain: Some(0x1234),
+                range: None,
+                level: 3,
+            },
+        ),
+        (
+            0x0007_003a,
+            0xffff_0000_4567_8042,
+            Command::Permissions {
+                domain: Some(7),
+                range: Some(Range {
+                    first: 0x4567_8000,
+                    last: 0x4567_bfff,
+                }),
+                level: 2,
+            },
+        ),
+        (
             0x000a_bcde_1234_1019,
             0xaac,
             Command::PageResponse {
@@ -215,6 +245,7 @@ fn reserved_bits_are_refused_type_by_type() {
         (0x37, 0, &[6, 12, 52], &[0, 12]),
         (0x8, 0, &[12, 52], &[1, 10]),
         (0x9, 0, &[5, 8, 52], &[0, 1, 12, 63]),
+        (0x1a, 0, &[6, 8, 12, 15, 32, 63], &[8, 11]),
     ];
     for (low, high, low_bits, high_bits) in cases {
         assert!(wide(*low, *high).is_ok(), "{low:#x}");
@@ -263,20 +294,22 @@ fn types_depend_on_mode_width_and_capabilities() {
         decode([0x11, 0, 0, 0], true, Mode::Reserved, &config()),
         Err(Invalid::Mode)
     );
-    assert_eq!(
-        wide(0xa | 0x10, 0),
-        Err(Invalid::Type),
-        "no host permission tables"
-    );
     let plain = Config::scalable();
-    for kind in [3, 8, 9] {
+    for kind in [3, 8, 9, 0xa] {
         assert_eq!(
             decode([kind, 0, 0, 0], true, Mode::Scalable, &plain),
             Err(Invalid::Type),
             "{kind}"
         );
     }
-    for (low, high) in [(0x01, 0), (0x02, 0), (0x06, 0), (0x16, 0), (0x27, 0)] {
+    for (low, high) in [
+        (0x01, 0),
+        (0x02, 0),
+        (0x06, 0),
+        (0x16, 0),
+        (0x27, 0),
+        (0x0a, 0),
+    ] {
         assert_eq!(
             wide(low, high),
             Err(Invalid::Reserved),
@@ -284,6 +317,7 @@ fn types_depend_on_mode_width_and_capabilities() {
         );
     }
     assert_eq!(wide(0x32, 19), Err(Invalid::Reserved), "AM beyond MAMV");
+    assert!(wide(0x3a, 19).is_ok(), "MAMV does not bind type A");
     assert!(wide(0x36, 19).is_ok(), "MAMV does not bind type 6");
     let no_psi = Config {
         page_selective: false,

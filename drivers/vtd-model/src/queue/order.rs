@@ -27,7 +27,8 @@ pub(crate) fn must_follow(earlier: &Command, later: &Command) -> bool {
             )
         }
         PageResponse { .. } => matches!(earlier, DeviceTlb(_) | PageResponse { .. }),
-        Contexts { .. } | Interrupts(_) | Command::Wait(_) => false,
+        // Of type A nothing is promised, before or behind anything else.
+        Contexts { .. } | Interrupts(_) | Command::Permissions { .. } | Command::Wait(_) => false,
     }
 }
 
@@ -87,6 +88,14 @@ mod tests {
                     pasid: None,
                     group: 0,
                     code: 0,
+                },
+            ),
+            (
+                0xa,
+                Command::Permissions {
+                    domain: None,
+                    range: None,
+                    level: 4,
                 },
             ),
         ];

@@ -128,7 +128,8 @@ impl Unit {
         })
     }
 
-    /// How far down the chain of caches a descriptor works: context, PASID, IOTLB, device.
+    /// How far down the chain of caches a descriptor works: context, PASID, IOTLB, device,
+    /// host permissions.
     /// Waits come before everything.
     pub(crate) fn downstream(&self, at: usize) -> u8 {
         match self.queue.pending[at].command {
@@ -136,7 +137,8 @@ impl Unit {
             Command::Pasids { .. } => 1,
             Command::Iotlb { .. } | Command::PasidIotlb { .. } | Command::Interrupts(_) => 2,
             Command::DeviceTlb(_) | Command::PageResponse { .. } => 3,
-            Command::Wait(_) => 4,
+            Command::Permissions { .. } => 4,
+            Command::Wait(_) => 5,
         }
     }
 
@@ -234,6 +236,14 @@ impl Unit {
                     range: Some(range),
                     first: true,
                 }
+            }
+            Command::Permissions {
+                domain,
+                range,
+                level,
+            } => {
+                caches.permissions.drop(domain, range, level);
+                Removal::Permissions(domain)
             }
             Command::Interrupts(index) => {
                 caches.drop_interrupts(index);

@@ -29,6 +29,8 @@ pub(crate) enum Removal {
         range: Option<Range>,
         first: bool,
     },
+    /// Host permissions, of one HPT domain or all.
+    Permissions(Option<u16>),
     Interrupts,
 }
 

@@ -1,6 +1,9 @@
 //! What answering a request changes: flags in tables, entries in caches.
 
-use crate::caches::{CachedContext, CachedPasid, FirstNode, Pages, SecondNode, Translation};
+use crate::caches::{
+    CachedContext, CachedPasid, FirstNode, Pages, Permission, PermissionTable, SecondNode,
+    Translation,
+};
 
 /// Bits to be set in a paging entry, atomically.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,6 +23,8 @@ pub(crate) enum Fill {
     Second(Pages, u8, u64, SecondNode),
     First(Pages, u8, u64, FirstNode),
     Translation(u16, u32, u64, Translation),
+    Permission(u16, u32, u64, Permission),
+    PermissionTable(u16, u8, u64, PermissionTable),
 }
 
 /// All of it. Empty, and without allocation, for a request that hits.
@@ -41,6 +46,7 @@ pub(crate) enum Structure {
     /// With the level of the entry.
     FirstStage(u8),
     SecondStage(u8),
+    Permission(u8),
 }
 
 /// One entry that was read, with its words; none if no memory answered.

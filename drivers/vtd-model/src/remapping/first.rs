@@ -303,6 +303,9 @@ impl Walker<'_> {
         if !stage.snooped {
             return Err(Condition::Sfs9);
         }
+        if !self.can_be_written(hpa, seen) {
+            return Err(Condition::Sfs10);
+        }
         self.effects.updates.push(Update { hpa, seen, set });
         Ok(())
     }
@@ -397,5 +400,6 @@ pub(crate) fn scalable_fault(fault: SecondFault) -> Condition {
         SecondFault::NotPresent => Condition::Sss2,
         SecondFault::Reserved => Condition::Sss3,
         SecondFault::NotSnooped => Condition::Sss5,
+        SecondFault::NotWritable => Condition::Sss6,
     }
 }

@@ -29,7 +29,7 @@ impl Walker<'_> {
             }
         }
         let mapping = self.legacy_mapping(request, &entry);
-        self.remember(request, entry.domain, 0, &mapping);
+        self.remember(request, (entry.domain, 0), false, &mapping);
         Ok(Found {
             mapping: mapping?,
             privileged: false,
@@ -65,19 +65,23 @@ impl Walker<'_> {
 
     /// Offers the result to the IOTLB: a mapping, or with CM = 1 also the fault (§6.2.4.1);
     /// never a fault of the first stage, and none of the conditions that depend on the
-    /// request alone.
+    /// request alone. A fault has the tags that a mapping would have had, so that one below
+    /// a first stage (`has_first`) is forgotten with what a first stage takes part in.
     pub(super) fn remember(
         &mut self,
         request: &Request,
-        domain: u16,
-        pasid: u32,
+        (domain, pasid): (u16, u32),
+        has_first: bool,
         result: &Result<Mapping, Condition>,
     ) {
         if self.choose.explores() {
             return;
         }
         let keeps = self.config.caching_mode;
-        let absent = Mapping::absent();
+        let absent = Mapping {
+            has_first,
+            ..Mapping::absent()
+        };
         let (mapping, fault) = match result {
             Ok(mapping) => (*mapping, None),
             Err(Condition::Lgn2 | Condition::Lgn3) if keeps => (absent, None),
@@ -201,6 +205,8 @@ fn legacy_fault(fault: SecondFault, request: &Request) -> Condition {
         SecondFault::Reserved => Condition::Lss2,
         SecondFault::NotPresent if request.access.writes() => Condition::Lgn2,
         // Without SSADE there is no flag to set.
-        SecondFault::NotPresent | SecondFault::NotSnooped => Condition::Lgn3,
+        SecondFault::NotPresent | SecondFault::NotSnooped | SecondFault::NotWritable => {
+            Condition::Lgn3
+        }
     }
 }

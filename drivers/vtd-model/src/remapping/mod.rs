@@ -8,6 +8,7 @@
 mod effects;
 mod first;
 mod legacy;
+mod permission;
 mod request;
 mod scalable;
 mod second;

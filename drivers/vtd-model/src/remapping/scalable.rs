@@ -27,7 +27,11 @@ impl Walker<'_> {
             privileged
         };
         if translated {
-            return self.translated(request, Condition::Sgn41);
+            let found = self.translated(request, Condition::Sgn41)?;
+            if context.permissions && !in_interrupt_range(request.address) {
+                self.permitted(request, &context, tag)?;
+            }
+            return Ok(found);
         }
         if request.kind != AddressType::Untranslated {
             if let Some(special) = self.interrupt_range_translation(request) {
@@ -50,7 +54,8 @@ impl Walker<'_> {
                 rid_priv: request.pasid.is_none() && privileged,
                 ..mapping
             });
-        self.remember(request, entry.domain, tag, &mapping);
+        let has_first = matches!(entry.kind, Granular::First | Granular::Nested);
+        self.remember(request, (entry.domain, tag), has_first, &mapping);
         Ok(Found {
             mapping: mapping?,
             privileged,

@@ -62,6 +62,8 @@ pub(crate) enum SecondFault {
     Reserved,
     /// A flag has to be set, and the walk does not snoop.
     NotSnooped,
+    /// A flag has to be set, and no memory takes it.
+    NotWritable,
 }
 
 /// Address of the entry of a table of `level` that serves `address`.
@@ -239,8 +241,17 @@ impl Walker<'_> {
         if !stage.snooped {
             return Err(SecondFault::NotSnooped);
         }
+        if !self.can_be_written(hpa, seen) {
+            return Err(SecondFault::NotWritable);
+        }
         self.effects.updates.push(Update { hpa, seen, set });
         Ok(())
+    }
+
+    /// Whether an entry takes a flag update: a read-only memory answers reads alone (SFS.10,
+    /// SSS.6). Asked by an exchange that changes nothing.
+    pub(super) fn can_be_written(&self, hpa: u64, seen: u64) -> bool {
+        self.memory.compare_exchange(hpa, seen, seen).is_some()
     }
 
     /// Reads `N` words of a table; `None` is the error that no memory answers there.

@@ -86,10 +86,19 @@ impl Walker<'_> {
         if let Some(outcome) = self.before_tables(request) {
             return outcome;
         }
-        match self.find(request) {
+        let outcome = match self.find(request) {
             Ok(found) => self.finish(request, &found),
             Err(condition) => self.fail(request, condition),
+        };
+        if let Outcome::Completion(completion) = &outcome
+            && self.config.host_permissions
+            && self.latched.mode() == Mode::Scalable
+            && !self.choose.explores()
+            && (completion.read || completion.write && !completion.untranslated_only)
+        {
+            self.prefetch_permission(request, completion);
         }
+        outcome
     }
 
     /// What is decided without a table (§3.15, §4.2.1).

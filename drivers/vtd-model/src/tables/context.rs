@@ -31,6 +31,8 @@ pub(crate) struct Scalable {
     pub(crate) device_tlb: bool,
     pub(crate) pasid_enable: bool,
     pub(crate) page_requests: bool,
+    /// HPTE: translated requests are checked in host permission tables.
+    pub(crate) permissions: bool,
     pub(crate) translated_pasid: bool,
     pub(crate) directory: u64,
     /// PASIDs below this are in the directory.
@@ -108,6 +110,7 @@ pub(crate) fn scalable(words: [u64; 4], config: &Config) -> Result<Scalable, Bad
         device_tlb: bit(words[0], 2),
         pasid_enable: bit(words[0], 3),
         page_requests: bit(words[0], 4),
+        permissions: bit(words[0], 5),
         translated_pasid: bit(words[0], 6),
         directory: page(words[0]),
         pasids: 1 << (bits(words[0], 11, 9) + 13).min(20),
@@ -126,12 +129,12 @@ pub(crate) fn scalable(words: [u64; 4], config: &Config) -> Result<Scalable, Bad
 }
 
 fn reserved_low(config: &Config) -> u64 {
-    // HPTE (bit 5) is reserved: host permission tables are not modelled.
-    let mut mask = 0x1a0 | config.above_host();
+    let mut mask = 0x180 | config.above_host();
     for (supported, at) in [
         (config.device_tlb, 2),
         (config.pasid_bits.is_some(), 3),
         (config.page_requests, 4),
+        (config.host_permissions, 5),
         (config.pasid_in_translated, 6),
     ] {
         mask |= u64::from(!supported) << at;
@@ -197,6 +200,7 @@ mod tests {
         let cases: &[(u8, Edit)] = &[
             (2, |c| c.device_tlb = false),
             (3, |c| c.pasid_bits = None),
+            (5, |c| c.host_permissions = false),
             (6, |c| c.pasid_in_translated = false),
         ];
         for (at, without) in cases {
@@ -218,7 +222,7 @@ mod tests {
                 "bit {at} without"
             );
         }
-        for at in [5, 7, 8] {
+        for at in [7, 8] {
             assert_eq!(
                 scalable([good[0] | 1 << at, 0, 0, 0], &all),
                 Err(Bad::Reserved),

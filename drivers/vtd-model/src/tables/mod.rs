@@ -8,6 +8,7 @@ pub(crate) mod context;
 pub(crate) mod first_stage;
 pub(crate) mod interrupt;
 pub(crate) mod pasid;
+pub(crate) mod permission;
 pub(crate) mod root;
 pub(crate) mod second_stage;
 

@@ -47,6 +47,28 @@ impl Granular {
     }
 }
 
+/// A host permission table, as a PASID table entry names it (§4.2.4).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Permissions {
+    /// HPTDID.
+    pub(crate) domain: u16,
+    /// HPTPTR.
+    pub(crate) table: u64,
+    /// HPTSZ: the root table has `0x1000 << size` bytes.
+    pub(crate) size: u8,
+    /// HPTPFD is clear: entries may be prefetched after a translation completion.
+    pub(crate) prefetch: bool,
+    /// PWSNP.
+    pub(crate) snooped: bool,
+}
+
+impl Permissions {
+    /// The first address that the table does not govern.
+    pub(crate) fn end(self) -> u64 {
+        1 << (49 + self.size)
+    }
+}
+
 /// A valid PASID table entry.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Entry {
@@ -64,6 +86,8 @@ pub(crate) struct Entry {
     /// Page walks snoop: SMPWCS and PWSNP.
     pub(crate) walk_snoop: bool,
     pub(crate) page_snoop: bool,
+    /// Of meaning only where the context entry has HPTE set.
+    pub(crate) permissions: Permissions,
 }
 
 /// Why an entry serves no request.
@@ -122,6 +146,13 @@ pub(crate) fn entry(words: [u64; 8], config: &Config) -> Result<Entry, Bad> {
         extended_accessed: bit(words[2], 7),
         walk_snoop: bit(words[1], 23),
         page_snoop: bit(words[1], 24),
+        permissions: Permissions {
+            domain: bits(words[5], 15, 0) as u16,
+            table: page(words[4]),
+            size: bits(words[4], 1, 0) as u8,
+            prefetch: !bit(words[4], 2),
+            snooped: bit(words[1], 23),
+        },
     })
 }
 
@@ -147,7 +178,16 @@ fn first_levels(word: u64, config: &Config) -> Option<u8> {
 /// lacks (§9.6). With nesting FSPTPTR is a guest address, checked apart.
 fn reserved(config: &Config, nested: bool) -> [u64; 8] {
     let high = config.above_host();
-    let mut mask = [0xc20 | high, 0xf87f_0000, 0xf02, !0, !0, !0, !0, !0];
+    let mut mask = [
+        0xc20 | high,
+        0xf87f_0000,
+        0xf02,
+        !0,
+        0xff8 | high,
+        !0xffff | u64::from(!config.domain_mask()),
+        !0,
+        !0,
+    ];
     if !nested {
         mask[2] |= high;
     }
@@ -161,6 +201,8 @@ fn reserved(config: &Config, nested: bool) -> [u64; 8] {
         (config.supervisor_requests, 2, 1),
         (config.first_stage, 2, 0x1c | !0xfff),
         (config.extended_accessed, 2, 0x80),
+        (config.host_permissions, 4, !0),
+        (config.host_permissions, 5, !0),
     ] {
         if !supported {
             mask[word] |= fields;
@@ -192,16 +234,37 @@ mod tests {
             .chain(91..96)
             .chain([129])
             .chain(136..140)
-            .chain(192..512);
+            .chain(192..256)
+            .chain(259..268)
+            .chain(302..320)
+            .chain(336..512);
         for at in always {
             let mut words = second();
             words[at / 64] |= 1 << (at % 64);
             assert_eq!(entry(words, &config), Err(Bad::Reserved), "bit {at}");
         }
-        for ignored in [132, 133, 134, 135, 96, 127, 89] {
+        let permissions = [256, 257, 258, 268, 301, 320, 335];
+        for ignored in [132, 133, 134, 135, 96, 127, 89]
+            .into_iter()
+            .chain(permissions)
+        {
             let mut words = second();
             words[ignored / 64] |= 1 << (ignored % 64);
             assert!(entry(words, &config).is_ok(), "bit {ignored}");
+        }
+        let without = Config {
+            host_permissions: false,
+            host_permissions_1g: false,
+            ..config
+        };
+        for reserved in permissions {
+            let mut words = second();
+            words[reserved / 64] |= 1 << (reserved % 64);
+            assert_eq!(
+                entry(words, &without),
+                Err(Bad::Reserved),
+                "bit {reserved} without HPTS"
+            );
         }
     }
 

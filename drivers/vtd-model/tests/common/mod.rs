@@ -7,7 +7,9 @@
     reason = "each test file uses its part"
 )]
 
-use vtd_model::{Config, Freedom, Machine, Promptness, Width};
+use std::sync::Arc;
+
+use vtd_model::{Config, Freedom, HostMemory, Machine, Promptness, Width};
 
 pub const GCMD: usize = 0x18;
 pub const GSTS: usize = 0x1c;
@@ -254,19 +256,32 @@ impl Bench {
         Self::scalable_with(config, freedom, None)
     }
 
+    /// [`Bench::scalable`] on a memory of the test's.
+    pub fn scalable_in(config: Config, freedom: Freedom, memory: Arc<dyn HostMemory>) -> Self {
+        let bench = Self::with(config.clone(), freedom, |builder| {
+            builder.device(DEVICE, 0).memory(Arc::clone(&memory))
+        });
+        bench.scalable_tables(&config, false)
+    }
+
     pub fn scalable_with(config: Config, freedom: Freedom, ats: Option<Promptness>) -> Self {
+        let bench = match ats {
+            None => Self::new(config.clone(), freedom),
+            Some(promptness) => Self::ats(config.clone(), freedom, promptness),
+        };
+        bench.scalable_tables(&config, ats.is_some())
+    }
+
+    fn scalable_tables(self, config: &Config, ats: bool) -> Self {
         let context = DIRECTORY
             | 1
             | u64::from(config.pasid_bits.is_some()) << 3
-            | if ats.is_some() {
+            | if ats {
                 0x4 | u64::from(config.page_requests) << 4
             } else {
                 0
             };
-        let mut bench = match ats {
-            None => Self::new(config, freedom),
-            Some(promptness) => Self::ats(config, freedom, promptness),
-        };
+        let mut bench = self;
         bench.clear_tables();
         bench.poke(ROOT, CONTEXT | 1);
         bench.poke(CONTEXT + 0x10 * 32, context);

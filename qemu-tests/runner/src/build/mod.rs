@@ -73,19 +73,49 @@ impl Artefacts {
     }
 }
 
+/// Programs that are built together. Apart from the others, because cargo would give a crate
+/// that several use the features of all: the test hooks of the boot tests do not go into the
+/// kernel, nor does a guest's runtime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Group {
+    /// The boot tests.
+    BootTests,
+    /// All guests.
+    Guests,
+    /// The kernel.
+    Kernel,
+}
+
+impl Group {
+    const ALL: [Self; 3] = [Self::BootTests, Self::Guests, Self::Kernel];
+
+    fn of(program: &Program) -> Self {
+        match program.name.as_str() {
+            KERNEL => Self::Kernel,
+            BOOT_TESTS => Self::BootTests,
+            _ => Self::Guests,
+        }
+    }
+}
+
 /// Builds every program that boots.
 pub(crate) fn build(workspace: &Workspace, options: &Options) -> Result<Artefacts> {
+    build_groups(workspace, options, &Group::ALL)
+}
+
+/// Builds the programs of some groups.
+pub(crate) fn build_groups(
+    workspace: &Workspace,
+    options: &Options,
+    wanted: &[Group],
+) -> Result<Artefacts> {
     target::ensure()?;
-    // Apart, because cargo would give a crate that several use the features of all: the
-    // test hooks of the boot tests do not go into the kernel, nor does a guest's runtime.
-    let mut groups: BTreeMap<&str, Vec<Program>> = BTreeMap::new();
+    let mut groups: BTreeMap<Group, Vec<Program>> = BTreeMap::new();
     for program in programs(workspace)? {
-        let group = match program.name.as_str() {
-            KERNEL => KERNEL,
-            BOOT_TESTS => BOOT_TESTS,
-            _ => GUEST,
-        };
-        groups.entry(group).or_default().push(program);
+        let group = Group::of(&program);
+        if wanted.contains(&group) {
+            groups.entry(group).or_default().push(program);
+        }
     }
     let mut artefacts = Artefacts {
         programs: BTreeMap::new(),
@@ -136,12 +166,13 @@ fn build_group(
         .collect()
 }
 
-/// Cargo in the workspace. `RUSTFLAGS` would replace those of `.cargo/config.toml`, without
+/// Cargo in the workspace, building where the workspace builds. `RUSTFLAGS` would replace those of `.cargo/config.toml`, without
 /// which nothing boots.
 pub(crate) fn cargo(workspace: &Workspace) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .current_dir(workspace.root())
+        .env("CARGO_TARGET_DIR", workspace.target())
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
     command

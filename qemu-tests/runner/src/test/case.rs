@@ -110,6 +110,12 @@ impl Case {
         self.name().contains(filter)
     }
 
+    /// Whether it is of this test; of one machine only, if the name has one in brackets.
+    pub(crate) fn is_of(&self, test: &str) -> bool {
+        let name = self.name();
+        name == test || test_of(&name) == test
+    }
+
     /// A directory for its files.
     pub(crate) fn directory(&self, target: &Path) -> PathBuf {
         let name: String = self
@@ -125,6 +131,11 @@ impl Case {
             .collect();
         target.join("boots").join(name.trim_end_matches('+'))
     }
+}
+
+/// The test in a case's name: what stands before the brackets.
+pub(crate) fn test_of(name: &str) -> &str {
+    name.split_once('[').map_or(name, |(test, _)| test)
 }
 
 /// The cases that a filter means.
@@ -171,6 +182,15 @@ mod tests {
         assert_eq!(one.len(), 1);
         assert_eq!(select(all.clone(), None).len(), all.len());
         assert!(select(all, Some("nothing")).is_empty());
+    }
+
+    #[test]
+    fn a_test_means_its_cases_and_a_case_only_itself() {
+        let all = cases();
+        let of = |name: &str| all.iter().filter(|case| case.is_of(name)).count();
+        assert_eq!(of("run"), all.len());
+        assert_eq!(of(&all[1].name()), 1);
+        assert_eq!(of("ru"), 0);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use super::case::{Finding, Verdict};
-use super::host::HostTests;
+use crate::host::HostTests;
 
 /// Writes the report.
 pub(crate) fn write(path: &Path, host: &HostTests, boots: &[Finding]) -> Result<()> {

@@ -5,11 +5,11 @@ mod bad_input;
 mod case;
 mod descriptor;
 mod execute;
-mod host;
 mod junit;
 mod matrix;
 mod qemus;
 mod schedule;
+mod session;
 mod skips;
 mod tally;
 
@@ -20,17 +20,20 @@ use anyhow::{Result, bail};
 
 use crate::build::{self, Artefacts, BOOT_TESTS};
 use crate::cli::{Matrix, TestArguments};
+use crate::host::{self, HostTests};
 use crate::provision::Suite;
+use crate::results::{Outcome, Results};
 use crate::seed;
 use crate::workspace::Workspace;
 
-use case::{Case, Demonstration, Subject};
+use case::{Case, Demonstration, Finding, Subject, Verdict};
 use execute::Context;
-use host::HostTests;
 use matrix::Axes;
 use qemus::Qemus;
 use skips::AllowedSkips;
 use tally::Tally;
+
+pub(crate) use session::Session;
 
 /// Runs what the arguments ask for, and prints the counts in the last line.
 pub(crate) fn run(workspace: &Workspace, arguments: &TestArguments) -> Result<ExitCode> {
@@ -45,6 +48,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &TestArguments) -> Result<Ex
         }
         return Ok(ExitCode::SUCCESS);
     }
+    let mut results = Results::begin(workspace)?;
     // Host tests first: what fails there need not be looked for in a boot.
     let host = if arguments.no_host || arguments.filter.is_some() {
         HostTests::default()
@@ -75,6 +79,8 @@ pub(crate) fn run(workspace: &Workspace, arguments: &TestArguments) -> Result<Ex
     if let Some(file) = &arguments.junit {
         junit::write(file, &host, &findings)?;
     }
+    note(&mut results, &host, &findings);
+    results.keep(workspace, "test")?;
     let tally = Tally::of(&host, &findings, &allowed);
     print!("{tally}");
     Ok(if tally.is_good() {
@@ -82,6 +88,21 @@ pub(crate) fn run(workspace: &Workspace, arguments: &TestArguments) -> Result<Ex
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// For `cargo xtask features`.
+fn note(results: &mut Results, host: &HostTests, findings: &[Finding]) {
+    results.note(&host.passed, Outcome::Passed);
+    results.note(&host.failed, Outcome::Failed);
+    results.note(&host.ignored, Outcome::Skipped);
+    for finding in findings {
+        let outcome = match finding.verdict {
+            Verdict::Passed => Outcome::Passed,
+            Verdict::Failed { .. } => Outcome::Failed,
+            Verdict::Skipped(_) => Outcome::Skipped,
+        };
+        results.note([&format!("boot::{}", finding.name)], outcome);
+    }
 }
 
 /// Every case of the matrix that the filter means, on the QEMUs that there are.

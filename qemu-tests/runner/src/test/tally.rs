@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::case::{Finding, Verdict};
-use super::host::HostTests;
 use super::skips::AllowedSkips;
+use crate::host::HostTests;
 
 /// Counts, and what is told of those that did not pass.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -47,15 +47,13 @@ impl Tally {
     pub(super) fn of(host: &HostTests, boots: &[Finding], allowed: &AllowedSkips) -> Self {
         let mut tally = Self {
             passed: host.passed.len(),
-            failed: host.failed.len() + usize::from(host.broken),
+            failed: host.failed.len() + host.broken.len(),
             ..Self::default()
         };
         tally
             .failures
             .extend(host.failed.iter().map(|name| format!("host {name}")));
-        if host.broken {
-            tally.failures.push("cargo test itself".to_owned());
-        }
+        tally.failures.extend(host.broken.iter().cloned());
         for name in &host.ignored {
             tally.skip(name, "ignored", allowed);
         }
@@ -173,7 +171,7 @@ mod tests {
     #[test]
     fn cargo_failing_by_itself_is_a_failure() {
         let broken = HostTests {
-            broken: true,
+            broken: vec!["cargo test itself".to_owned()],
             ..host()
         };
         let tally = Tally::of(&broken, &[], &AllowedSkips::default());

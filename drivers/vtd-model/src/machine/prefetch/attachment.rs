@@ -1,8 +1,9 @@
 //! Which tables serve which requests.
 
+use crate::caches::CachedPasid;
 use crate::remapping::{FirstStage, SecondStage, first_stage_of};
-use crate::tables::context::{Legacy, TranslationType};
-use crate::tables::pasid::{Entry, Granular};
+use crate::tables::context::{Legacy, Scalable, TranslationType};
+use crate::tables::pasid::{Entry, Granular, Permissions};
 
 /// What a request's tables are, once its context and PASID entry are known.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -22,6 +23,32 @@ pub(super) struct Attachment {
     /// The context entry lets the device keep translations of its own.
     pub(super) device_tlb: bool,
     pub(super) rid_priv: bool,
+    /// What translated requests are checked against, if the context entry says so.
+    pub(super) guard: Option<Guard>,
+}
+
+/// A host permission table in use.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Guard {
+    pub(super) root: Permissions,
+    /// FPD of the context or PASID entry.
+    pub(super) fpd: bool,
+    /// Requests without PASID stand for those of every PASID (EPTR is clear, §6.2.6.2).
+    pub(super) shared: bool,
+}
+
+impl Guard {
+    /// The table that checks translated requests without PASID (`rid`), or with the PASID
+    /// of the entry.
+    pub(super) fn of(context: &Scalable, value: &CachedPasid, rid: bool) -> Option<Self> {
+        let entry = value.entry.ok()?;
+        let used = context.permissions && context.device_tlb;
+        (used && (rid || context.translated_pasid)).then_some(Self {
+            root: entry.permissions,
+            fpd: context.fpd || value.fpd,
+            shared: !context.translated_pasid,
+        })
+    }
 }
 
 impl Attachment {

@@ -1,7 +1,7 @@
 //! From sources to attachments: root, context and PASID structures, as memory has them and
 //! as the caches may still hold them.
 
-use super::attachment::{Attachment, Kind};
+use super::attachment::{Attachment, Guard, Kind};
 use super::sweep::Sweep;
 use super::{Use, rules};
 use crate::caches::{CachedContext, CachedPasid, Caches, NO_PASID};
@@ -35,7 +35,7 @@ impl Sweep<'_> {
     }
 
     /// An entry stands in memory: the rules about domain ids hold for it.
-    fn stands(&mut self, source: u16, tag: u32, kind: Kind) {
+    fn stands(&mut self, source: u16, tag: u32, kind: Kind, guard: Option<Guard>) {
         let entry = Attachment {
             source,
             key: tag,
@@ -43,6 +43,7 @@ impl Sweep<'_> {
             kind,
             device_tlb: false,
             rid_priv: false,
+            guard,
         };
         self.prefetch.broken.extend(rules::broken(
             &self.prefetch.live,
@@ -78,7 +79,7 @@ impl Sweep<'_> {
             };
             let caching_mode = config.caching_mode;
             if let Some(CachedContext::Legacy(entry)) = values.last() {
-                self.stands(source, 0, Kind::Legacy(*entry));
+                self.stands(source, 0, Kind::Legacy(*entry), None);
             }
             let held = self.unit.caches.contexts.entry(source).or_default();
             for value in values {
@@ -133,6 +134,7 @@ impl Sweep<'_> {
                     kind: Kind::Legacy(entry),
                     device_tlb: entry.kind == TranslationType::DeviceTlb,
                     rid_priv: false,
+                    guard: None,
                 })
             }
             CachedContext::Scalable(entry) if self.unit.mode() == Mode::Scalable => {
@@ -165,6 +167,7 @@ impl Sweep<'_> {
                     kind: Kind::Scalable(entry),
                     device_tlb: context.device_tlb,
                     rid_priv: rid && context.rid_priv,
+                    guard: Guard::of(context, &value, rid),
                 });
             }
         }
@@ -180,19 +183,23 @@ impl Sweep<'_> {
             for [word] in self.states::<1>(at, snooped) {
                 if let pasid::Directory::Table(table) = pasid::directory(word, &self.unit.config) {
                     self.used(table, Use::Source(source));
-                    self.pasid_table(source, table, (index << 6) as u32, bit(word, 1));
+                    let first = (index << 6) as u32;
+                    self.pasid_table(source, context, table, first, bit(word, 1));
                 }
             }
         }
     }
 
-    fn pasid_table(&mut self, source: u16, table: u64, first: u32, fpd: bool) {
+    fn pasid_table(&mut self, source: u16, context: &Scalable, table: u64, first: u32, fpd: bool) {
         for slot in 0..64 {
             let at = table + u64::from(slot) * 64;
             let mut states = self.states::<8>(at, self.unit.snoops());
             if let Some(newest) = states.last().copied() {
-                if let Ok(entry) = pasid_value(newest, fpd, &self.unit.config).entry {
-                    self.stands(source, first | slot, Kind::Scalable(entry));
+                let value = pasid_value(newest, fpd, &self.unit.config);
+                if let Ok(entry) = value.entry {
+                    let pasid = first | slot;
+                    let guard = Guard::of(context, &value, pasid == context.rid_pasid);
+                    self.stands(source, pasid, Kind::Scalable(entry), guard);
                 }
                 states.extend(self.prefetch.history.note(at, newest));
             }

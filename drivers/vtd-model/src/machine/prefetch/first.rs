@@ -98,9 +98,10 @@ impl Sweep<'_> {
             return;
         }
         let flags = ACCESSED | if stage.extended { EXTENDED_ACCESSED } else { 0 };
-        for [raw] in self.states::<1>(entry_at(node.table, level, start), stage.snooped) {
+        let hpa = entry_at(node.table, level, start);
+        for [raw] in self.states::<1>(hpa, stage.snooped) {
             let accessed = raw & flags == flags;
-            if !(accessed || node.writable && stage.snooped) {
+            if !(accessed || node.writable && stage.snooped && self.takes_stores(hpa, raw)) {
                 // The update would fault: nothing is cached.
                 continue;
             }

@@ -8,6 +8,7 @@
 mod attachment;
 mod contexts;
 mod first;
+mod permission;
 mod random;
 mod rules;
 mod second;
@@ -20,6 +21,8 @@ use super::world::World;
 use crate::caches::{FirstNode, Node, Pages, Range, SecondNode, Translation};
 use crate::registers::Removal;
 use attachment::Attachment;
+pub(crate) use permission::Permitted;
+use permission::permission_alive;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeMap;
 use sweep::{EVERYWHERE, Sweep};
@@ -45,11 +48,25 @@ enum Use {
     },
     /// Second-stage table below a first stage: everything above may change with it.
     Below { at: usize },
+    /// A host permission table of an attachment, or a frame of its root.
+    Permission {
+        at: usize,
+        level: u8,
+        base: u64,
+        table: u64,
+    },
 }
 
 /// A translation that hardware may now hold and might not have held before: source, PASID
 /// or `NO_PASID`, address, entry.
 pub(crate) type New = (u16, u32, u64, Translation);
+
+/// What has become possible by a step.
+#[derive(Default, Debug)]
+pub(crate) struct Discovered {
+    pub(crate) translations: Vec<New>,
+    pub(crate) permitted: Vec<Permitted>,
+}
 
 /// One unit's bookkeeping.
 #[derive(Default)]
@@ -75,17 +92,17 @@ pub(crate) struct Surroundings<'a> {
 
 impl Prefetch {
     /// Starts over, from the roots and whatever is left in the caches.
-    pub(crate) fn rebuild(&mut self, around: Surroundings<'_>) -> Vec<New> {
+    pub(crate) fn rebuild(&mut self, around: Surroundings<'_>) -> Discovered {
         self.uses.clear();
         self.attachments.clear();
         self.history.settle();
         let mut sweep = Sweep::new(self, around, EVERYWHERE);
         sweep.sources(None);
-        sweep.new
+        sweep.found
     }
 
     /// Memory changed.
-    pub(crate) fn stored(&mut self, around: Surroundings<'_>, hpa: u64, len: u64) -> Vec<New> {
+    pub(crate) fn stored(&mut self, around: Surroundings<'_>, hpa: u64, len: u64) -> Discovered {
         let last = hpa.saturating_add(len.saturating_sub(1));
         let mut sweep = Sweep::new(self, around, EVERYWHERE);
         for frame in hpa >> 12..=last >> 12 {
@@ -100,13 +117,14 @@ impl Prefetch {
                 sweep.reuse(usage, bytes);
             }
         }
-        sweep.new
+        sweep.found
     }
 
     /// An invalidation took entries away; those that memory still allows come back.
-    pub(crate) fn removed(&mut self, around: Surroundings<'_>, removal: Removal) -> Vec<New> {
+    pub(crate) fn removed(&mut self, around: Surroundings<'_>, removal: Removal) -> Discovered {
         let (domain, range, first) = match removal {
-            Removal::Nothing | Removal::Interrupts => return Vec::new(),
+            Removal::Nothing | Removal::Interrupts => return Discovered::default(),
+            Removal::Permissions(domain) => return self.permissions_removed(around, domain),
             Removal::Everything => return self.rebuild(around),
             Removal::Domain {
                 domain,
@@ -126,7 +144,33 @@ impl Prefetch {
             sweep.range = range.filter(|_| narrow).unwrap_or(EVERYWHERE);
             sweep.explore(at);
         }
-        sweep.new
+        sweep.found
+    }
+
+    fn permissions_removed(&mut self, around: Surroundings<'_>, domain: Option<u16>) -> Discovered {
+        let mut sweep = Sweep::new(self, around, EVERYWHERE);
+        for at in 0..sweep.prefetch.attachments.len() {
+            let guard = sweep.prefetch.attachments[at].guard;
+            let named = |held| domain.is_none_or(|domain| domain == held);
+            if guard.is_some_and(|guard| named(guard.root.domain)) {
+                sweep.explore_permissions(at);
+            }
+        }
+        sweep.found
+    }
+
+    /// Whether host permission tables check the translated requests of a source.
+    pub(crate) fn guards(&self, source: u16) -> bool {
+        let guarded = |held: &Attachment| held.source == source && held.guard.is_some();
+        self.attachments.iter().any(guarded)
+    }
+
+    /// Whether translated requests of a source without PASID stand for those of all its
+    /// PASIDs.
+    pub(crate) fn shares_permissions(&self, source: u16) -> bool {
+        self.attachments
+            .iter()
+            .any(|held| held.source == source && held.guard.is_some_and(|guard| guard.shared))
     }
 
     /// Whether a device may have translations of its own.
@@ -160,6 +204,16 @@ impl Prefetch {
                 } => {
                     self.first_alive(unit, at, level, base, node)?;
                     Some(self.attachments.get(at)?.source)
+                }
+                Use::Permission {
+                    at,
+                    level,
+                    base,
+                    table,
+                } => {
+                    let held = self.attachments.get(at)?;
+                    permission_alive(unit, &held.guard?.root, level, base, table)?;
+                    Some(held.source)
                 }
                 Use::Below { .. } => None,
             })

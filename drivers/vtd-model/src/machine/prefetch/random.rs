@@ -86,6 +86,7 @@ fn attachment(walker: &mut Walker<'_>, source: u16, pasid: Option<u32>) -> Optio
         kind,
         device_tlb: false,
         rid_priv: false,
+        guard: None,
     };
     match walker.read_context(source).ok()? {
         CachedContext::Legacy(entry) if entry.kind != TranslationType::PassThrough => {

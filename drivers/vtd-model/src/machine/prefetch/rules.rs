@@ -20,6 +20,9 @@ pub(super) fn broken(
         };
         return Some((section, "domain id 0 is used, and CM is 1".to_owned()));
     }
+    if let Some(broken) = all.iter().find_map(|other| permissions(other, one)) {
+        return Some(("§6.2.6.2", broken));
+    }
     all.iter().find_map(|other| match (&one.kind, &other.kind) {
         (Kind::Legacy(left), Kind::Legacy(right)) => {
             let tables = left.kind != TranslationType::PassThrough
@@ -41,6 +44,17 @@ pub(super) fn broken(
                 .map(|rule| ("§6.2.3.1", format!("domain {:#x}: {rule}", left.domain)))
         }
         _ => None,
+    })
+}
+
+fn permissions(left: &Attachment, right: &Attachment) -> Option<String> {
+    let (left, right) = (left.guard?.root, right.guard?.root);
+    let alike = (left.table, left.size) == (right.table, right.size);
+    (left.domain == right.domain && !alike).then(|| {
+        format!(
+            "HPT domain {:#x} has tables at {:#x} and at {:#x}, or of two sizes",
+            left.domain, left.table, right.table
+        )
     })
 }
 

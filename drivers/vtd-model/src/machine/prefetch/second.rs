@@ -90,7 +90,7 @@ impl Sweep<'_> {
         let hpa = entry_at(node.table, level, start);
         for [raw] in self.states::<1>(hpa, stage.snooped) {
             let accessed = !stage.flags || raw & ACCESSED != 0;
-            if !accessed && !stage.snooped {
+            if !(accessed || stage.snooped && self.takes_stores(hpa, raw)) {
                 // The update would fault: nothing is cached.
                 continue;
             }

@@ -1,11 +1,13 @@
 //! One exploration: what it looks at, what it may spend, what it found.
 
 use super::attachment::{Attachment, Kind};
-use super::{New, Prefetch, Surroundings, Use};
+use super::permission::Table;
+use super::{Discovered, Prefetch, Surroundings, Use};
 use crate::caches::{Mapping, Range, Translation};
 use crate::machine::device::Device;
 use crate::machine::unit::Unit;
 use crate::machine::world::World;
+use rustc_hash::FxHashSet;
 use std::collections::BTreeMap;
 
 /// Entries that one exploration looks at, at most.
@@ -23,7 +25,9 @@ pub(super) struct Sweep<'a> {
     pub(super) devices: &'a mut BTreeMap<u16, Device>,
     pub(super) range: Range,
     budget: usize,
-    pub(super) new: Vec<New>,
+    pub(super) found: Discovered,
+    /// Permission tables that this exploration has been to.
+    pub(super) visited: FxHashSet<Table>,
 }
 
 impl<'a> Sweep<'a> {
@@ -40,7 +44,8 @@ impl<'a> Sweep<'a> {
             devices,
             range,
             budget: BUDGET,
-            new: Vec::new(),
+            found: Discovered::default(),
+            visited: FxHashSet::default(),
         }
     }
 
@@ -75,6 +80,7 @@ impl<'a> Sweep<'a> {
         if !self.prefetch.attachments.contains(&attachment) {
             self.prefetch.attachments.push(attachment);
             self.explore(self.prefetch.attachments.len() - 1);
+            self.explore_permissions(self.prefetch.attachments.len() - 1);
         }
     }
 
@@ -92,6 +98,14 @@ impl<'a> Sweep<'a> {
             };
             self.found(at, 0, mapping, true);
         }
+    }
+
+    /// Whether flags can be set in the entry at `hpa`, which was seen to hold `seen`.
+    pub(super) fn takes_stores(&self, hpa: u64, seen: u64) -> bool {
+        self.world
+            .memory
+            .compare_exchange(hpa, seen, seen)
+            .is_some()
     }
 
     /// A translation that may be cached now, in the unit and in the device.
@@ -116,7 +130,7 @@ impl<'a> Sweep<'a> {
             fresh |= device.tlb.add(source, key, start, entry);
         }
         if fresh {
-            self.new.push((source, key, start, entry));
+            self.found.translations.push((source, key, start, entry));
         }
     }
 
@@ -125,6 +139,12 @@ impl<'a> Sweep<'a> {
         match usage {
             Use::Source(source) => self.sources(Some(source)),
             Use::Below { at } => self.explore(at),
+            Use::Permission {
+                at,
+                level,
+                base,
+                table,
+            } => self.permission_written(at, level, base, table, bytes),
             Use::Second {
                 at,
                 level,

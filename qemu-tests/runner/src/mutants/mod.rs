@@ -1,0 +1,137 @@
+//! `cargo xtask mutants`: small faults, put into the drivers one at a time, each of which a
+//! test of behaviour must notice.
+//!
+//! The faults stand in `qemu-tests/mutants/*.toml` (module `list`). They are tried in copies
+//! of the workspace under `target/mutants`, so that the sources stay as they are; what came
+//! of it is left in `target/mutants/results.json`.
+
+mod arguments;
+mod baseline;
+mod behaviour;
+mod list;
+mod progress;
+mod record;
+mod scratch;
+mod suggest;
+mod trial;
+
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use crate::host::TestTargets;
+use crate::lock::DirectoryLock;
+use crate::workspace::Workspace;
+
+pub(crate) use arguments::Arguments;
+#[cfg(test)]
+pub(crate) use list::tests::mutant as some_mutant;
+pub(crate) use list::{List, Mutant};
+#[cfg(test)]
+pub(crate) use record::Catch;
+pub(crate) use record::{Record, Tried, Verdict};
+
+use baseline::Baseline;
+use progress::Progress;
+use scratch::Scratch;
+
+/// Tries what the arguments ask for; the last line says how many were caught.
+pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCode> {
+    let list = List::read(workspace)?;
+    let mutants = list.select(&arguments.names)?;
+    if arguments.list {
+        for mutant in mutants {
+            println!("{mutant}");
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let directory = workspace.target().join("mutants");
+    let _lock = DirectoryLock::acquire(&directory.join("lock"), "its mutants tried")?;
+    let scratch = Scratch::prepare(workspace, 0)?;
+    if arguments.suggest {
+        return suggest::run(workspace, &scratch, &mutants);
+    }
+    let mut record = Record::read(workspace, scratch.sources())?;
+    let (known, pending): (Vec<_>, Vec<_>) = mutants.iter().partition(|mutant| {
+        arguments.names.is_empty() && !arguments.again && record.has_caught(mutant)
+    });
+    if !known.is_empty() {
+        println!(
+            "{} were caught before in these same sources; --again tries them again",
+            known.len()
+        );
+    }
+    let tried = try_all(workspace, arguments, scratch, &pending, &mut record)?;
+    print!("{}", progress::summary(&tried));
+    let caught = known.len() + tried.iter().filter(|tried| tried.is_caught()).count();
+    println!("{caught} of {} mutants caught", mutants.len());
+    Ok(if caught == mutants.len() && caught > 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Tries mutants side by side, and records each as it ends.
+fn try_all(
+    workspace: &Workspace,
+    arguments: &Arguments,
+    first: Scratch,
+    mutants: &[&Mutant],
+    record: &mut Record,
+) -> Result<Vec<Tried>> {
+    if mutants.is_empty() {
+        return Ok(Vec::new());
+    }
+    let targets = TestTargets::of(workspace)?;
+    let baseline = Baseline::establish(&first, &targets, mutants)?;
+    let workers = workers(arguments, mutants.len());
+    let mut scratches = vec![first];
+    for number in 1..workers {
+        scratches.push(Scratch::beside(workspace, &scratches[0], number)?);
+    }
+    let progress = Progress::begin(mutants.len(), workers);
+    let next = AtomicUsize::new(0);
+    let ended = Mutex::new((Vec::new(), record));
+    let work = |scratch: &Scratch| -> Result<()> {
+        while let Some(mutant) = mutants.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let started = Instant::now();
+            let verdict = trial::attempt(scratch, &targets, &baseline, mutant)
+                .with_context(|| format!("mutant {}", mutant.name))?;
+            let tried = Tried::new(mutant, verdict, started.elapsed());
+            let Ok(mut ended) = ended.lock() else {
+                bail!("another worker failed");
+            };
+            progress.show(&tried, ended.0.len() + 1);
+            ended.1.add(tried.clone());
+            ended.1.write(workspace)?;
+            ended.0.push(tried);
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = scratches
+            .iter()
+            .map(|scratch| scope.spawn(|| work(scratch)))
+            .collect();
+        workers
+            .into_iter()
+            .try_for_each(|worker| match worker.join() {
+                Ok(result) => result,
+                Err(_) => bail!("a worker failed"),
+            })
+    })?;
+    match ended.into_inner() {
+        Ok((tried, _)) => Ok(tried),
+        Err(_) => bail!("a worker failed"),
+    }
+}
+
+fn workers(arguments: &Arguments, mutants: usize) -> usize {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    // More of them build the same crates, in as many copies: two keep two cores busy.
+    arguments.jobs.unwrap_or(cpus.min(2)).clamp(1, mutants)
+}
