@@ -26,7 +26,7 @@ impl<'r> Mapping<'r> {
     /// `leaves` is what the unit accepts. 1 GiB pages are used only beside 2 MiB ones, into
     /// which they are split.
     pub(crate) fn new(runs: &Runs<'r>, leaves: LeafSizes, access: Access) -> Self {
-        let mib2 = leaves.mib2 && runs.has_stretch(Order::PAGE_2M.pages());
+        let mib2 = leaves.mib2 && runs.longest >= Order::PAGE_2M.pages();
         Self {
             source: runs.cursor(),
             sizes: LeafSizes {

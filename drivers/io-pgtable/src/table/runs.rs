@@ -1,6 +1,6 @@
 //! Host memory still to be mapped.
 
-use iommu_core::{Address, Hpa, MapError, PAGE_SHIFT, PAGE_SIZE, Run};
+use iommu_core::{Address, Hpa, MapError, Order, PAGE_SHIFT, PAGE_SIZE, Run};
 
 /// Runs that were checked: none is empty or misaligned, and all lie in memory that entries
 /// can name.
@@ -9,8 +9,9 @@ pub(crate) struct Runs<'r> {
     runs: &'r [Run],
     /// Pages of all runs.
     pub(crate) total: u64,
-    /// Pages that continue the one before them.
-    continued: u64,
+    /// Pages of the longest stretch that is contiguous, across runs that continue each
+    /// other.
+    pub(crate) longest: u64,
 }
 
 impl<'r> Runs<'r> {
@@ -18,21 +19,27 @@ impl<'r> Runs<'r> {
     pub(crate) fn check(runs: &'r [Run], host_bits: u8) -> Result<Self, MapError> {
         let host_bits = u32::from(host_bits).min(52);
         let host_pages = 1u64 << host_bits.saturating_sub(PAGE_SHIFT);
-        // Without a branch, because there may be a run for each page: what is wrong is
-        // looked for once it is known that something is.
-        let (mut wrong, mut total, mut continued, mut end) = (false, 0u64, 0u64, 0u64);
+        let (mut total, mut longest) = (0u64, 0u64);
+        // Pages before the stretch that the last run belongs to, and the page behind it.
+        let (mut before, mut end) = (0u64, 0u64);
         for run in runs {
-            wrong |= is_malformed(run) | is_beyond(run, host_pages);
             let first = run.hpa.as_u64() >> PAGE_SHIFT;
-            let others = run.pages.wrapping_sub(1);
-            continued = continued
-                .wrapping_add(u64::from(first == end))
-                .wrapping_add(others);
+            if run.pages == 0 || !run.hpa.is_aligned(PAGE_SHIFT) {
+                return Err(MapError::Malformed);
+            }
+            if run.pages > host_pages || first > host_pages.wrapping_sub(run.pages) {
+                return Err(MapError::BeyondHostWidth(run.hpa));
+            }
+            if first != end {
+                before = total;
+            }
             end = first.wrapping_add(run.pages);
-            total = total.saturating_add(run.pages);
-        }
-        if wrong {
-            return Err(first_error(runs, host_pages));
+            total = total.wrapping_add(run.pages);
+            longest = longest.max(total.wrapping_sub(before));
+            // No table is so large, as the check of the range behind this one says.
+            if total > Order::MAX.pages() {
+                break;
+            }
         }
         if total == 0 {
             return Err(MapError::Malformed);
@@ -40,27 +47,8 @@ impl<'r> Runs<'r> {
         Ok(Self {
             runs,
             total,
-            continued,
+            longest,
         })
-    }
-
-    /// Whether so many pages are contiguous somewhere, across runs that continue each other.
-    pub(crate) fn has_stretch(&self, pages: u64) -> bool {
-        // Few pages that continue another are no long stretch, wherever they are.
-        self.continued.saturating_add(1) >= pages && self.longest() >= pages
-    }
-
-    /// Pages of the longest stretch that is contiguous.
-    fn longest(&self) -> u64 {
-        let (mut longest, mut stretch, mut end) = (0u64, 0u64, 0u64);
-        for run in self.runs {
-            let first = run.hpa.as_u64() >> PAGE_SHIFT;
-            stretch = if first == end { stretch } else { 0 };
-            stretch = stretch.saturating_add(run.pages);
-            end = first.wrapping_add(run.pages);
-            longest = longest.max(stretch);
-        }
-        longest
     }
 
     /// Reads from the first page on.
@@ -70,25 +58,6 @@ impl<'r> Runs<'r> {
             read: 0,
         }
     }
-}
-
-fn is_malformed(run: &Run) -> bool {
-    (run.pages == 0) | !run.hpa.is_aligned(PAGE_SHIFT)
-}
-
-fn is_beyond(run: &Run, host_pages: u64) -> bool {
-    let first = run.hpa.as_u64() >> PAGE_SHIFT;
-    (run.pages > host_pages) | (first > host_pages.wrapping_sub(run.pages))
-}
-
-fn first_error(runs: &[Run], host_pages: u64) -> MapError {
-    let error = |run: &Run| {
-        if is_malformed(run) {
-            return Some(MapError::Malformed);
-        }
-        is_beyond(run, host_pages).then_some(MapError::BeyondHostWidth(run.hpa))
-    };
-    runs.iter().find_map(error).unwrap_or(MapError::Malformed)
 }
 
 /// Reads runs one page after the other, in pieces as large as the reader likes.
@@ -219,12 +188,8 @@ mod tests {
         let runs = [run(0x1000, 2), run(0x3000, 1), run(0x8000, 1)];
         assert_eq!(cursor(&runs).contiguous(9), 3);
         assert_eq!(cursor(&runs[..1]).contiguous(9), 2);
-        let has_stretch = |runs, pages| Runs::check(runs, 46).unwrap().has_stretch(pages);
-        assert!(has_stretch(&runs, 3) && !has_stretch(&runs, 4));
-        assert!(has_stretch(&runs[1..], 1) && !has_stretch(&runs[1..], 2));
-        // As many that continue another, and no stretch of them.
-        let pairs = [run(0x1000, 2), run(0x8000, 2), run(0x6000, 2)];
-        assert!(has_stretch(&pairs, 2) && !has_stretch(&pairs, 4));
+        assert_eq!(Runs::check(&runs, 46).unwrap().longest, 3);
+        assert_eq!(Runs::check(&runs[1..], 46).unwrap().longest, 1);
         let mut rest = cursor(&runs);
         rest.skip(1);
         assert_eq!(rest.contiguous(9), 2);

@@ -12,10 +12,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 /// Benchmarks by crate and target.
-const BENCHMARKS: [(&str, &str); 2] = [
-    ("io-pgtable", "ranges"),
-    ("vtd-model-platform", "batches"),
-];
+const BENCHMARKS: [(&str, &str); 2] = [("io-pgtable", "ranges"), ("vtd-model-platform", "batches")];
 
 /// Switches of `cargo xtask bench`.
 #[derive(Debug, Args)]
