@@ -9,7 +9,8 @@ layout! {
     pub struct Bind: 24 bytes, 24 in version 1 {
         /// Size of this structure.
         [0 In] argsz: u32,
-        /// [`PASID`](Self::PASID), [`REPLACE`](Self::REPLACE).
+        /// [`PASID`](Self::PASID), [`REPLACE`](Self::REPLACE),
+        /// [`PAGE_REQUESTS`](Self::PAGE_REQUESTS).
         [4 In] flags: u32,
         /// The device.
         [8 In] device_id: u32,
@@ -22,13 +23,17 @@ layout! {
         [20 Out] hitless: u32,
     }
 }
-argument!(Bind, Bind, flags: Bind::PASID | Bind::REPLACE);
+argument!(Bind, Bind, flags: Bind::PASID | Bind::REPLACE | Bind::PAGE_REQUESTS);
 
 impl Bind {
     /// Bind one PASID of the device, and not its requests without PASID.
     pub const PASID: u32 = 1 << 0;
     /// What is bound now may be replaced; `ENOENT` if nothing is.
     pub const REPLACE: u32 = 1 << 1;
+    /// The guest will answer page requests that the device makes here, by
+    /// [`Op::PageResponse`](crate::Op::PageResponse). Without it they are refused on its
+    /// behalf. Needs [`Capabilities::PAGE_REQUESTS`](crate::Capabilities::PAGE_REQUESTS).
+    pub const PAGE_REQUESTS: u32 = 1 << 2;
 }
 
 layout! {

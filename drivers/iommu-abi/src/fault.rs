@@ -1,4 +1,4 @@
-//! What went wrong with a device's requests.
+//! What went wrong with a device's requests, and what devices ask for.
 
 use crate::Entry;
 use crate::layout::{argument, layout};
@@ -32,9 +32,10 @@ layout! {
 argument!(FaultRead, FaultRead, flags: 0);
 
 layout! {
-    /// A request of a device that was refused.
-    pub struct FaultEvent: 64 bytes, 64 in version 1 {
-        /// What was refused: a [`FaultEventKind`].
+    /// A request of a device that was refused, or a page that a device asks for. All events
+    /// of a group of page requests follow each other.
+    pub struct FaultEvent: 80 bytes, 64 in version 1 {
+        /// What happened: a [`FaultEventKind`].
         [0 Out] kind: u32,
         /// Which fields hold something: the constants of this type.
         [4 Out] flags: u32,
@@ -47,7 +48,7 @@ layout! {
         /// What it wanted: [`READ`](Self::READ), [`WRITE`](Self::WRITE).
         [20 Out] access: u32,
         /// Why, by the numbers of VT-d's fault reasons (§7.1.3), as hardware that nests
-        /// the guest's table would have reported it.
+        /// the guest's table would have reported it. 0 for page requests.
         [24 Out] reason: u32,
         /// [`ENTRY`](Self::ENTRY): level of the entry that ended the walk, 1 for a 4 KiB
         /// leaf.
@@ -58,8 +59,14 @@ layout! {
         [40 Out] entry_address: u64,
         /// [`ENTRY`](Self::ENTRY): what it held when the fault was looked into.
         [48 Out] entry: u64,
-        /// Counts this guest's faults from 1 on, the lost ones included.
+        /// Counts this guest's events from 1 on, the lost ones included.
         [56 Out] sequence: u64,
+        /// Page requests: names the group in the answer, once. Never 0. Since version 2.
+        [64 Out] cookie: u64,
+        /// Page requests: the group, by the device's numbering. Since version 2.
+        [72 Out] group: u32,
+        /// 0.
+        [76 Reserved] reserved: u32,
     }
 }
 impl Entry for FaultEvent {}
@@ -77,6 +84,8 @@ impl FaultEvent {
     pub const PRIVILEGED: u32 = 1 << 4;
     /// Flag: events were lost between the one before and this one.
     pub const LOST_BEFORE: u32 = 1 << 5;
+    /// Flag: the last page request of its group, which is answered as a whole.
+    pub const LAST: u32 = 1 << 6;
 
     /// Access: read.
     pub const READ: u32 = 1 << 0;
@@ -85,11 +94,81 @@ impl FaultEvent {
 }
 
 numbers! {
-    /// What was refused.
+    /// What happened.
     pub enum FaultEventKind {
-        /// A DMA request.
+        /// A DMA request was refused.
         Dma = 1,
-        /// An interrupt request.
+        /// An interrupt request was refused.
         Interrupt = 2,
+        /// A device asks for a page.
+        PageRequest = 3,
+    }
+}
+
+layout! {
+    /// Argument of [`Op::PageResponse`](crate::Op::PageResponse): answers groups of page
+    /// requests. The call returns how many; on error the one at `completed` was refused, and
+    /// those before it are done.
+    pub struct PageResponse: 32 bytes, 32 in version 2 {
+        /// Size of this structure.
+        [0 In] argsz: u32,
+        /// None are defined.
+        [4 In] flags: u32,
+        /// Guest-physical address of an array of [`PageAnswer`].
+        [8 In] answers: u64,
+        /// Size of an element, as the caller knows it.
+        [16 In] entry_size: u32,
+        /// Elements in the array. One call does 64 at most.
+        [20 In] entry_count: u32,
+        /// Answers that were given.
+        [24 Out] completed: u32,
+        /// 0.
+        [28 Reserved] reserved: u32,
+    }
+}
+argument!(PageResponse, PageResponse, flags: 0);
+
+layout! {
+    /// The answer to a group of page requests. `ENOENT` if the cookie names no group that
+    /// waits, `EINVAL` if it names another one than the rest says; then it can still be
+    /// answered.
+    pub struct PageAnswer: 32 bytes, 32 in version 2 {
+        /// The group, as in [`FaultEvent::cookie`].
+        [0 In] cookie: u64,
+        /// The device that asked.
+        [8 In] device_id: u32,
+        /// [`PASID`](Self::PASID).
+        [12 In] flags: u32,
+        /// With [`PASID`](Self::PASID): the PASID in the requests. Else 0.
+        [16 In] pasid: u32,
+        /// The group, as in [`FaultEvent::group`].
+        [20 In] group: u32,
+        /// The answer: a [`PageResponseCode`].
+        [24 In] code: u32,
+        /// 0.
+        [28 Reserved] reserved: u32,
+    }
+}
+impl Entry for PageAnswer {}
+
+impl PageAnswer {
+    /// Flag: the requests had a PASID.
+    pub const PASID: u32 = 1 << 0;
+    /// All flags that have a meaning in this version.
+    pub const FLAGS: u32 = Self::PASID;
+}
+
+numbers! {
+    /// What a device is told about its group of page requests (§7.6.1).
+    pub enum PageResponseCode {
+        /// The pages are there: try again. Where
+        /// [`INVALIDATE_ON_MAP`](crate::Capabilities::INVALIDATE_ON_MAP) holds, they were
+        /// invalidated before.
+        Success = 1,
+        /// At least one page cannot be had: that access fails.
+        InvalidRequest = 2,
+        /// The device must stop asking. `EOPNOTSUPP` for a device that shares its asking with
+        /// others: a virtual function.
+        Failure = 3,
     }
 }

@@ -37,8 +37,10 @@ pub trait Layout:
     const NAME: &'static str;
     /// All fields in order, without gaps.
     const FIELDS: &'static [Field];
-    /// Its size in version 1: the least that a caller may give.
+    /// Its size in the first version that had it: the least that a caller may give.
     const MIN_SIZE: usize;
+    /// That version.
+    const SINCE: u32;
     /// Its size in [`VERSION`](crate::VERSION).
     const SIZE: usize = size_of::<Self>();
 }
@@ -63,7 +65,7 @@ pub trait Entry: Layout {}
 macro_rules! layout {
     (
         $(#[$doc:meta])*
-        pub struct $name:ident: $size:literal bytes, $min:literal in version 1 {
+        pub struct $name:ident: $size:literal bytes, $min:literal in version $first:literal {
             $(
                 $(#[$field_doc:meta])*
                 [$offset:literal $direction:ident] $field:ident: $type:ty,
@@ -106,6 +108,7 @@ macro_rules! layout {
                 },
             )*];
             const MIN_SIZE: usize = $min;
+            const SINCE: u32 = $first;
         }
     };
 }

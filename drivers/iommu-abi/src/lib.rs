@@ -62,7 +62,9 @@ pub use bind::{Bind, Destroy, Unbind};
 pub use capability::Capabilities;
 pub use device::{DeviceEntry, DeviceInfo, DeviceList};
 pub use errno::Errno;
-pub use fault::{FaultEvent, FaultEventKind, FaultRead};
+pub use fault::{
+    FaultEvent, FaultEventKind, FaultRead, PageAnswer, PageResponse, PageResponseCode,
+};
 pub use invalidate::{Granularity, Invalidate, InvalidateModel, InvalidateRange};
 pub use ioas::{Format, IoasAllocate, IoasMap, IoasRanges, IoasUnmap, IovaRange};
 pub use layout::{Argument, Direction, Entry, Field, Layout};
@@ -73,7 +75,7 @@ pub use probe::{Info, Probe, Structure, Subject, Use, size_of_argument, size_of_
 pub use zerocopy::{FromBytes, IntoBytes};
 
 /// The version of all structure layouts together. It tells sizes apart and nothing else.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// No argument and no array entry is larger, in any version.
 pub const ARGUMENT_MAX: usize = 4096;

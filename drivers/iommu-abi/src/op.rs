@@ -35,6 +35,8 @@ numbers! {
         Invalidate = 0x122,
         /// Takes events off a fault queue.
         FaultRead = 0x130,
+        /// Answers page requests of the guest's devices. Since version 2.
+        PageResponse = 0x131,
         /// Takes a PASID of the guest's own numbering.
         PasidAllocate = 0x140,
         /// Gives a PASID back.

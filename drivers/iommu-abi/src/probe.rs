@@ -64,6 +64,8 @@ numbers! {
         InvalidateRange = 3,
         /// [`FaultEvent`].
         FaultEvent = 4,
+        /// [`PageAnswer`]. Since version 2.
+        PageAnswer = 5,
     }
 }
 
@@ -130,9 +132,9 @@ argument!(Info, Info, flags: 0);
 /// Size of an operation's argument in a version (0: the newest), or `None` if there was no
 /// such version, or no such operation in it.
 pub const fn size_of_argument(op: Op, version: u32) -> Option<usize> {
-    // One arm for each version, for ever: old callers are served by these sizes.
+    // Old callers are served by these sizes for ever.
     match version {
-        0 | 1 => Some(match op {
+        1 => Some(match op {
             Op::Probe => Probe::MIN_SIZE,
             Op::Info => Info::MIN_SIZE,
             Op::DeviceList => DeviceList::MIN_SIZE,
@@ -148,7 +150,13 @@ pub const fn size_of_argument(op: Op, version: u32) -> Option<usize> {
             Op::FaultRead => FaultRead::MIN_SIZE,
             Op::PasidAllocate => PasidAllocate::MIN_SIZE,
             Op::PasidFree => PasidFree::MIN_SIZE,
+            Op::PageResponse => return None,
         }),
+        // No argument has grown in version 2.
+        0 | 2 => match op {
+            Op::PageResponse => Some(PageResponse::MIN_SIZE),
+            older => size_of_argument(older, 1),
+        },
         _ => None,
     }
 }
@@ -157,12 +165,18 @@ pub const fn size_of_argument(op: Op, version: u32) -> Option<usize> {
 /// version.
 pub const fn size_of_structure(structure: Structure, version: u32) -> Option<usize> {
     match version {
-        0 | 1 => Some(match structure {
+        1 => Some(match structure {
             Structure::DeviceEntry => DeviceEntry::MIN_SIZE,
             Structure::IovaRange => IovaRange::MIN_SIZE,
             Structure::InvalidateRange => InvalidateRange::MIN_SIZE,
             Structure::FaultEvent => FaultEvent::MIN_SIZE,
+            Structure::PageAnswer => return None,
         }),
+        0 | 2 => match structure {
+            Structure::FaultEvent => Some(FaultEvent::SIZE),
+            Structure::PageAnswer => Some(PageAnswer::MIN_SIZE),
+            older => size_of_structure(older, 1),
+        },
         _ => None,
     }
 }

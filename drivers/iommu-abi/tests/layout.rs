@@ -8,6 +8,7 @@ struct Described {
     fields: &'static [Field],
     size: usize,
     min_size: usize,
+    since: u32,
 }
 
 fn describe<T: Layout>() -> Described {
@@ -16,6 +17,7 @@ fn describe<T: Layout>() -> Described {
         fields: T::FIELDS,
         size: T::SIZE,
         min_size: T::MIN_SIZE,
+        since: T::SINCE,
     }
 }
 
@@ -38,6 +40,7 @@ fn arguments() -> Vec<(Op, Described)> {
         argument::<Unbind>(),
         argument::<Invalidate>(),
         argument::<FaultRead>(),
+        argument::<PageResponse>(),
         argument::<PasidAllocate>(),
         argument::<PasidFree>(),
     ]
@@ -49,6 +52,7 @@ fn entries() -> Vec<(Structure, Described)> {
         (Structure::IovaRange, describe::<IovaRange>()),
         (Structure::InvalidateRange, describe::<InvalidateRange>()),
         (Structure::FaultEvent, describe::<FaultEvent>()),
+        (Structure::PageAnswer, describe::<PageAnswer>()),
     ]
 }
 
@@ -89,12 +93,29 @@ fn fields_follow_each_other_naturally_aligned_and_without_gaps() {
 #[test]
 fn sizes_of_version_1_are_what_they_were() {
     // Callers of version 1 exist for ever: these numbers never change.
-    let of_arguments = [48, 48, 32, 48, 16, 80, 32, 40, 32, 24, 16, 40, 40, 24, 16];
+    let of_arguments = [
+        48, 48, 32, 48, 16, 80, 32, 40, 32, 24, 16, 40, 40, 0, 24, 16,
+    ];
+    assert_eq!(of_arguments.len(), Op::ALL.len());
     for (&op, size) in Op::ALL.iter().zip(of_arguments) {
-        assert_eq!(size_of_argument(op, 1), Some(size), "{op:?}");
+        let size = (size != 0).then_some(size);
+        assert_eq!(size_of_argument(op, 1), size, "{op:?}");
     }
     for (&structure, size) in Structure::ALL.iter().zip([16, 16, 24, 64]) {
         assert_eq!(size_of_structure(structure, 1), Some(size));
+    }
+    assert_eq!(size_of_structure(Structure::PageAnswer, 1), None);
+}
+
+#[test]
+fn sizes_of_version_2_are_what_they_were() {
+    for (&op, size) in Op::ALL.iter().zip([
+        48, 48, 32, 48, 16, 80, 32, 40, 32, 24, 16, 40, 40, 32, 24, 16,
+    ]) {
+        assert_eq!(size_of_argument(op, 2), Some(size), "{op:?}");
+    }
+    for (&structure, size) in Structure::ALL.iter().zip([16, 16, 24, 80, 32]) {
+        assert_eq!(size_of_structure(structure, 2), Some(size));
     }
 }
 
@@ -103,7 +124,10 @@ fn the_newest_version_has_the_sizes_of_the_types() {
     for (op, described) in arguments() {
         assert_eq!(size_of_argument(op, VERSION), Some(described.size));
         assert_eq!(size_of_argument(op, 0), Some(described.size));
-        assert_eq!(size_of_argument(op, 1), Some(described.min_size));
+        let first = Some(described.min_size);
+        assert_eq!(size_of_argument(op, described.since), first);
+        let before = size_of_argument(op, described.since - 1);
+        assert_eq!(before.is_some(), described.since == 1, "0 is the newest");
         assert_eq!(size_of_argument(op, VERSION + 1), None);
     }
     for (structure, described) in entries() {

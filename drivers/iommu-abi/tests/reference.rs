@@ -114,6 +114,7 @@ fn every_argument_is_told_as_it_is() {
     check_flags::<Unbind>();
     check_flags::<Invalidate>();
     check_flags::<FaultRead>();
+    check_flags::<PageResponse>();
     check_flags::<PasidAllocate>();
     check_flags::<PasidFree>();
 }
@@ -124,6 +125,7 @@ fn every_array_element_is_told_as_it_is() {
     check_structure::<IovaRange>();
     check_structure::<InvalidateRange>();
     check_structure::<FaultEvent>();
+    check_structure::<PageAnswer>();
 }
 
 #[test]
@@ -137,6 +139,7 @@ fn every_number_is_told_with_its_name() {
         Granularity,
         InvalidateModel,
         FaultEventKind,
+        PageResponseCode,
         Errno
     );
     check_numbers(
@@ -150,7 +153,7 @@ fn every_number_is_told_with_its_name() {
 #[test]
 fn nothing_is_told_that_does_not_exist() {
     let structures = Op::ALL.len() + Structure::ALL.len();
-    let numbers = 9 + 1;
+    let numbers = 10 + 1;
     let example = 1;
     let told = sections().keys().filter(|name| !name.is_empty()).count();
     assert_eq!(told, structures + numbers + example);

@@ -5,7 +5,7 @@
 
 use crate::{
     Access, AddressRange, Batch, DeviceId, FaultRecord, FlushError, Flushed, Gpa, Hpa, Iova,
-    LeafSizes, Nanoseconds, OutOfFrames, Owed, Pasid, TableFormat,
+    LeafSizes, Nanoseconds, OutOfFrames, Owed, Pasid, ServiceError, SourceId, TableFormat,
 };
 
 /// A domain of the back-end: a set of translations that devices can be attached to.
@@ -231,6 +231,8 @@ pub enum BackendError {
     OutOfFrames(OutOfFrames),
     /// Hardware did not confirm a step; the slot is blocked.
     Flush(FlushError),
+    /// The device could not be programmed.
+    Device(ServiceError),
 }
 
 impl From<OutOfFrames> for BackendError {
@@ -291,6 +293,16 @@ pub struct PageRequest {
     pub last: bool,
     /// When the driver read it.
     pub at: Nanoseconds,
+}
+
+/// What the ATS capability of a device says of its own TLB (PCIe 10.5.1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct AtsCapability {
+    /// Invalidate queue depth of its physical function; 0 is 32.
+    pub queue_depth: u8,
+    /// Its physical function; itself if it is one.
+    pub physical_function: SourceId,
 }
 
 /// What a device is told about its group of page requests (§7.6.1).
@@ -401,6 +413,44 @@ pub trait Backend: Send + Sync {
     /// Answers a group of page requests.
     fn respond(&self, response: &PageResponse) -> Result<(), BackendError>;
 
+    /// Lets a device keep translations in a TLB of its own and ask for the pages that it
+    /// lacks. Whoever does so trusts the device: what it has translated is not looked at
+    /// again. The device does no DMA meanwhile.
+    ///
+    /// `turn_on` programs the device (PASID before ATS before PRI); if it fails, the unit is
+    /// as before. A back-end without page requests refuses.
+    fn enable_page_requests(
+        &self,
+        device: DeviceId,
+        ats: AtsCapability,
+        turn_on: &mut dyn FnMut() -> Result<(), ServiceError>,
+    ) -> Result<(), BackendError> {
+        let _ = (ats, turn_on);
+        Err(BackendError::Unsupported(device))
+    }
+
+    /// Takes that back. `turn_off` programs the device (PRI before ATS before PASID); it is
+    /// not called for a device that may not ask.
+    fn disable_page_requests(
+        &self,
+        device: DeviceId,
+        turn_off: &mut dyn FnMut() -> Result<(), ServiceError>,
+    ) -> Result<(), BackendError> {
+        let _ = (device, turn_off);
+        Ok(())
+    }
+
+    /// Returns when the device has every answer that was given before, and everything that
+    /// it asked before is where [`drain_page_requests`](Self::drain_page_requests) finds
+    /// it (§7.10). The slot leads nowhere any more.
+    ///
+    /// `true`: the queue has overflown meanwhile, and answers of the unit itself may be under
+    /// way. Drain it and ask again.
+    fn flush_page_requests(&self, slot: Slot) -> Result<bool, BackendError> {
+        let _ = slot;
+        Ok(false)
+    }
+
     /// Walks the tables as hardware would for a request of `access` at `iova`, telling
     /// each step, and returns where it would end.
     fn explain(
@@ -480,6 +530,27 @@ impl<B: Backend + ?Sized> Backend for &B {
 
     fn respond(&self, response: &PageResponse) -> Result<(), BackendError> {
         (**self).respond(response)
+    }
+
+    fn enable_page_requests(
+        &self,
+        device: DeviceId,
+        ats: AtsCapability,
+        turn_on: &mut dyn FnMut() -> Result<(), ServiceError>,
+    ) -> Result<(), BackendError> {
+        (**self).enable_page_requests(device, ats, turn_on)
+    }
+
+    fn disable_page_requests(
+        &self,
+        device: DeviceId,
+        turn_off: &mut dyn FnMut() -> Result<(), ServiceError>,
+    ) -> Result<(), BackendError> {
+        (**self).disable_page_requests(device, turn_off)
+    }
+
+    fn flush_page_requests(&self, slot: Slot) -> Result<bool, BackendError> {
+        (**self).flush_page_requests(slot)
     }
 
     fn explain(

@@ -1,6 +1,6 @@
 //! What errors say to people, and that they are errors.
 
-use crate::{GuestMemoryError, IrqError, OutOfFrames, RangeError, ResetError};
+use crate::{GuestMemoryError, IrqError, OutOfFrames, RangeError, ResetError, ServiceError};
 use core::error::Error;
 use core::fmt;
 
@@ -8,6 +8,7 @@ impl Error for OutOfFrames {}
 impl Error for RangeError {}
 impl Error for GuestMemoryError {}
 impl Error for ResetError {}
+impl Error for ServiceError {}
 impl Error for IrqError {}
 
 impl fmt::Display for RangeError {
@@ -35,6 +36,17 @@ impl fmt::Display for ResetError {
         match self {
             Self::NoMethod(device) => write!(f, "{device} has no reset that is known"),
             Self::TimedOut(device) => write!(f, "{device} did not come back from its reset"),
+        }
+    }
+}
+
+impl fmt::Display for ServiceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unsupported(device) => {
+                write!(f, "{device} cannot ask for pages, or may not")
+            }
+            Self::TimedOut(device) => write!(f, "{device} did not stop asking for pages"),
         }
     }
 }
@@ -81,6 +93,7 @@ mod of_backends {
             match self {
                 Self::OutOfFrames(error) => Some(error),
                 Self::Flush(error) => Some(error),
+                Self::Device(error) => Some(error),
                 _ => None,
             }
         }
@@ -146,6 +159,7 @@ mod of_backends {
                 }
                 Self::OutOfFrames(error) => error.fmt(f),
                 Self::Flush(error) => error.fmt(f),
+                Self::Device(error) => error.fmt(f),
             }
         }
     }

@@ -75,7 +75,7 @@ pub trait GuestMemory {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum VmEvent {
-    /// Its fault queue was empty and is not any more.
+    /// Its queue of faults and page requests was empty and is not any more.
     FaultsPending,
 }
 
@@ -89,6 +89,16 @@ pub enum ResetError {
     TimedOut(DeviceId),
 }
 
+/// A device whose translation services could not be turned on or off.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum ServiceError {
+    /// The device has no such service, or shall not use it.
+    Unsupported(DeviceId),
+    /// The device did not come to rest in time.
+    TimedOut(DeviceId),
+}
+
 /// What policy asks of the hypervisor.
 pub trait VmHost {
     /// Tells a guest that something waits for it. Called from interrupt handlers.
@@ -96,4 +106,12 @@ pub trait VmHost {
 
     /// Brings a device into the state of power-on, its DMA stopped.
     fn reset(&self, device: DeviceId) -> Result<(), ResetError>;
+
+    /// Programs a device to translate ahead and to ask for pages (on: PASID, then ATS, then
+    /// PRI), or not to any more (off: the other way round, each step awaited). Only a
+    /// hypervisor that allows devices to do so needs it.
+    fn set_page_requests(&self, device: DeviceId, on: bool) -> Result<(), ServiceError> {
+        let _ = on;
+        Err(ServiceError::Unsupported(device))
+    }
 }

@@ -43,6 +43,7 @@ mod irq;
 mod order;
 #[cfg(feature = "alloc")]
 mod owed;
+mod pasid;
 mod platform;
 mod range;
 pub mod sync;
@@ -51,17 +52,21 @@ pub use access::Access;
 pub use address::{Address, Gpa, Gva, Hpa, Iova, PAGE_SHIFT, PAGE_SIZE};
 #[cfg(feature = "alloc")]
 pub use backend::{
-    Attachment, Backend, BackendError, DeviceCapabilities, DomainHandle, DomainSpec, MapError,
-    NestedSpec, PageRequest, PageResponse, Replaced, ResponseCode, Run, Scope, Slot, WalkStep,
+    AtsCapability, Attachment, Backend, BackendError, DeviceCapabilities, DomainHandle, DomainSpec,
+    MapError, NestedSpec, PageRequest, PageResponse, Replaced, ResponseCode, Run, Scope, Slot,
+    WalkStep,
 };
 pub use fault::{FaultKind, FaultReason, FaultRecord};
 pub use format::{LeafSizes, Stage, TableFormat};
 pub use frame::{Frame, FrameList};
-pub use guest::{Backing, GuestMemory, GuestMemoryError, ResetError, VmEvent, VmHost, VmId};
+pub use guest::{
+    Backing, GuestMemory, GuestMemoryError, ResetError, ServiceError, VmEvent, VmHost, VmId,
+};
 pub use id::{DeviceId, Pasid, Segment, SourceId};
 pub use irq::{IrqError, IrqHandle, IrqMessage, IrqRemapper, IrqTarget};
 pub use order::Order;
 #[cfg(feature = "alloc")]
 pub use owed::{Batch, BatchFull, FlushError, Flushed, Owed, Quarantine};
+pub use pasid::PasidAllocator;
 pub use platform::{Coherence, Mmio, Nanoseconds, Observer, OutOfFrames, Platform};
 pub use range::{AddressRange, RangeError};

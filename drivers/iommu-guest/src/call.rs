@@ -36,6 +36,14 @@ pub enum Error {
         /// Why not.
         errno: Errno,
     },
+    /// Answering page requests stopped at one that the hypervisor refused. Those before it are
+    /// answered.
+    AnswerRefused {
+        /// Its place among the answers.
+        index: usize,
+        /// Why not.
+        errno: Errno,
+    },
     /// The hypervisor's answer makes no sense, such as more entries than there is room for.
     Nonsense(Op),
     /// The argument memory is too small for this.
@@ -46,7 +54,9 @@ impl Error {
     /// The hypervisor's error number, if it was the one who refused.
     pub fn errno(&self) -> Option<Errno> {
         match *self {
-            Self::Refused { errno, .. } | Self::RangeRefused { errno, .. } => Some(errno),
+            Self::Refused { errno, .. }
+            | Self::RangeRefused { errno, .. }
+            | Self::AnswerRefused { errno, .. } => Some(errno),
             Self::Nonsense(_) | Self::MemoryTooSmall(_) => None,
         }
     }

@@ -2,8 +2,8 @@
 
 use crate::call::call;
 use crate::{
-    ArgumentMemory, Device, DeviceAbilities, DeviceId, Error, Fault, FaultsRead, FlushList,
-    GuestPasid, Hypercall, InterfaceInfo, UserTable,
+    Answer, ArgumentMemory, Device, DeviceAbilities, DeviceId, Error, Event, Fault, FaultsRead,
+    FlushList, GuestPasid, Hypercall, InterfaceInfo, UserTable,
 };
 use arrayvec::ArrayVec;
 use iommu_abi::*;
@@ -143,6 +143,18 @@ impl<'m, H: Hypercall> Iommu<'m, H> {
         self.bind_slot(device, Some(pasid), table, 0).map(drop)
     }
 
+    /// Makes the device's requests, those with this PASID or those without one, use the
+    /// table, and what the device asks for there an [`Event::PageRequest`].
+    pub fn bind_asking(
+        &mut self,
+        device: DeviceId,
+        pasid: Option<GuestPasid>,
+        table: &UserTable,
+    ) -> Result<(), Error> {
+        self.bind_slot(device, pasid, table, Bind::PAGE_REQUESTS)
+            .map(drop)
+    }
+
     /// Makes the device, or its PASID, use another table than the one it is bound to. Says
     /// whether there was no instant without either.
     pub fn replace(
@@ -274,7 +286,19 @@ impl<'m, H: Hypercall> Iommu<'m, H> {
     }
 
     /// Tells the faults that wait, as many as the argument memory has room for.
+    ///
+    /// For guests whose devices ask for no pages: a page request is left out, and its device
+    /// waits until it is unbound.
     pub fn read_faults(&mut self, mut each: impl FnMut(Fault)) -> Result<FaultsRead, Error> {
+        self.read_events(|event| {
+            if let Event::Fault(fault) = event {
+                each(fault);
+            }
+        })
+    }
+
+    /// Tells the events that wait, as many as the argument memory has room for.
+    pub fn read_events(&mut self, mut each: impl FnMut(Event)) -> Result<FaultsRead, Error> {
         let capacity = self.memory.room_for::<FaultEvent>();
         let answer = self.call(&FaultRead {
             buffer: self.memory.array_address(),
@@ -291,6 +315,37 @@ impl<'m, H: Hypercall> Iommu<'m, H> {
             lost: answer.lost,
             remaining: answer.remaining,
         })
+    }
+
+    /// Answers groups of page requests, as many as the argument memory has room for and the
+    /// hypervisor does in one call. Returns how many, from the first on. What the pages need
+    /// was flushed before.
+    ///
+    /// On error the answers before the one that is named are given; that one can be given
+    /// again unless its group waits no more (`ENOENT`).
+    pub fn answer(&mut self, answers: &[Answer]) -> Result<usize, Error> {
+        let mut count = 0usize;
+        for answer in answers.iter().take(self.memory.room_for::<PageAnswer>()) {
+            let place = self.memory.write_element(count, &answer.to_wire());
+            place.ok_or(Error::MemoryTooSmall(Op::PageResponse))?;
+            count = count.saturating_add(1);
+        }
+        let argument = PageResponse {
+            answers: self.memory.array_address(),
+            entry_size: PageAnswer::SIZE as u32,
+            entry_count: count as u32,
+            ..PageResponse::new()
+        };
+        let given = call(&self.hypercall, &mut self.memory, &argument)?;
+        let completed = given.argument.completed as usize;
+        match given.result {
+            Ok(_) if completed > count => Err(Error::Nonsense(Op::PageResponse)),
+            Ok(_) => Ok(completed),
+            Err(errno) => Err(Error::AnswerRefused {
+                index: completed,
+                errno,
+            }),
+        }
     }
 
     /// Takes the lowest free PASID from `minimum` to `maximum`.

@@ -1,7 +1,26 @@
-//! Requests of the guest's devices that were refused.
+//! What happened to the guest's devices: requests that were refused, and pages asked for.
 
-use crate::{DeviceId, GuestPasid};
+use crate::{DeviceId, GuestPasid, PageRequest};
 use iommu_abi::{FaultEvent, FaultEventKind};
+
+/// What happened to a device.
+#[derive(PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Event {
+    /// A request of it was refused.
+    Fault(Fault),
+    /// It asks for a page, and waits.
+    PageRequest(PageRequest),
+}
+
+impl From<FaultEvent> for Event {
+    fn from(event: FaultEvent) -> Self {
+        match FaultEventKind::from_u32(event.kind) {
+            Some(FaultEventKind::PageRequest) => Self::PageRequest(event.into()),
+            _ => Self::Fault(event.into()),
+        }
+    }
+}
 
 /// A refused request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,15 +64,15 @@ pub struct FaultEntry {
     pub value: u64,
 }
 
-/// What reading faults gave, beside the faults.
+/// What reading events gave, beside the events.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct FaultsRead {
-    /// Faults that were read.
+    /// Events that were read.
     pub read: u32,
-    /// Faults that the queue had no room for.
+    /// Events that the queue had no room for.
     pub lost: u32,
-    /// Faults that wait still.
+    /// Events that wait still.
     pub remaining: u32,
 }
 

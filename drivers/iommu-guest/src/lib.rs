@@ -6,6 +6,8 @@
 //! * [`UserTable`] stands for a page table of the guest's own that devices use. Whoever
 //!   changes an entry asks it what is owed, and gets an [`Owed`]; a [`FlushList`] collects
 //!   many and [`Iommu::flush`] settles them with one call.
+//! * [`Event`] is what happened to devices: a [`Fault`], or a [`PageRequest`], whose
+//!   [`PageGroup`] is given back as an [`Answer`], once.
 //!
 //! ```no_run
 //! # use iommu_guest::*;
@@ -56,14 +58,16 @@ mod fault;
 mod flush;
 mod instruction;
 mod memory;
+mod page_request;
 mod table;
 
 pub use call::{Error, Hypercall};
 pub use client::Iommu;
 pub use device::{Device, DeviceAbilities, DeviceId, InterfaceInfo};
-pub use fault::{Fault, FaultEntry, FaultsRead};
+pub use fault::{Event, Fault, FaultEntry, FaultsRead};
 pub use flush::{FlushList, Full, Owed};
 pub use instruction::{Vmcall, Vmmcall};
-pub use iommu_abi::{Capabilities, Errno, FaultEventKind, Format, Op, Use};
+pub use iommu_abi::{Capabilities, Errno, FaultEventKind, Format, Op, PageResponseCode, Use};
 pub use memory::{ArgumentMemory, BadMemory};
+pub use page_request::{Answer, PageGroup, PageRequest};
 pub use table::{GuestPasid, UserTable};

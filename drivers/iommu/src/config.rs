@@ -57,8 +57,12 @@ pub struct Quota {
     pub objects: u16,
     /// Pages of shadow tables; each costs two frames while it is used.
     pub shadow_pages: u32,
-    /// Events that wait at a time.
+    /// Events that wait at a time, faults and page requests.
     pub fault_events: u16,
+    /// Page requests at a time whose groups are not whole.
+    pub page_requests: u16,
+    /// Groups of page requests at a time that the guest has not answered.
+    pub page_groups: u16,
     /// PASIDs at a time.
     pub pasids: u16,
     /// Devices, and PASIDs of devices, that are bound at a time.
@@ -73,6 +77,8 @@ impl Default for Quota {
             objects: 64,
             shadow_pages: 2048,
             fault_events: 64,
+            page_requests: 64,
+            page_groups: 32,
             pasids: 64,
             bindings: 32,
             mappings: 256,

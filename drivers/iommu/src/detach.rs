@@ -44,10 +44,17 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         }
         guest.bindings.swap_remove(place);
         self.give_up(guest, &binding, &mut batch);
-        let committed = self.commit(&mut batch);
+        let mut outcome = self.commit(&mut batch).map_err(IommuError::Flush);
         self.owners.lock(&self.platform).unbind(binding.slot());
+        // Requests of before the flush may be under way still, whatever was bound when.
+        let device = guest.objects.device(binding.device_id);
+        if device.is_ok_and(|device| device.asks.is_some())
+            && let Some(vm) = self.slot(guest.id)
+        {
+            outcome = outcome.and(self.end_page_requests(vm, binding.slot()));
+        }
         Detached {
-            outcome: committed.map_err(IommuError::Flush),
+            outcome,
             blocked: true,
         }
     }

@@ -47,6 +47,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             Op::Unbind => self.run(guest, at, Self::unbind),
             Op::Invalidate => self.run(guest, at, Self::invalidate),
             Op::FaultRead => self.run(guest, at, Self::fault_read),
+            Op::PageResponse => self.run(guest, at, Self::page_response),
             Op::PasidAllocate => self.run(guest, at, Self::pasid_allocate),
             Op::PasidFree => self.run(guest, at, Self::pasid_free),
         }

@@ -27,6 +27,8 @@ pub enum IommuError {
     },
     /// The device does not belong to this guest.
     NotOwned(DeviceId),
+    /// Something is bound to the device.
+    InUse(DeviceId),
     /// The device's interrupts are not remapped: whoever owned it could raise any
     /// interrupt of the machine.
     InterruptsNotRemapped(DeviceId),

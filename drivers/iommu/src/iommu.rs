@@ -1,13 +1,13 @@
 //! The hypervisor's side: guests come and go, devices are given and taken.
 
 use crate::counters::Counters;
-use crate::fault::EventQueue;
+use crate::inbox::Inbox;
 use crate::object::{Device, Object};
 use crate::owners::Owners;
 use crate::vm::{SharedMemory, Vm, VmSlot};
 use crate::{Config, Figures, IommuError, PasidAllocator, PasidBitmap, Quota};
 use alloc::vec::Vec;
-use iommu_core::sync::{Mutex, Rank};
+use iommu_core::sync::{Mutex, Rank, Turn};
 use iommu_core::{
     AddressRange, Attachment, Backend, Batch, DeviceId, FlushError, Gpa, Platform, Run, Slot,
     VmHost, VmId,
@@ -26,6 +26,8 @@ pub struct Iommu<B, P, H, A = PasidBitmap> {
     pub(crate) config: Config,
     pub(crate) owners: Mutex<Owners>,
     pub(crate) counters: Counters,
+    /// Held while page requests go from the units to their guests.
+    pub(crate) serving: Turn<()>,
     slots: Vec<VmSlot>,
 }
 
@@ -53,6 +55,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             config,
             owners: Mutex::new(Rank::Owners, owners),
             counters: Counters::default(),
+            serving: Turn::new(()),
             slots,
         })
     }
@@ -88,10 +91,9 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         if state.is_some() {
             return Err(IommuError::GuestExists(vm));
         }
-        let events =
-            EventQueue::new(usize::from(quota.fault_events)).ok_or(IommuError::OutOfMemory)?;
+        let inbox = Inbox::new(&quota).ok_or(IommuError::OutOfMemory)?;
         let guest = Vm::new(vm, quota, memory.clone(), self.config.seed)?;
-        *slot.events.lock(&self.platform) = events;
+        *slot.inbox.lock(&self.platform) = inbox;
         *slot.memory.lock(&self.platform) = Some(memory);
         *state = Some(guest);
         Ok(())
@@ -110,6 +112,9 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         let mut guest = state.take().ok_or(IommuError::NoGuest(vm))?;
         let mut result = self.unbind_all(&mut guest, |_| true);
         for (_, device) in guest.objects.devices() {
+            if device.asks.is_some() {
+                result = result.and(self.stop_page_requests(vm, device.device));
+            }
             result = result.and(self.reset(device.device));
             self.owners.lock(&self.platform).take(device.device);
         }
@@ -120,9 +125,9 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             self.host_pasids.free(&self.platform, host);
         }
         let memory = slot.memory.lock(&self.platform).take();
-        let events = core::mem::replace(&mut *slot.events.lock(&self.platform), EventQueue::none());
+        let inbox = core::mem::replace(&mut *slot.inbox.lock(&self.platform), Inbox::none());
         // What the guest had is freed with interrupts on.
-        drop((memory, events, guest));
+        drop((memory, inbox, guest));
         result
     }
 
@@ -143,6 +148,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             virtual_id,
             capabilities,
             parent: None,
+            asks: None,
         });
         let device_id = guest
             .objects
@@ -214,9 +220,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         let guest = state.as_mut().ok_or(IommuError::NoGuest(vm))?;
         let handle = guest
             .objects
-            .devices()
-            .find(|(_, object)| object.device == device)
-            .map(|(handle, _)| handle)
+            .handle_of_device(device)
             .ok_or(IommuError::NotOwned(device))?;
         let mut result = self.unbind_all(guest, |binding| binding.device == device);
         if guest
@@ -225,6 +229,13 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             .any(|binding| binding.device == device)
         {
             return result;
+        }
+        if guest
+            .objects
+            .device(handle)
+            .is_ok_and(|device| device.asks.is_some())
+        {
+            result = result.and(self.stop_page_requests(vm, device));
         }
         result = result.and(self.reset(device));
         guest.objects.remove(handle);

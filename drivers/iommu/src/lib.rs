@@ -13,6 +13,8 @@
 //! * `nesting`: on hardware that nests, above a second stage that maps the guest's memory.
 //! * `shadow`, `guest_table`: on hardware that cannot.
 //! * `fault`, `guest_walk`: refused requests, explained to their guest.
+//! * `page_request`: pages that devices ask for, and that their guests answer.
+//! * `inbox`: what waits for a guest until it reads it.
 //! * `detach`, `iommu`: how things end, in the right order.
 //!
 //! # What must always hold
@@ -26,6 +28,8 @@
 //! there. Under a turn come, for a few instructions each, the locks of ranks `Vm` (the
 //! guest's memory, for the fault path), `Owners`, `Pasids`, those of the back-end, and
 //! `Events`. [`Iommu::report`] takes no turn and can run in an interrupt handler.
+//! [`Iommu::serve_page_requests`] has a turn of its own, which may be taken within a
+//! guest's and never the other way round.
 //!
 //! # Memory
 //! What a guest needs is reserved when it is created; calls take pages of shadow tables
@@ -58,10 +62,12 @@ mod error;
 mod fault;
 mod guest_table;
 mod guest_walk;
+mod inbox;
 mod iommu;
 mod nesting;
 mod object;
 mod owners;
+mod page_request;
 mod pasid;
 mod service;
 mod shadow;
@@ -73,5 +79,7 @@ pub use error::IommuError;
 pub use fault::Attribution;
 pub use guest_walk::GuestEntry;
 pub use iommu::{Forgotten, Iommu};
-pub use pasid::{PasidAllocator, PasidBitmap};
+pub use iommu_core::PasidAllocator;
+pub use page_request::PageRequestsServed;
+pub use pasid::PasidBitmap;
 pub use vm::SharedMemory;

@@ -7,7 +7,9 @@ use crate::nesting::ParentId;
 use crate::service::Service;
 use alloc::vec::Vec;
 use iommu_abi::Errno;
-use iommu_core::{AddressRange, DeviceCapabilities, DeviceId, DomainHandle, Gpa, Iova};
+use iommu_core::{
+    AddressRange, AtsCapability, DeviceCapabilities, DeviceId, DomainHandle, Gpa, Iova,
+};
 
 /// A device of the guest.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +20,8 @@ pub(crate) struct Device {
     pub(crate) capabilities: DeviceCapabilities,
     /// The second stage that its guest's tables stand on, where hardware nests them.
     pub(crate) parent: Option<ParentId>,
+    /// It may ask for pages, and has this TLB.
+    pub(crate) asks: Option<AtsCapability>,
 }
 
 /// A page table that the guest keeps.
@@ -105,6 +109,21 @@ impl Objects {
         if let Some(Some(Object::Device(device))) = place {
             device.parent = parent;
         }
+    }
+
+    /// Notes whether a device may ask for pages.
+    pub(crate) fn set_asks(&mut self, handle: u32, asks: Option<AtsCapability>) {
+        let place = place_of(handle).and_then(|place| self.objects.get_mut(place));
+        if let Some(Some(Object::Device(device))) = place {
+            device.asks = asks;
+        }
+    }
+
+    /// The handle of a device.
+    pub(crate) fn handle_of_device(&self, device: DeviceId) -> Option<u32> {
+        self.devices()
+            .find(|(_, object)| object.device == device)
+            .map(|(handle, _)| handle)
     }
 
     /// Takes all devices out.

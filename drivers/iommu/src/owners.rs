@@ -23,6 +23,8 @@ pub(crate) struct Bound {
     pub(crate) ioas_id: u32,
     /// The guest's own table, if it keeps one.
     pub(crate) table: Option<Table>,
+    /// The guest answers page requests here.
+    pub(crate) page_requests: bool,
 }
 
 /// All devices that belong to guests.

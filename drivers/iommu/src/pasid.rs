@@ -3,18 +3,7 @@
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 use iommu_core::sync::{Mutex, Rank};
-use iommu_core::{Pasid, Platform};
-
-/// Where host PASIDs come from. They are system-wide, since units tag what they cache with
-/// them.
-///
-/// Both functions may be called with interrupts off and must not wait.
-pub trait PasidAllocator: Send + Sync {
-    /// A PASID that nobody has, within the range and not 0.
-    fn allocate(&self, platform: &dyn Platform, range: RangeInclusive<Pasid>) -> Option<Pasid>;
-    /// Takes one back. Hardware has forgotten it.
-    fn free(&self, platform: &dyn Platform, pasid: Pasid);
-}
+use iommu_core::{Pasid, PasidAllocator, Platform};
 
 /// One bit for each PASID: the allocator for whoever has no other.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! One guest: its objects, its shadows, and what waits for it.
 
-use crate::fault::EventQueue;
+use crate::inbox::Inbox;
 use crate::nesting::{ParentId, Parents};
 use crate::object::Objects;
 use crate::pasid::GuestPasids;
@@ -20,7 +20,7 @@ pub(crate) struct VmSlot {
     pub(crate) state: Turn<Option<Vm>>,
     /// For the fault path, which has no turn: held while a few entries are read.
     pub(crate) memory: Mutex<Option<SharedMemory>>,
-    pub(crate) events: Mutex<EventQueue>,
+    pub(crate) inbox: Mutex<Inbox>,
 }
 
 impl VmSlot {
@@ -28,7 +28,7 @@ impl VmSlot {
         Self {
             state: Turn::new(None),
             memory: Mutex::new(Rank::Vm, None),
-            events: Mutex::new(Rank::Events, EventQueue::none()),
+            inbox: Mutex::new(Rank::Events, Inbox::none()),
         }
     }
 }
@@ -58,6 +58,8 @@ pub(crate) struct Binding {
     pub(crate) device: DeviceId,
     pub(crate) pasid: Option<PasidPair>,
     pub(crate) ioas_id: u32,
+    /// The guest answers page requests here.
+    pub(crate) page_requests: bool,
     pub(crate) translation: Translation,
     pub(crate) domain: DomainHandle,
 }

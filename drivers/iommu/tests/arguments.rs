@@ -135,6 +135,11 @@ fn good(op: Op) -> (Bench, Call) {
             granularity: 1,
             ..Invalidate::new()
         }),
+        Op::PageResponse => call(PageResponse {
+            answers: BUFFER,
+            entry_size: 32,
+            ..PageResponse::new()
+        }),
         Op::FaultRead => call(FaultRead {
             buffer: BUFFER,
             entry_size: 64,

@@ -30,6 +30,7 @@ fn record(number: u8, address: u64, access: Access) -> FaultRecord {
     }
 }
 
+/// Reads events as a caller of version 1 does, whose elements have 64 bytes.
 fn read(bench: &Bench, capacity: u32) -> (Vec<FaultEvent>, FaultRead) {
     let mut ask = FaultRead {
         buffer: BUFFER,
@@ -42,7 +43,8 @@ fn read(bench: &Bench, capacity: u32) -> (Vec<FaultEvent>, FaultRead) {
     let events = (0..ask.count)
         .map(|index| {
             let at = BUFFER + 64 * u64::from(index);
-            let bytes = bench.machine.ram.read_bytes(at, 64);
+            let mut bytes = bench.machine.ram.read_bytes(at, 64);
+            bytes.resize(size_of::<FaultEvent>(), 0);
             FaultEvent::read_from_bytes(&bytes).unwrap()
         })
         .collect();
@@ -280,12 +282,12 @@ fn a_shorter_event_is_cut_and_a_longer_one_filled_up() {
     bench.machine.ram.write_bytes(BUFFER, &[0xff; 160]);
     let mut ask = FaultRead {
         buffer: BUFFER,
-        entry_size: 80,
+        entry_size: 96,
         capacity: 1,
         ..FaultRead::new()
     };
     assert_eq!(bench.machine.call(&mut ask), 1);
-    let bytes = bench.machine.ram.read_bytes(BUFFER + 64, 24);
+    let bytes = bench.machine.ram.read_bytes(BUFFER + 80, 24);
     assert_eq!(bytes[..16], [0; 16]);
     assert_eq!(bytes[16..], [0xff; 8]);
     bench.end();

@@ -76,7 +76,7 @@ fn pasids_faults_and_abilities_come_through() {
     assert_eq!(missing, Capabilities::PAGE_REQUESTS);
     let for_pasid = guest.missing_for(Use::UserTableByPasid, device_id).unwrap();
     assert!(for_pasid.is_empty());
-    assert_eq!(guest.probe_operation(Op::Bind), Ok(Some(3)));
+    assert_eq!(guest.probe_operation(Op::Bind), Ok(Some(7)));
     assert_eq!(guest.info().unwrap().shadow_pages.1, 0);
 
     let table = guest

@@ -511,22 +511,28 @@ fn probing_tells_what_exists_and_does_nothing() {
         let result = bench.machine.call(&mut probe);
         Errno::from_register(result).map(|_| (probe.supported, probe.size, probe.known_flags))
     };
-    for &op in Op::ALL {
-        let (supported, size, _) = ask(Subject::Operation, op.as_u32().into(), 1, 0).unwrap();
-        assert_eq!(
-            (supported, size as usize),
-            (1, size_of_argument(op, 1).unwrap())
-        );
+    for version in [1, 2] {
+        for &op in Op::ALL {
+            let number = op.as_u32().into();
+            let (supported, size, _) = ask(Subject::Operation, number, version, 0).unwrap();
+            let there_was = size_of_argument(op, version);
+            assert_eq!(supported == 1, there_was.is_some(), "{op:?}");
+            assert_eq!(size as usize, there_was.unwrap_or(0), "{op:?}");
+        }
     }
-    assert_eq!(ask(Subject::Operation, 0x120, 0, 0), Ok((1, 24, 3)));
+    assert_eq!(ask(Subject::Operation, 0x131, 1, 0), Ok((0, 0, 0)));
+    assert_eq!(ask(Subject::Operation, 0x131, 2, 0), Ok((1, 32, 0)));
+    assert_eq!(ask(Subject::Operation, 0x120, 0, 0), Ok((1, 24, 7)));
     assert_eq!(ask(Subject::Operation, 0x1ff, 0, 0), Ok((0, 0, 0)));
     assert_eq!(
         ask(Subject::Operation, 0x120 | 1 << 32, 0, 0),
         Ok((0, 0, 0))
     );
     assert_eq!(ask(Subject::Operation, 0x120, 99, 0), Ok((0, 0, 0)));
-    assert_eq!(ask(Subject::Structure, 4, 0, 0), Ok((1, 64, 0)));
-    assert_eq!(ask(Subject::Structure, 5, 0, 0), Ok((0, 0, 0)));
+    assert_eq!(ask(Subject::Structure, 4, 1, 0), Ok((1, 64, 0)));
+    assert_eq!(ask(Subject::Structure, 4, 0, 0), Ok((1, 80, 0)));
+    assert_eq!(ask(Subject::Structure, 5, 0, 0), Ok((1, 32, 0)));
+    assert_eq!(ask(Subject::Structure, 6, 0, 0), Ok((0, 0, 0)));
     assert_eq!(ask(Subject::Format, 1, 0, bench.device_id), Ok((1, 0, 0)));
     assert_eq!(ask(Subject::Format, 2, 0, bench.device_id), Ok((0, 0, 0)));
     assert_eq!(ask(Subject::Format, 2, 0, 0), Ok((1, 0, 0)));

@@ -28,6 +28,11 @@
 
 #![forbid(unsafe_code)]
 
+/// The examples of the README are compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod caches;
 mod choice;
 mod config;
@@ -45,13 +50,13 @@ mod remapping;
 mod tables;
 mod violation;
 
-pub use config::{Config, ConfigError, Depths};
+pub use config::{Config, ConfigError, Depths, Perfmon};
 pub use faults::page_request::{PageRequest, PageResponse};
 pub use faults::{Condition, Status};
 pub use interrupts::{InterruptOutcome, PossibleInterrupt};
-pub use machine::{Builder, Freedom, Machine, Message, Origin, Promptness};
+pub use machine::{Builder, Freedom, Machine, Message, Origin, Promptness, Translations};
 pub use memory::{HostMemory, Ram};
-pub use oracle::{Mark, Owner};
+pub use oracle::{CostRule, Costing, Mark, Owner};
 pub use registers::Width;
 pub use remapping::{Access, AddressType, Completion, Outcome, Request};
 pub use violation::{Rule, Violation};

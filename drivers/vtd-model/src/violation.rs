@@ -51,7 +51,7 @@ pub struct Violation {
 
 impl Violation {
     pub(crate) fn new(rule: Rule, section: &'static str, message: String, time: u64) -> Self {
-        let backtrace = Arc::new(Backtrace::capture());
+        let backtrace = Arc::new(Backtrace::force_capture());
         Self {
             rule,
             section,
@@ -60,6 +60,47 @@ impl Violation {
             backtrace,
         }
     }
+}
+
+impl Violation {
+    /// The driver's calls that led here, innermost first, without the model's own and those
+    /// of the standard library: a line each, function and place. Empty where the test was
+    /// built without line tables.
+    pub fn stack(&self) -> Vec<String> {
+        let text = format!("{:#}", self.backtrace);
+        let mut calls: Vec<(String, String)> = Vec::new();
+        let mut function = "";
+        for line in text.lines().map(str::trim) {
+            if let Some(place) = line.strip_prefix("at ") {
+                calls.push((function.to_owned(), place.to_owned()));
+            } else {
+                function = line.rsplit_once(" - ").map_or(line, |(_, name)| name);
+            }
+        }
+        let model = concat!(env!("CARGO_MANIFEST_DIR"), "/src/");
+        // The model lies innermost, with whatever it calls back into.
+        let outside = calls
+            .iter()
+            .rposition(|(_, place)| place.starts_with(model))
+            .map_or(0, |at| at + 1);
+        // The C library's places are relative, the standard library's under a name of its own.
+        let library = |place: &str| {
+            !place.starts_with('/') || place.starts_with("/rustc/") || place.contains("/registry/")
+        };
+        calls
+            .split_off(outside)
+            .into_iter()
+            .filter(|(_, place)| !library(place))
+            .map(|(function, place)| format!("{function} at {}", short(&place)))
+            .collect()
+    }
+}
+
+/// A path as seen from where the test runs.
+fn short(place: &str) -> &str {
+    let here = std::env::current_dir().unwrap_or_default();
+    let stripped = here.to_str().and_then(|here| place.strip_prefix(here));
+    stripped.map_or(place, |rest| rest.trim_start_matches('/'))
 }
 
 impl fmt::Display for Violation {
@@ -75,8 +116,8 @@ impl fmt::Display for Violation {
 impl fmt::Debug for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self} at tick {}", self.time)?;
-        if self.backtrace.status() == std::backtrace::BacktraceStatus::Captured {
-            write!(f, "\n{}", self.backtrace)?;
+        for call in self.stack() {
+            write!(f, "\n    in {call}")?;
         }
         Ok(())
     }

@@ -5,8 +5,8 @@ mod common;
 
 use common::*;
 use vtd_model::{
-    Access, Condition, Config, Freedom, Outcome, PageRequest, PageResponse, Promptness, Request,
-    Status,
+    Access, Condition, Config, Freedom, HostMemory as _, Outcome, PageRequest, PageResponse,
+    Promptness, Ram, Request, Status, Translations,
 };
 
 const PRQ: u64 = 0x7000;
@@ -351,4 +351,91 @@ fn page_requests_need_scalable_mode() {
     b.machine.page_request(&ask(true, 1));
     assert_eq!(b.machine.take_responses()[0].code, 1);
     assert_eq!(b.read64(FRCD + 8) >> 32 & 0xff, 0x32);
+}
+
+#[test]
+fn several_pages_of_one_size_may_be_answered_at_once() {
+    for freedom in freedoms() {
+        let mut b = bench(freedom, SECOND_ENTRY);
+        for page in 0..3 {
+            b.second(0x1f_d000 + (page << 12), 1, (0x20_0000 + (page << 14)) | 3);
+        }
+        b.second(0x20_0000, 2, 0x60_0083);
+        let request = Request::read(DEVICE, 0x1f_d000).translation(false);
+        let mut most = 0;
+        for _ in 0..32 {
+            let found = b.machine.request_translations(&request, 16, 0xff);
+            let Translations::Completed(pages) = found else {
+                panic!("{found:?}")
+            };
+            // The 2 MiB page behind them is of another size.
+            assert!((1..=3).contains(&pages.len()));
+            for (at, page) in pages.iter().enumerate() {
+                assert_eq!(
+                    (page.address, page.shift),
+                    (0x20_0000 + (at as u64 * 0x4000), 12)
+                );
+            }
+            most = most.max(pages.len());
+        }
+        assert_eq!(most, 3, "{freedom:?}");
+        let one = b.machine.request_translations(&request, 2, 0xff);
+        assert!(matches!(one, Translations::Completed(pages) if pages.len() == 1));
+    }
+}
+
+#[test]
+fn an_error_behind_the_first_page_ends_the_list_without_a_fault() {
+    for (address, fails) in [(0x5000, false), (0x6000, true)] {
+        let mut b = bench(Freedom::Pessimist(0), SECOND_ENTRY);
+        b.second(0x5000, 1, 0x20_0003);
+        b.second(0x6000, 1, 0x4000_0000_0000_0003);
+        let request = Request::read(DEVICE, address).translation(false);
+        let found = b.machine.request_translations(&request, 8, 0xff);
+        assert_eq!(matches!(found, Translations::Failed(_)), fails, "{found:?}");
+        assert_eq!(b.read32(FSTS) & 2 != 0, fails, "PPF");
+    }
+}
+
+#[test]
+fn malformed_translation_requests_are_no_business_of_the_unit() {
+    let mut b = bench(Freedom::Random(0), SECOND_ENTRY);
+    b.second(0x5000, 1, 0x20_0003);
+    let request = Request::read(DEVICE, 0x5000).translation(false);
+    for (dwords, byte_enables, malformed) in [
+        (2, 0xff, false),
+        (16, 0xff, false),
+        (0, 0xff, true),
+        (3, 0xff, true),
+        (18, 0xff, true),
+        (2, 0xf7, true),
+    ] {
+        let found = b
+            .machine
+            .request_translations(&request, dwords, byte_enables);
+        assert_eq!(
+            found == Translations::Malformed,
+            malformed,
+            "{dwords} {byte_enables:#x}"
+        );
+    }
+    assert_eq!(b.read32(FSTS) & 2, 0);
+}
+
+#[test]
+fn a_failed_flag_update_is_logged_although_the_answer_is_success() {
+    let ram = Ram::new(0, 16 << 20);
+    // A is clear, and the table lies where nothing can set it.
+    ram.store(ROM, 0x20_0007).expect("memory");
+    let memory = std::sync::Arc::new(WithRom(ram));
+    let mut b = Bench::scalable_in_with(config(), Freedom::Random(0), memory, true);
+    b.pasid(0, FIRST_ENTRY);
+    b.first(0, 2, ROM | 0x27);
+    let outcome = translate(&mut b, Request::read(DEVICE, 0), true);
+    let Outcome::Completion(found) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert!(!found.read && !found.write);
+    let record = b.read64(FRCD + 8);
+    assert_eq!(record >> 32 & 0xff, u64::from(Condition::Sfs10.code()));
 }

@@ -586,3 +586,36 @@ fn what_an_invalidation_took_along_may_be_cached_again() {
     bench.poke(slot, 0);
     assert_eq!(answers(&bench, read().with_pasid(5)), [None, Some(OLD)]);
 }
+
+/// CM = 1: the absence of a directory entry stands for each of its PASIDs, under domain 0.
+#[test]
+fn an_absent_directory_entry_stays_until_its_pasids_are_invalidated() {
+    let config = || Config::scalable().with_caching_mode();
+    let one = |domain: u64, pasid: u64| (pasid << 32 | domain << 16 | 0x17, 0);
+    let cases: &[(&[(u64, u64)], bool)] = &[
+        (&[], false),
+        (&[one(0, 70)], true),
+        (&[one(0, 71)], false),
+        (&[one(7, 70)], false),
+        (&[(0x07, 0)], true),
+        (&[(0x37, 0)], true),
+    ];
+    for (descriptors, suffices) in cases {
+        let mut b = Bench::scalable(config(), Freedom::Pessimist(0));
+        let table = b.frame();
+        // Its own absence is cached by PASID too: filled before anybody can see it.
+        let entry = table + 6 * 64;
+        b.poke(entry + 8, SECOND_ENTRY[1]);
+        b.poke(entry, SECOND_ENTRY[0]);
+        b.second(0x5000, 1, 0x20_0003);
+        b.submit(&[(0x12, 0)]);
+        b.poke(DIRECTORY + 8, table | 1);
+        b.submit(descriptors);
+        let request = Request::read(DEVICE, 0x5000).with_pasid(70);
+        let found = b.machine.possible(&request);
+        let fails = found
+            .iter()
+            .any(|outcome| outcome.condition() == Some(Condition::Spd2));
+        assert_eq!(fails, !suffices, "{descriptors:x?}: {found:?}");
+    }
+}

@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use vtd_model::{Config, Freedom, Machine, Owner, Request, Rule};
+use vtd_model::{Config, CostRule, Freedom, Machine, Owner, Request, Rule};
 
 const PESSIMIST: Freedom = Freedom::Pessimist(0);
 const PAGE: u64 = 0x20_0000;
@@ -58,7 +58,7 @@ fn a_frame_freed_before_its_invalidation_is_told_with_the_one_that_was_needed() 
         let slot = bench.second(0x5000, 1, PAGE | 3);
         bench.poke(slot, 0);
         if !forget {
-            bench.submit(&[(0x7_0032, 0x5040)]);
+            bench.submit(&[(0x7_00f2, 0x5040)]);
         }
         bench.machine.own(PAGE, 0x1000, Owner::Nobody);
         let told = told(&mut bench);
@@ -191,22 +191,28 @@ fn a_walk_and_the_caches_can_be_read() {
     bench.second(0x5000, 1, PAGE | 3);
     let walk = bench.machine.dump_walk(&Request::read(DEVICE, 0x5123));
     for part in [
+        "read of 0x5123 by 00:02.0",
         "root entry",
         "context entry",
         "second stage, level 4",
         "second stage, level 1",
-        "-> 0x200123",
+        "-> reaches 0x200123",
     ] {
         assert!(walk.contains(part), "{walk}");
     }
     let caches = bench.machine.dump_caches(0);
     for part in [
-        "context  00:02.0  domain 0x7",
+        "context  00:02.0  domain 0x7  second stage, 4 levels at 0x10000",
         "second   domain 0x7  level 1 table for 0x0",
         "iotlb    00:02.0  domain 0x7 tag 0x0  0x5000 -> 0x200000",
     ] {
         assert!(caches.contains(part), "{caches}");
     }
+    let blocked = bench.machine.dump_walk(&Request::write(DEVICE, 0x9000));
+    assert!(
+        blocked.contains("-> blocked by LGN.2 (05h): No write permission."),
+        "{blocked}"
+    );
 }
 
 #[test]
@@ -272,4 +278,113 @@ fn rules_about_domain_ids_are_told() {
     assert_eq!(rules(&mut bench), []);
     bench.pasid(7, FIRST_ENTRY);
     assert_eq!(rules(&mut bench)[0].0, "§6.2.3.1");
+}
+
+/// Version 1: drains only what is asked for.
+#[test]
+fn memory_given_away_before_the_drain_is_told_with_the_flag_that_was_missing() {
+    for (flags, missing) in [
+        (0xc0, None),
+        (0x40, Some("DR")),
+        (0x80, Some("DW")),
+        (0, Some("DR and DW")),
+    ] {
+        for granularity in [0x12, 0x22, 0x32] {
+            let mut bench = bench();
+            let slot = bench.second(0x5000, 1, PAGE | 3);
+            bench.poke(slot, 0);
+            bench.submit(&[(0x7_0000 | granularity | flags, 0x5040)]);
+            bench.machine.own(PAGE, 0x1000, Owner::Nobody);
+            let told = told(&mut bench);
+            match missing {
+                None => assert_eq!(told, []),
+                Some(missing) => {
+                    let message = &told[0].1;
+                    let expected = format!("needed: {missing} in");
+                    assert!(message.contains(&expected), "{message}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn from_version_2_on_everything_is_drained_by_the_wait() {
+    for (waits, count) in [(true, 0), (false, 1)] {
+        let config = Config {
+            major: 2,
+            ..Config::legacy()
+        };
+        let mut bench = Bench::legacy(config, PESSIMIST);
+        bench.machine.assign(DEVICE, None, Owner::Guest(1));
+        bench.machine.own(PAGE, 0x1000, Owner::Guest(1));
+        let slot = bench.second(0x5000, 1, PAGE | 3);
+        bench.poke(slot, 0);
+        bench.put(0x7_0032, 0x5040);
+        if waits {
+            assert!(bench.wait());
+        } else {
+            bench.doorbell();
+            bench.machine.settle(10);
+        }
+        bench.machine.own(PAGE, 0x1000, Owner::Nobody);
+        let told = told(&mut bench);
+        assert_eq!(told.len(), count, "{told:?}");
+        assert!(
+            told.iter()
+                .all(|(_, message)| message.contains("next wait"))
+        );
+    }
+}
+
+#[test]
+fn a_drain_of_other_addresses_leaves_requests_under_way() {
+    for (address, count) in [(0x5000, 0), (0x6000, 1)] {
+        let mut bench = bench();
+        let slot = bench.second(0x5000, 1, PAGE | 3);
+        bench.poke(slot, 0);
+        // Invalidates without a drain, then drains.
+        bench.submit(&[(0x7_0032, 0x5040), (0x7_00f2, address)]);
+        bench.machine.own(PAGE, 0x1000, Owner::Nobody);
+        assert_eq!(told(&mut bench).len(), count, "{address:#x}");
+    }
+}
+
+#[test]
+fn a_cost_rule_tells_what_it_did_not_select() {
+    // Page, domain and global invalidation, against a rule for one page.
+    for (low, too_much) in [(0x7_0032, false), (0x7_0022, true), (0x12, true)] {
+        let mut bench = bench();
+        for page in 0..4 {
+            bench.second(0x5000 + (page << 12), 1, (PAGE + (page << 12)) | 3);
+        }
+        let rule = CostRule {
+            name: "unmap one page".to_owned(),
+            domain: Some(DOMAIN),
+            addresses: Some(0x6000..=0x6fff),
+            ..CostRule::default()
+        };
+        let costing = bench.machine.begin_cost(rule);
+        bench.submit(&[(low, 0x6040)]);
+        assert_eq!(bench.machine.end_cost(costing), 3);
+        let told = told(&mut bench);
+        assert_eq!(told.len(), usize::from(too_much), "{told:?}");
+        for (rule, message) in told {
+            assert_eq!(rule, Rule::TooMuch);
+            assert!(message.contains("`unmap one page`") && message.contains("0x5000"));
+        }
+    }
+}
+
+#[test]
+fn a_violation_carries_the_calls_that_led_to_it() {
+    let mut bench = bench();
+    bench.second(0x6000, 1, OTHER | 3);
+    let violation = bench.machine.take_violations().remove(0);
+    let stack = violation.stack();
+    // From the store to the test, and nothing of the model or the harness.
+    assert!(stack[0].starts_with("poke at "), "{stack:#?}");
+    let test = stack.iter().any(|call| call.contains("tests/oracle.rs"));
+    let inside = stack.iter().any(|call| call.contains("src/"));
+    assert!(test && !inside, "{stack:#?}");
 }

@@ -325,3 +325,32 @@ fn version_and_capabilities_read_as_composed() {
     let ecap = 0b1101_1011 | 0x50 << 8 | 15 << 20 | 1 << 46;
     assert_eq!(bench.read64(0x10), ecap);
 }
+
+#[test]
+fn memory_type_registers_exist_with_mts_and_refuse_what_is_no_type() {
+    let config = Config {
+        memory_type: true,
+        fault_offset: 0x60,
+        ..Config::scalable()
+    };
+    let mut b = Bench::new(config, Freedom::Random(0));
+    assert_eq!(b.read64(0x100), 0x50a);
+    for (offset, good, bad) in [
+        (0x108, 0xc06, 0xc02),
+        (0x120, 0x0605_0401_0006_0606, 0x0605_0401_0006_0603),
+        (0x180, 0x1000_0006, 0x1000_0106),
+        (0x218, 0x3fff_f000_0800, 0x3fff_f000_0801),
+    ] {
+        b.write64(offset, good);
+        assert_eq!(
+            (b.read64(offset), b.violations()),
+            (good, vec![]),
+            "{offset:#x}"
+        );
+        b.write64(offset, bad);
+        assert_eq!(b.violations().len(), 1, "{offset:#x}");
+    }
+    let mut b = Bench::new(Config::scalable(), Freedom::Random(0));
+    b.write64(0x108, 0xc06);
+    assert!(b.violations()[0].starts_with("NoRegister"));
+}

@@ -4,7 +4,7 @@ mod common;
 
 use common::*;
 use std::sync::Arc;
-use vtd_model::{Access, Condition, Config, Freedom, HostMemory, Outcome, Ram, Request};
+use vtd_model::{Access, Condition, Config, Freedom, HostMemory as _, Outcome, Ram, Request};
 
 const CONTEXT_ENTRY: u64 = CONTEXT + 0x10 * 32;
 
@@ -739,25 +739,6 @@ fn a_supervisor_table_stops_a_user_request_before_what_lies_below() {
         b.first(0x5000, 1, 0);
     };
     faults_with(&config(), FIRST_ENTRY, user, READ(), Condition::Sfs2);
-}
-
-/// Memory whose first page of tables cannot be written: a ROM at [`ROM`].
-struct WithRom(Ram);
-
-const ROM: u64 = 0x70_0000;
-
-impl HostMemory for WithRom {
-    fn load(&self, hpa: u64) -> Option<u64> {
-        self.0.load(hpa)
-    }
-
-    fn store(&self, hpa: u64, value: u64) -> Option<()> {
-        (hpa & !0xfff != ROM).then(|| self.0.store(hpa, value))?
-    }
-
-    fn compare_exchange(&self, hpa: u64, current: u64, new: u64) -> Option<Result<u64, u64>> {
-        (hpa & !0xfff != ROM).then(|| self.0.compare_exchange(hpa, current, new))?
-    }
 }
 
 fn rom_outcome(entry: [u64; 3], stage: fn(&mut Bench), word: u64, request: Request) -> Outcome {

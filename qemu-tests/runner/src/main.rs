@@ -6,6 +6,7 @@ mod boot;
 mod build;
 mod cli;
 mod command;
+mod differential;
 mod dmar;
 mod features;
 mod gdb;
@@ -49,6 +50,7 @@ fn dispatch(command: &Command) -> Result<ExitCode> {
         Command::Build(arguments) => build(&workspace, arguments),
         Command::Run(arguments) => run::run(&workspace, arguments),
         Command::Bench(arguments) => bench::run(arguments),
+        Command::Differential(arguments) => differential::run(&workspace, arguments),
         Command::Dmar(arguments) => dmar::run(arguments),
         Command::Features => features::run(&workspace),
         Command::Mutants(arguments) => mutants::run(&workspace, arguments),

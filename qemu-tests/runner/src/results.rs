@@ -2,7 +2,7 @@
 //! each command, with the sources that it saw.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -101,7 +101,7 @@ fn file(workspace: &Workspace, command: &str) -> PathBuf {
     directory(workspace).join(format!("{command}.json"))
 }
 
-fn read(file: &PathBuf) -> Result<Option<Results>> {
+fn read(file: &Path) -> Result<Option<Results>> {
     if !file.exists() {
         return Ok(None);
     }
@@ -111,7 +111,7 @@ fn read(file: &PathBuf) -> Result<Option<Results>> {
 }
 
 /// Writes a file whole: one who reads it meanwhile finds the old one or the new one.
-pub(crate) fn write(file: &PathBuf, text: &str) -> Result<()> {
+pub(crate) fn write(file: &Path, text: &str) -> Result<()> {
     let directory = file.parent().context("a file in a directory")?;
     std::fs::create_dir_all(directory)
         .with_context(|| format!("cannot create {}", directory.display()))?;

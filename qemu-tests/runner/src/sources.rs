@@ -1,6 +1,7 @@
 //! The sources that a result was seen with, as one number: files of the workspace and what
 //! stands in them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};
 
@@ -22,18 +23,75 @@ const MUTANTS: &str = "qemu-tests/mutants";
 /// The hash of all sources of the workspace at `root`, but for documents and lists of mutants.
 pub(crate) fn hash(root: &Path) -> Result<String> {
     let mut hasher = DefaultHasher::new();
-    for file in files(root)? {
-        let without = WITHOUT.iter().any(|name| file.starts_with(name));
-        if without || file.starts_with(MUTANTS) {
-            continue;
-        }
-        let content = read(&root.join(&file))?;
-        hasher.write(file.as_os_str().as_encoded_bytes());
-        hasher.write_u8(0);
-        hasher.write_usize(content.len());
-        hasher.write(&content);
+    for file in counted(root)? {
+        feed(&mut hasher, root, &file)?;
     }
-    Ok(format!("{:016x}", hasher.finish()))
+    Ok(shown(&hasher))
+}
+
+fn counted(root: &Path) -> Result<impl Iterator<Item = PathBuf>> {
+    let without = |file: &PathBuf| {
+        file.starts_with(MUTANTS) || WITHOUT.iter().any(|name| file.starts_with(name))
+    };
+    Ok(files(root)?.into_iter().filter(move |file| !without(file)))
+}
+
+fn feed(hasher: &mut DefaultHasher, root: &Path, file: &Path) -> Result<()> {
+    let content = read(&root.join(file))?;
+    hasher.write(file.as_os_str().as_encoded_bytes());
+    hasher.write_u8(0);
+    hasher.write_usize(content.len());
+    hasher.write(&content);
+    Ok(())
+}
+
+fn shown(hasher: &DefaultHasher) -> String {
+    format!("{:016x}", hasher.finish())
+}
+
+/// The sources of a workspace, hashed crate by crate: what was seen of one crate holds for as
+/// long as that crate, and what it is built from, stays as it was.
+#[derive(Debug)]
+pub(crate) struct Sources {
+    whole: String,
+    /// By the crates' directories, and `None` for what belongs to none.
+    crates: BTreeMap<Option<PathBuf>, String>,
+}
+
+impl Sources {
+    /// Reads them all; `directories` are those of the crates, from the root.
+    pub(crate) fn of(root: &Path, directories: &BTreeSet<PathBuf>) -> Result<Self> {
+        let mut hashers: BTreeMap<Option<PathBuf>, DefaultHasher> = BTreeMap::new();
+        for file in counted(root)? {
+            let owner = file
+                .ancestors()
+                .find(|directory| directories.contains(*directory))
+                .map(Path::to_owned);
+            feed(hashers.entry(owner).or_default(), root, &file)?;
+        }
+        Ok(Self {
+            whole: hash(root)?,
+            crates: hashers
+                .into_iter()
+                .map(|(owner, hasher)| (owner, shown(&hasher)))
+                .collect(),
+        })
+    }
+
+    /// The hash of everything.
+    pub(crate) fn whole(&self) -> &str {
+        &self.whole
+    }
+
+    /// The hash of some crates, and of what belongs to none.
+    pub(crate) fn of_crates(&self, directories: &BTreeSet<PathBuf>) -> String {
+        let mut text = format!("{:?}", self.crates.get(&None));
+        for directory in directories {
+            let hash = self.crates.get(&Some(directory.clone()));
+            text.push_str(&format!("{} {hash:?}", directory.display()));
+        }
+        hash_of(&text)
+    }
 }
 
 /// The hash of a text.
@@ -110,6 +168,28 @@ mod tests {
         assert_eq!(hash(&root).unwrap(), first);
         std::fs::rename(root.join("drivers/a.rs"), root.join("drivers/b.rs")).unwrap();
         assert_ne!(hash(&root).unwrap(), first);
+        std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn a_crates_hash_follows_that_crate_and_what_belongs_to_none() {
+        let root = workspace(
+            "crates",
+            &[("a/x.rs", "1"), ("b/x.rs", "1"), ("Cargo.lock", "1")],
+        );
+        let directories = |names: &[&str]| names.iter().map(PathBuf::from).collect();
+        let all: BTreeSet<PathBuf> = directories(&["a", "b"]);
+        let of = |names: &[&str]| {
+            let sources = Sources::of(&root, &all).unwrap();
+            sources.of_crates(&directories(names))
+        };
+        let before = [of(&["a"]), of(&["b"]), of(&["a", "b"])];
+        std::fs::write(root.join("b/x.rs"), "2").unwrap();
+        assert_eq!(of(&["a"]), before[0]);
+        assert_ne!(of(&["b"]), before[1]);
+        assert_ne!(of(&["a", "b"]), before[2]);
+        std::fs::write(root.join("Cargo.lock"), "2").unwrap();
+        assert_ne!(of(&["a"]), before[0]);
         std::fs::remove_dir_all(root).unwrap();
     }
 }

@@ -24,6 +24,10 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         if pasid.is_some() && device.capabilities.pasid_bits == 0 {
             return Err(Errno::EOPNOTSUPP.into());
         }
+        let page_requests = ask.flags & Bind::PAGE_REQUESTS != 0;
+        if page_requests && device.asks.is_none() {
+            return Err(Errno::EOPNOTSUPP.into());
+        }
         let pair = pasid.map(|pasid| pair_of(guest, pasid)).transpose()?;
         let old = guest.binding(ask.device_id, pasid);
         let replaces = ask.flags & Bind::REPLACE != 0;
@@ -40,6 +44,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             device: device.device,
             pasid: pair,
             ioas_id: ask.ioas_id,
+            page_requests,
             translation: Translation::Managed,
             // Replaced below; a managed address space has one domain for its life.
             domain: iommu_core::DomainHandle {
@@ -225,6 +230,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
                 guest_pasid: binding.pasid.map(|pair| pair.guest),
                 ioas_id: binding.ioas_id,
                 table,
+                page_requests: binding.page_requests,
             })
             .map_err(|_| Errno::ENOSPC)?;
         Ok(before)

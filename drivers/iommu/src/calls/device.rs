@@ -78,5 +78,6 @@ pub(crate) fn capabilities(guest: &Vm, device: &Device) -> Capabilities {
     }
     all.set(Capabilities::MANAGED, managed_format(device).is_some());
     all.set(Capabilities::PASID, device.capabilities.pasid_bits > 0);
+    all.set(Capabilities::PAGE_REQUESTS, device.asks.is_some());
     all
 }

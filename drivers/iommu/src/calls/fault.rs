@@ -13,20 +13,20 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             return Err(Errno::ENOENT.into());
         }
         check_entry_size::<FaultEvent>(ask.entry_size)?;
-        let events = &self.slot(guest.id).ok_or(Errno::EIO)?.events;
+        let inbox = &self.slot(guest.id).ok_or(Errno::EIO)?.inbox;
         let memory = &*guest.memory;
-        let waiting = events.lock(&self.platform).len();
+        let waiting = inbox.lock(&self.platform).events.len();
         let count = ask.capacity.min(u32::try_from(waiting).unwrap_or(u32::MAX));
         check_array_writable(memory, ask.buffer, ask.entry_size, count)?;
         // Events stay on the queue until all have been written. Only this guest's calls
         // take them off, and those take turns, so they are still the same ones.
         for index in 0..count {
-            let event = events.lock(&self.platform).peek(index as usize);
+            let event = inbox.lock(&self.platform).events.peek(index as usize);
             let event = event.ok_or(Errno::EIO)?;
             let at = element(ask.buffer, ask.entry_size, index)?;
             write_entry(memory, at, ask.entry_size, &event)?;
         }
-        let mut events = events.lock(&self.platform);
+        let events = &mut inbox.lock(&self.platform).events;
         events.drop_oldest(count as usize);
         ask.count = count;
         ask.lost = events.take_lost();

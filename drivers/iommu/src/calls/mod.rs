@@ -8,5 +8,6 @@ mod fault;
 mod invalidate;
 mod ioas;
 mod managed;
+mod page_response;
 mod pasid;
 mod probe;

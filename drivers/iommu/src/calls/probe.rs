@@ -7,8 +7,8 @@ use crate::{Iommu, PasidAllocator};
 use iommu_abi::{
     Argument, Bind, Capabilities, Destroy, DeviceInfo, DeviceList, Errno, FaultRead, Format,
     Granularity, Info, Invalidate, InvalidateModel, IoasAllocate, IoasMap, IoasRanges, IoasUnmap,
-    NO_ID, Op, PasidAllocate, PasidFree, Probe, Structure, Subject, Unbind, Use, VERSION,
-    size_of_argument, size_of_structure,
+    NO_ID, Op, PageResponse, PasidAllocate, PasidFree, Probe, Structure, Subject, Unbind, Use,
+    VERSION, size_of_argument, size_of_structure,
 };
 use iommu_core::{Backend, Pasid, Platform, VmHost};
 
@@ -99,6 +99,7 @@ fn known_flags(op: Op) -> u32 {
         Op::Unbind => Unbind::FLAGS,
         Op::Invalidate => Invalidate::FLAGS,
         Op::FaultRead => FaultRead::FLAGS,
+        Op::PageResponse => PageResponse::FLAGS,
         Op::PasidAllocate => PasidAllocate::FLAGS,
         Op::PasidFree => PasidFree::FLAGS,
     }

@@ -81,13 +81,17 @@ fn each(promptness: Promptness, mut test: impl FnMut(&Rig, &Case)) {
 }
 
 fn enable(rig: &Rig, page_requests: bool) {
+    enable_of(rig, CACHING, page_requests);
+}
+
+fn enable_of(rig: &Rig, source: u16, page_requests: bool) {
     let settings = DeviceTlb {
         queue_depth: 0,
-        physical_function: SourceId::from_bits(CACHING),
+        physical_function: SourceId::from_bits(source),
         page_requests,
     };
     rig.driver
-        .enable_device_tlb(device(CACHING), settings, || Ok::<(), ()>(()))
+        .enable_device_tlb(device(source), settings, || Ok::<(), ()>(()))
         .expect("the unit has device-TLBs");
 }
 
@@ -122,6 +126,27 @@ fn what_a_device_has_cached_is_forgotten_with_the_flush() {
             rig.faults();
         });
     }
+}
+
+#[test]
+fn each_page_of_a_range_is_forgotten_by_the_device_too() {
+    each(Promptness::Prompt, |rig, case| {
+        let domain = rig.domain(CACHING, case.format);
+        rig.attach(CACHING, case.pasid, domain);
+        enable(rig, false);
+        let page = rig.page(1);
+        let places = (0..11).map(|place| 0x1_0000 + (place << 12));
+        for at in places.clone() {
+            rig.map(domain, at, page.hpa(), Access::READ_WRITE);
+            assert_eq!(access(rig, case, at).address(), Some(page.hpa().as_u64()));
+        }
+        rig.unmap(domain, 0x1_0000, 11);
+        rig.platform.release(page);
+        for at in places {
+            assert_eq!(access(rig, case, at).address(), None);
+        }
+        rig.faults();
+    });
 }
 
 #[test]
@@ -206,6 +231,45 @@ fn a_device_that_does_not_answer_is_cut_off_and_the_others_go_on() {
         rig.assert_blocked(&read(ONE, 0x9000));
         rig.faults();
     });
+}
+
+#[test]
+fn a_device_behind_a_silent_one_in_a_batch_is_told_all_the_same() {
+    const PROMPT: u16 = 0x0428;
+    for case in cases() {
+        for freedom in FREEDOMS {
+            eprintln!("{:?} {:?} {:?}", case.mode, case.pasid, freedom);
+            let rig = plan(&case, freedom, Promptness::Never)
+                .ats_device(PROMPT, 0, Promptness::Prompt)
+                .start();
+            let domain = rig.domain(CACHING, case.format);
+            for source in [CACHING, PROMPT] {
+                rig.assign(source, 1);
+                rig.attach(source, case.pasid, domain);
+                enable_of(&rig, source, false);
+            }
+            let page = rig.page(1);
+            rig.map(domain, 0x7000, page.hpa(), Access::READ_WRITE);
+            let reached = |source| {
+                let reach = |machine: &mut vtd_model::Machine| {
+                    machine.ats_access(source, case.pasid, 0x7000, Wants::Write)
+                };
+                rig.with(reach).address()
+            };
+            for source in [CACHING, PROMPT] {
+                assert_eq!(reached(source), Some(page.hpa().as_u64()));
+            }
+            let mut batch = rig.batch();
+            let owed = rig.driver.unmap(domain, crate::rig::range(0x7000, 1));
+            batch.add(owed.expect("unmapped")).expect("room");
+            assert_eq!(
+                rig.driver.commit(&mut batch).map(drop),
+                Err(FlushError::DeviceTimedOut(device(CACHING)))
+            );
+            assert_eq!(reached(PROMPT), None, "it was told again");
+            rig.faults();
+        }
+    }
 }
 
 #[test]

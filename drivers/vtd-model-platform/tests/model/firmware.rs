@@ -69,6 +69,10 @@ fn a_device_that_does_dma_all_the_time_keeps_its_memory_while_tables_are_taken_o
             let region = first.page(1);
             first.map(domain, 0x7000, region.hpa(), Access::READ_WRITE);
             first.assert_reaches(&read(OTHER, 0x7000), region.hpa());
+            // What only the first tables have.
+            let old = first.page(1);
+            first.map(domain, 0xb000, old.hpa(), Access::READ_WRITE);
+            first.assert_reaches(&read(ONE, 0xb000), old.hpa());
             let platform = first.platform.clone();
             let expected = region.hpa().as_u64();
 
@@ -113,6 +117,7 @@ fn a_device_that_does_dma_all_the_time_keeps_its_memory_while_tables_are_taken_o
                 assert_eq!(reached.len(), 1);
                 assert_eq!(reached[0].address(), Some(expected));
             });
+            assert_blocked(&platform, &read(ONE, 0xb000));
             assert_blocked(&platform, &read(OTHER, 0x7000));
             assert_eq!(
                 platform

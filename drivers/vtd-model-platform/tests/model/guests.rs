@@ -8,13 +8,13 @@ use crate::rig::{
 use iommu::{Config as Policy, Iommu, Nesting, PasidBitmap, Quota};
 use iommu_core::{
     Access, AddressRange, DeviceId, FaultReason, Gpa, GuestMemory, Pasid, Platform as _,
-    ResetError, Run, VmEvent, VmHost, VmId,
+    ResetError, Run, ServiceError, VmEvent, VmHost, VmId,
 };
 use iommu_guest::{
     ArgumentMemory, Capabilities, Errno, FlushList, Format, GuestPasid, Hypercall, Op, UserTable,
 };
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use vtd::ModeRequest;
 use vtd_model::{Config, Freedom, Owner, Request};
 use x86_64::structures::paging::{Page, PhysFrame};
@@ -23,8 +23,12 @@ use x86_64::{PhysAddr, VirtAddr};
 /// Counts what the hypervisor is asked.
 #[derive(Default)]
 pub(crate) struct Hypervisor {
-    notified: AtomicUsize,
+    pub(crate) notified: AtomicUsize,
     resets: AtomicUsize,
+    /// Times that a device was made to ask for pages, less those that it was stopped.
+    pub(crate) asking: AtomicUsize,
+    /// Devices cannot be made to.
+    pub(crate) cannot_ask: AtomicBool,
 }
 
 impl VmHost for &Hypervisor {
@@ -36,15 +40,27 @@ impl VmHost for &Hypervisor {
         self.resets.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
+
+    fn set_page_requests(&self, device: DeviceId, on: bool) -> Result<(), ServiceError> {
+        if on && self.cannot_ask.load(Ordering::Relaxed) {
+            return Err(ServiceError::TimedOut(device));
+        }
+        if on {
+            self.asking.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.asking.fetch_sub(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
 }
 
 type Policies<'h> = Iommu<Driver, Arc<Platform>, &'h Hypervisor>;
 
 /// A machine with guests in it.
 pub(crate) struct House<'h> {
-    iommu: Policies<'h>,
+    pub(crate) iommu: Policies<'h>,
     pub(crate) platform: Arc<Platform>,
-    host: &'h Hypervisor,
+    pub(crate) host: &'h Hypervisor,
     idle: usize,
     /// Hardware caches all that it may.
     pessimist: bool,
@@ -52,7 +68,7 @@ pub(crate) struct House<'h> {
 
 /// A way in which guests' tables come to hardware.
 pub(crate) struct Way {
-    name: &'static str,
+    pub(crate) name: &'static str,
     config: Config,
     mode: ModeRequest,
     nesting: Nesting,
@@ -62,7 +78,7 @@ pub(crate) struct Way {
 }
 
 impl Way {
-    fn nested(name: &'static str, config: Config) -> Self {
+    pub(crate) fn nested(name: &'static str, config: Config) -> Self {
         Self {
             name,
             config,
@@ -73,7 +89,7 @@ impl Way {
         }
     }
 
-    fn shadowed(name: &'static str, config: Config, mode: ModeRequest) -> Self {
+    pub(crate) fn shadowed(name: &'static str, config: Config, mode: ModeRequest) -> Self {
         Self {
             name,
             config,
@@ -81,6 +97,14 @@ impl Way {
             nesting: Nesting::Hardware,
             nested: false,
             upper_half: mode == ModeRequest::FirstStage,
+        }
+    }
+
+    /// The same where the policy is to shadow.
+    pub(crate) fn by_policy(self) -> Self {
+        Self {
+            nesting: Nesting::Shadow,
+            ..self
         }
     }
 
@@ -124,10 +148,7 @@ pub(crate) fn ways() -> Vec<Way> {
                 ..scalable.clone()
             },
         ),
-        Way {
-            nesting: Nesting::Shadow,
-            ..Way::shadowed("could nest, shadowed by policy", scalable.clone(), first)
-        },
+        Way::shadowed("could nest, shadowed by policy", scalable.clone(), first).by_policy(),
         Way::shadowed(
             "could nest, shadowed because it does not snoop",
             scalable.non_coherent(),
@@ -178,13 +199,23 @@ fn each(mut test: impl FnMut(&House, &Way)) {
 
 impl<'h> House<'h> {
     pub(crate) fn new(way: &Way, freedom: Freedom, host: &'h Hypervisor) -> Self {
-        let rig = Plan {
+        Self::with(way, freedom, host, |plan| plan)
+    }
+
+    /// One whose machine is not quite the usual one.
+    pub(crate) fn with(
+        way: &Way,
+        freedom: Freedom,
+        host: &'h Hypervisor,
+        change: impl FnOnce(Plan) -> Plan,
+    ) -> Self {
+        let plan = Plan {
             pages: 1 << 11,
             ..Plan::new(way.config.clone())
                 .mode(way.mode)
                 .freedom(freedom)
-        }
-        .start();
+        };
+        let rig = change(plan).start();
         let platform = Arc::clone(&rig.platform);
         let idle = platform.arena().outstanding();
         let pasids = PasidBitmap::new(10).expect("memory");
@@ -208,10 +239,18 @@ impl<'h> House<'h> {
         self.iommu.backend()
     }
 
+    /// Takes the faults that the units recorded.
+    pub(crate) fn driver_faults(&self) -> Vec<iommu_core::FaultRecord> {
+        rig::faults(self.driver())
+    }
+
     /// A guest with this many pages, which gets a device.
     pub(crate) fn guest(&self, vm: u16, pages: u64, source: u16) -> Tenant<'_> {
+        self.guest_with(vm, pages, source, Quota::default())
+    }
+
+    pub(crate) fn guest_with(&self, vm: u16, pages: u64, source: u16, quota: Quota) -> Tenant<'_> {
         let guest = Guest::new(&self.platform, vm.into(), pages, 7 + u64::from(vm));
-        let quota = Quota::default();
         self.iommu
             .create_guest(VmId(vm), quota, guest.clone())
             .expect("a guest");
@@ -261,7 +300,7 @@ impl<'h> House<'h> {
     }
 
     #[track_caller]
-    fn assert_clean(&self) {
+    pub(crate) fn assert_clean(&self) {
         rig::assert_clean(&self.platform);
         assert_eq!(self.driver().quarantined(), vtd::Quarantined::default());
     }
@@ -289,15 +328,15 @@ impl Hypercall for Calls<'_, '_> {
 /// A guest, as itself.
 pub(crate) struct Tenant<'i> {
     pub(crate) house: &'i House<'i>,
-    vm: VmId,
-    source: u16,
+    pub(crate) vm: VmId,
+    pub(crate) source: u16,
     pub(crate) device: iommu_guest::DeviceId,
     pub(crate) client: iommu_guest::Iommu<'static, Calls<'i, 'i>>,
     pub(crate) guest: Arc<Guest>,
 }
 
 impl Tenant<'_> {
-    fn root(&mut self) -> (u64, UserTable) {
+    pub(crate) fn root(&mut self) -> (u64, UserTable) {
         let root = self.guest.table();
         (root, self.table(root))
     }
@@ -309,7 +348,7 @@ impl Tenant<'_> {
             .expect("a table")
     }
 
-    fn bind(&mut self, pasid: Option<GuestPasid>, table: &UserTable) {
+    pub(crate) fn bind(&mut self, pasid: Option<GuestPasid>, table: &UserTable) {
         match pasid {
             None => self.client.bind(self.device, table),
             Some(pasid) => self.client.bind_pasid(self.device, pasid, table),
@@ -326,7 +365,7 @@ impl Tenant<'_> {
     }
 
     /// What of the table changed.
-    fn flush(&mut self, table: &UserTable, first: u64, pages: u64, what: Change) {
+    pub(crate) fn flush(&mut self, table: &UserTable, first: u64, pages: u64, what: Change) {
         let page = |address| Page::containing_address(VirtAddr::new(address));
         let pages = Page::range_inclusive(page(first), page(first + (pages - 1) * 0x1000));
         let owed = match what {
@@ -344,7 +383,7 @@ impl Tenant<'_> {
         self.flush(table, gva, 1, Change::Mapped);
     }
 
-    fn read(&self, address: u64) -> Request {
+    pub(crate) fn read(&self, address: u64) -> Request {
         read(self.source, address)
     }
 

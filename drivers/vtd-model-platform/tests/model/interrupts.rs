@@ -1,8 +1,10 @@
 //! Interrupts of devices: who may raise which, and when a change is seen.
 
 use crate::rig::{FREEDOMS, ONE, OTHER, Plan, Rig, device};
-use iommu_core::{FaultKind, FaultReason, IrqError, IrqHandle, IrqMessage, IrqRemapper, IrqTarget};
-use vtd::InterruptConfig;
+use iommu_core::{
+    FaultKind, FaultReason, IrqError, IrqHandle, IrqMessage, IrqRemapper, IrqTarget, SourceId,
+};
+use vtd::{InterruptConfig, InterruptSource};
 use vtd_model::{Config, InterruptOutcome, Message, Origin};
 
 fn each(extended: bool, mut test: impl FnMut(&Rig)) {
@@ -105,6 +107,24 @@ fn an_interrupt_arrives_where_it_was_routed_and_only_from_its_owner() {
 }
 
 #[test]
+fn entries_of_a_bus_are_used_by_what_lies_there_and_by_nobody_else() {
+    let bus = SourceId::from_bits(OTHER).bus();
+    each(false, |rig| {
+        let source = InterruptSource::Buses {
+            bridge: device(OTHER),
+            first: bus,
+            last: bus,
+        };
+        let handle = rig.driver.allocate_interrupts(source, 1).expect("an entry");
+        let target = to(3, 0x41);
+        let message = rig.driver.route(&handle, 0, target).expect("routed");
+        assert_arrives(rig, OTHER, &message, target);
+        assert_refused(rig, ONE, &message, FaultReason::INTERRUPT_SOURCE);
+        rig.driver.free(handle).expect("freed");
+    });
+}
+
+#[test]
 fn an_extended_apic_id_arrives_whole_or_is_refused() {
     let target = to(0x0012_3456, 0x51);
     each(true, |rig| {
@@ -168,6 +188,25 @@ fn entries_that_are_given_to_another_device_are_no_longer_the_first_ones() {
             assert_refused(rig, other, &message, FaultReason::INTERRUPT_SOURCE);
             rig.driver.free(handle).expect("freed");
             last = Some((mine, message));
+        }
+    });
+}
+
+#[test]
+fn a_run_of_entries_is_forgotten_whole_when_it_is_freed() {
+    each(false, |rig| {
+        let handle = rig.driver.allocate(device(ONE), 4).expect("entries");
+        let messages: Vec<IrqMessage> = (0..4)
+            .map(|index| {
+                let target = to(2, 0x50 + index as u8);
+                let message = rig.driver.route(&handle, index, target).expect("routed");
+                assert_arrives(rig, ONE, &message, target);
+                message
+            })
+            .collect();
+        rig.driver.free(handle).expect("freed");
+        for message in messages {
+            assert_refused(rig, ONE, &message, FaultReason::INTERRUPT_ENTRY_NOT_PRESENT);
         }
     });
 }
@@ -338,5 +377,23 @@ mod posted {
         let handle = rig.driver.allocate(device(ONE), 1).expect("an entry");
         let refused = rig.driver.post(&handle, 0, target(Hpa::new(0x1000), false));
         assert_eq!(refused, Err(PostError::Unsupported { unit: 0 }));
+    }
+}
+
+#[test]
+fn interrupts_are_remapped_again_after_a_suspension() {
+    for freedom in FREEDOMS {
+        let rig = Plan::new(Config::legacy()).freedom(freedom).start();
+        let handle = rig.driver.allocate(device(ONE), 1).expect("an entry");
+        let target = to(3, 0x41);
+        let message = rig.driver.route(&handle, 0, target).expect("routed");
+        assert_arrives(&rig, ONE, &message, target);
+        let platform = rig.platform.clone();
+        let driver = rig.driver.suspend().expect("it pauses");
+        let driver = driver.resume().expect("it wakes");
+        let rig = Rig::new(platform, driver.enable().expect("it translates again"));
+        assert_arrives(&rig, ONE, &message, target);
+        assert_refused(&rig, OTHER, &message, FaultReason::INTERRUPT_SOURCE);
+        rig.assert_clean();
     }
 }

@@ -11,6 +11,7 @@ mod guests;
 mod interrupts;
 mod mapping;
 mod nesting;
+mod page_requests;
 mod pasids;
 mod queue_errors;
 mod random;

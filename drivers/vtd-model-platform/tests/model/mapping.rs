@@ -6,17 +6,20 @@ use iommu_core::{
     Access, Attachment, Backend, DeviceId, FaultReason, Frame, Iova, Order, Platform, Run, Segment,
     SourceId, Stage, TableFormat,
 };
-use vtd::ModeRequest;
+use vtd::{CostRule, ModeRequest};
 use vtd_model::{Config, Freedom, Owner, Request};
 
 /// Every kind of unit, with every format that it has there.
-fn each(mut test: impl FnMut(&Rig, TableFormat)) {
+fn each(test: impl FnMut(&Rig, TableFormat)) {
+    each_with(CostRule::default(), test);
+}
+
+fn each_with(costs: CostRule, mut test: impl FnMut(&Rig, TableFormat)) {
     for Kind { name, config, mode } in units::all() {
         for freedom in FREEDOMS {
-            let rig = Plan::new(config.clone())
-                .mode(mode)
-                .freedom(freedom)
-                .start();
+            let mut plan = Plan::new(config.clone()).mode(mode).freedom(freedom);
+            plan.driver.costs = costs;
+            let rig = plan.start();
             for format in TableFormat::ALL {
                 let id = DeviceId::new(Segment(0), SourceId::from_bits(ONE));
                 if rig
@@ -85,6 +88,22 @@ fn a_device_reaches_what_is_mapped_and_nothing_else() {
             "context and PASID tables stay: {}",
             rig.taken()
         );
+    });
+}
+
+#[test]
+fn a_domain_that_was_filled_before_is_reached_as_soon_as_it_is_attached() {
+    each(|rig, format| {
+        rig.assign(ONE, 1);
+        let domain = rig.domain(ONE, format);
+        let page = rig.page(1);
+        rig.map(domain, 0x7000, page.hpa(), Access::READ_WRITE);
+        // What follows is all that hardware is told of the entry.
+        rig.attach(ONE, None, domain);
+        rig.assert_reaches(&read(ONE, 0x7000), page.hpa());
+        rig.detach(ONE, None);
+        rig.destroy(domain);
+        rig.platform.release(page);
     });
 }
 
@@ -201,28 +220,217 @@ fn large_pages_translate_and_are_split_by_an_unmapping_within() {
 }
 
 #[test]
-fn many_ranges_are_flushed_together() {
+fn the_rest_of_a_large_page_is_there_at_every_step_of_a_split_and_keeps_its_rights() {
+    each(|rig, format| {
+        let domain = rig.domain(ONE, format);
+        rig.attach(ONE, None, domain);
+        let block = rig.platform.arena().allocate(Order::PAGE_2M);
+        let block = block.expect("a large block");
+        let run = Run {
+            hpa: block.hpa(),
+            pages: 512,
+        };
+        rig.map_run(domain, 0x4000_0000, run, Access::READ);
+        let target = block.hpa().as_u64();
+        rig.with(|machine| {
+            machine.expect(ONE, None, 0x4000_0000, 0x10_0000, target, false);
+        });
+        rig.unmap(domain, 0x4010_0000, 1);
+        rig.with(|machine| {
+            machine.sweep();
+            machine.release(ONE, None, 0x4000_0000, 0x10_0000);
+        });
+        let last = iommu_core::Hpa::new(block.hpa().as_u64() + 0xf_f000);
+        rig.assert_reaches(&read(ONE, 0x400f_f000), last);
+        rig.assert_faults(&write(ONE, 0x400f_f000), write_denied(rig, format));
+        rig.unmap(domain, 0x4000_0000, 512);
+        rig.detach(ONE, None);
+        rig.destroy(domain);
+        rig.platform.arena().release(block);
+    });
+}
+
+#[test]
+fn each_page_of_a_range_is_forgotten() {
     each(|rig, format| {
         rig.assign(ONE, 1);
         let domain = rig.domain(ONE, format);
         rig.attach(ONE, None, domain);
-        let pages: Vec<Frame> = (0..20).map(|_| rig.page(1)).collect();
-        for (page, place) in pages.iter().zip(0..) {
-            rig.map(domain, place * 0x5000, page.hpa(), Access::READ_WRITE);
+        // Another page keeps the table, so that leaves alone are told.
+        let [kept, page] = [(); 2].map(|()| rig.page(1));
+        rig.map(domain, 0x1000, kept.hpa(), Access::READ_WRITE);
+        for place in 0..11 {
+            let at = 0x1_0000 + (place << 12);
+            rig.map(domain, at, page.hpa(), Access::READ_WRITE);
+            rig.assert_reaches(&read(ONE, at), page.hpa());
+        }
+        rig.unmap(domain, 0x1_0000, 11);
+        rig.platform.release(page);
+        for place in 0..11 {
+            rig.assert_blocked(&read(ONE, 0x1_0000 + (place << 12)));
+        }
+        rig.detach(ONE, None);
+        rig.destroy(domain);
+        rig.platform.release(kept);
+    });
+}
+
+#[test]
+fn functions_of_both_halves_of_a_bus_have_entries_of_their_own() {
+    // The same place in the two context tables that a bus has in scalable mode.
+    const UPPER: u16 = ONE | 0x80;
+    for Kind { name, config, mode } in units::all() {
+        for freedom in FREEDOMS {
+            eprintln!("{name}, {freedom:?}");
+            let plan = Plan::new(config.clone()).mode(mode).freedom(freedom);
+            let rig = plan.device(UPPER, 0).start();
+            let capabilities = rig.driver.capabilities(crate::rig::device(ONE));
+            let capabilities = capabilities.expect("a unit");
+            let format = TableFormat::ALL
+                .into_iter()
+                .find(|&format| capabilities.supports(format));
+            let format = format.expect("a format");
+            let [lower, upper] = [ONE, UPPER].map(|source| {
+                let (domain, page) = (rig.domain(source, format), rig.page(1));
+                rig.map(domain, 0x7000, page.hpa(), Access::READ_WRITE);
+                rig.attach(source, None, domain);
+                page
+            });
+            rig.assert_reaches(&read(ONE, 0x7000), lower.hpa());
+            rig.assert_reaches(&read(UPPER, 0x7000), upper.hpa());
+            rig.assert_clean();
+        }
+    }
+}
+
+#[test]
+fn ranges_beyond_what_the_cost_rule_selects_are_flushed_with_their_domain() {
+    let few = CostRule {
+        page_selective_limit: 3,
+    };
+    each_with(few, many_ranges);
+}
+
+#[test]
+fn more_ranges_than_the_queue_holds_are_all_flushed() {
+    const RANGES: u64 = 9_000;
+    for freedom in FREEDOMS {
+        let mut plan = Plan::new(Config::legacy()).freedom(freedom);
+        plan.driver.costs.page_selective_limit = u32::MAX;
+        let rig = plan.start();
+        rig.assign(ONE, 1);
+        let domain = rig.domain(ONE, TableFormat::SecondStage4);
+        rig.attach(ONE, None, domain);
+        let page = rig.page(1);
+        for place in 0..RANGES {
+            rig.map(domain, place << 13, page.hpa(), Access::READ_WRITE);
+        }
+        for place in [0, RANGES / 2, RANGES - 1] {
+            rig.assert_reaches(&read(ONE, place << 13), page.hpa());
+        }
+        let mut batch = iommu_core::Batch::with_capacity(RANGES as usize).expect("room");
+        for place in 0..RANGES {
+            let owed = rig.driver.unmap(domain, range(place << 13, 1));
+            batch.add(owed.expect("unmapped")).expect("room");
+        }
+        let flushed = rig.driver.commit(&mut batch).expect("hardware confirms");
+        drop(batch);
+        assert_eq!(
+            flushed.doorbells, 2,
+            "as many as the queue has to be filled"
+        );
+        rig.release(flushed);
+        rig.platform.release(page);
+        for place in [0, RANGES / 2, RANGES - 1] {
+            rig.assert_blocked(&read(ONE, place << 13));
+        }
+        rig.assert_clean();
+    }
+}
+
+#[test]
+fn many_ranges_are_flushed_together() {
+    each(many_ranges);
+}
+
+#[test]
+fn ranges_that_touch_in_two_domains_are_flushed_in_both() {
+    each(|rig, format| {
+        rig.assign(ONE, 1);
+        rig.assign(OTHER, 1);
+        let mut gone = Vec::new();
+        for (source, place) in [(ONE, 0x7000), (OTHER, 0x8000)] {
+            let (domain, page) = (rig.domain(source, format), rig.page(1));
+            rig.map(domain, place, page.hpa(), Access::READ_WRITE);
+            rig.attach(source, None, domain);
+            rig.assert_reaches(&read(source, place), page.hpa());
+            gone.push((source, place, domain, page));
         }
         let mut batch = rig.batch();
-        for place in 0..20 {
-            let owed = rig.driver.unmap(domain, range(place * 0x5000, 1));
+        for &(_, place, domain, _) in &gone {
+            let owed = rig.driver.unmap(domain, range(place, 1));
             batch.add(owed.expect("unmapped")).expect("room");
         }
         rig.commit(&mut batch);
         drop(batch);
+        for (source, place, domain, page) in gone {
+            rig.platform.release(page);
+            rig.assert_blocked(&read(source, place));
+            rig.detach(source, None);
+            rig.destroy(domain);
+        }
+    });
+}
+
+fn many_ranges(rig: &Rig, format: TableFormat) {
+    rig.assign(ONE, 1);
+    let domain = rig.domain(ONE, format);
+    rig.attach(ONE, None, domain);
+    let pages: Vec<Frame> = (0..20).map(|_| rig.page(1)).collect();
+    for (page, place) in pages.iter().zip(0..) {
+        rig.map(domain, place * 0x5000, page.hpa(), Access::READ_WRITE);
+    }
+    let mut batch = rig.batch();
+    for place in 0..20 {
+        let owed = rig.driver.unmap(domain, range(place * 0x5000, 1));
+        batch.add(owed.expect("unmapped")).expect("room");
+    }
+    rig.commit(&mut batch);
+    drop(batch);
+    pages
+        .into_iter()
+        .for_each(|page| rig.platform.release(page));
+    rig.assert_blocked(&read(ONE, 0x5000));
+    rig.detach(ONE, None);
+    rig.destroy(domain);
+}
+
+#[test]
+fn a_table_that_goes_in_one_batch_with_a_page_beside_it_is_forgotten_as_a_table() {
+    each(|rig, format| {
+        rig.assign(ONE, 1);
+        let domain = rig.domain(ONE, format);
+        rig.attach(ONE, None, domain);
+        let pages = [(); 3].map(|()| rig.page(1));
+        // The second page's neighbours keep its table; the third has one of its own.
+        for (page, place) in pages.iter().zip([0x1000, 0x1f_f000, 0x20_0000]) {
+            rig.map(domain, place, page.hpa(), Access::READ_WRITE);
+            rig.assert_reaches(&read(ONE, place), page.hpa());
+        }
+        let mut batch = rig.batch();
+        for (first, count) in [(0x1f_f000, 1), (0x20_0000, 512)] {
+            let owed = rig.driver.unmap(domain, range(first, count));
+            batch.add(owed.expect("unmapped")).expect("room");
+        }
+        // The two ranges touch, and become one.
+        rig.commit(&mut batch);
+        drop(batch);
+        rig.assert_blocked(&read(ONE, 0x20_0000));
+        rig.detach(ONE, None);
+        rig.destroy(domain);
         pages
             .into_iter()
             .for_each(|page| rig.platform.release(page));
-        rig.assert_blocked(&read(ONE, 0x5000));
-        rig.detach(ONE, None);
-        rig.destroy(domain);
     });
 }
 
@@ -358,4 +566,24 @@ fn dropped_debts_are_counted_and_keep_their_frames() {
     // Hardware was not told, so it may still lead there.
     let possible = rig.with(|machine| machine.possible(&read(ONE, 0x7000)));
     assert!(possible.iter().any(|outcome| outcome.address().is_some()));
+}
+
+#[test]
+fn faults_are_recorded_again_after_more_than_the_unit_could_hold() {
+    for Kind { name, config, mode } in units::all() {
+        for freedom in FREEDOMS {
+            eprintln!("{name}, {freedom:?}");
+            let rig = Plan::new(config.clone())
+                .mode(mode)
+                .freedom(freedom)
+                .start();
+            for address in 0..300 {
+                rig.with(|machine| machine.request(&read(ONE, address << 12)));
+            }
+            assert!(!rig.faults().is_empty());
+            rig.with(|machine| machine.request(&read(ONE, 0x7000)));
+            assert_eq!(rig.faults().len(), 1);
+            rig.assert_clean();
+        }
+    }
 }

@@ -152,3 +152,26 @@ fn legacy_mode_has_no_pasids() {
     rig.assert_faults(&request(Some(7)), FaultReason::PASID_IN_LEGACY_MODE);
     rig.assert_clean();
 }
+
+#[test]
+fn two_pasids_of_one_domain_are_both_told_of_a_change() {
+    each(|rig| {
+        rig.assign(ONE, 1);
+        for format in FORMATS {
+            let pasids = [Some(7), Some(8)];
+            let (domain, page) = (rig.domain(ONE, format), rig.page(1));
+            rig.map(domain, 0x7000, page.hpa(), Access::READ_WRITE);
+            for pasid in pasids {
+                rig.attach(ONE, pasid, domain);
+                rig.assert_reaches(&request(pasid), page.hpa());
+            }
+            rig.unmap(domain, 0x7000, 1);
+            rig.platform.release(page);
+            for pasid in pasids {
+                rig.assert_blocked(&request(pasid));
+                rig.detach(ONE, pasid);
+            }
+            rig.destroy(domain);
+        }
+    });
+}

@@ -166,27 +166,35 @@ fn pass_through_and_a_domain_take_turns() {
 #[test]
 fn domain_ids_come_back_only_when_hardware_has_forgotten_them() {
     use iommu_core::Platform as _;
-    for freedom in FREEDOMS {
-        let config = Config {
-            domain_bits: 4,
-            ..Config::legacy()
-        };
-        let rig = Plan::new(config).freedom(freedom).start();
-        rig.assign(ONE, 1);
-        rig.assign(OTHER, 1);
-        // Far more domains than the 14 ids, each with another page at one address.
-        for round in 0..40 {
-            let source = [ONE, OTHER][round % 2];
-            let page = rig.page(1);
-            let domain = rig.domain(source, TableFormat::SecondStage4);
-            rig.map(domain, 0x7000, page.hpa(), Access::READ_WRITE);
-            rig.attach(source, None, domain);
-            rig.assert_reaches(&read(source, 0x7000), page.hpa());
-            rig.detach(source, None);
-            rig.platform.release(page);
-            rig.destroy(domain);
+    use vtd::ModeRequest::{FirstStage, Legacy, SecondStage};
+    let scalable = Config::scalable();
+    for (config, mode, format) in [
+        (Config::legacy(), Legacy, TableFormat::SecondStage4),
+        (scalable.clone(), SecondStage, TableFormat::SecondStage4),
+        (scalable, FirstStage, TableFormat::FirstStage4),
+    ] {
+        for freedom in FREEDOMS {
+            let config = Config {
+                domain_bits: 4,
+                ..config.clone()
+            };
+            let rig = Plan::new(config).mode(mode).freedom(freedom).start();
+            rig.assign(ONE, 1);
+            rig.assign(OTHER, 1);
+            // Far more domains than the 14 ids, each with another page at one address.
+            for round in 0..40 {
+                let source = [ONE, OTHER][round % 2];
+                let page = rig.page(1);
+                let domain = rig.domain(source, format);
+                rig.map(domain, 0x7000, page.hpa(), Access::READ_WRITE);
+                rig.attach(source, None, domain);
+                rig.assert_reaches(&read(source, 0x7000), page.hpa());
+                rig.detach(source, None);
+                rig.platform.release(page);
+                rig.destroy(domain);
+            }
+            rig.assert_clean();
         }
-        rig.assert_clean();
     }
 }
 
@@ -283,6 +291,52 @@ fn an_id_that_another_device_of_the_domain_still_uses_is_given_to_nobody() {
         rig.with(|machine| machine.sweep());
         rig.assert_reaches(&read(ONE, 0x7000), second.hpa());
         rig.assert_reaches(&read(OTHER, 0x7000), first.hpa());
+        rig.assert_clean();
+    }
+}
+
+#[test]
+fn an_id_whose_flush_is_still_owed_is_given_to_nobody() {
+    for freedom in FREEDOMS {
+        let rig = Plan::new(Config::legacy()).freedom(freedom).start();
+        rig.assign(ONE, 1);
+        rig.assign(OTHER, 2);
+        let [first, second] = [1, 2].map(|owner| rig.page(owner));
+        let [old, new] = [(); 2].map(|()| rig.domain(ONE, TableFormat::SecondStage4));
+        rig.map(old, 0x7000, first.hpa(), Access::READ_WRITE);
+        rig.map(new, 0x8000, second.hpa(), Access::READ_WRITE);
+        rig.attach(ONE, None, old);
+        rig.assert_reaches(&read(ONE, 0x7000), first.hpa());
+        let detached = rig.driver.replace(slot(ONE, None), Attachment::Blocked);
+        let owed = detached.expect("detached").owed;
+        rig.attach(OTHER, None, new);
+        // What the first device's requests left in caches is under the old id.
+        rig.assert_blocked(&read(OTHER, 0x7000));
+        rig.assert_reaches(&read(OTHER, 0x8000), second.hpa());
+        rig.settle(owed);
+        rig.assert_clean();
+    }
+}
+
+#[test]
+fn one_of_two_devices_of_a_domain_is_led_elsewhere_without_the_other() {
+    for freedom in FREEDOMS {
+        let rig = Plan::new(Config::scalable())
+            .mode(vtd::ModeRequest::FirstStage)
+            .freedom(freedom)
+            .start();
+        let [first, second] = [(); 2].map(|()| rig.page(1));
+        let [old, new] = [(); 2].map(|()| rig.domain(ONE, TableFormat::FirstStage4));
+        rig.map(old, 0x7000, first.hpa(), Access::READ_WRITE);
+        rig.map(new, 0x9000, second.hpa(), Access::READ_WRITE);
+        rig.attach(ONE, None, old);
+        rig.attach(OTHER, None, old);
+        // Both are tagged alike in the caches: the new table must never stand beside the
+        // old id.
+        rig.attach(ONE, None, new);
+        rig.assert_reaches(&read(ONE, 0x9000), second.hpa());
+        rig.assert_reaches(&read(OTHER, 0x7000), first.hpa());
+        rig.assert_blocked(&read(OTHER, 0x9000));
         rig.assert_clean();
     }
 }

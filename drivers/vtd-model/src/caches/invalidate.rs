@@ -43,6 +43,7 @@ impl Caches {
 
     /// PASID entries by domain and PASID (§6.5.2.2).
     pub(crate) fn drop_pasids(&mut self, domain: Option<u16>, pasid: Option<u32>) {
+        self.directories.drop(domain, pasid);
         self.pasids.retain(|(_, id), values| {
             if pasid.is_some_and(|pasid| pasid != *id) {
                 return true;
@@ -125,6 +126,7 @@ impl Caches {
     pub(crate) fn drop_all_dma(&mut self) {
         self.contexts.clear();
         self.pasids.clear();
+        self.directories.clear();
         self.drop_translations();
         self.permissions.clear();
     }

@@ -44,7 +44,12 @@ pub(crate) struct PageMap<T> {
     index: FxHashMap<(u16, u32), usize>,
     spaces: Vec<Space<T>>,
     entries: usize,
+    /// What was removed and not asked for yet, if anybody will ask.
+    buried: Option<Vec<Held<T>>>,
 }
+
+/// Requester, PASID or [`NO_PASID`], first address, what is held.
+pub(crate) type Held<T> = (u16, u32, u64, T);
 
 impl<T> Default for PageMap<T> {
     fn default() -> Self {
@@ -52,6 +57,7 @@ impl<T> Default for PageMap<T> {
             index: FxHashMap::default(),
             spaces: Vec::new(),
             entries: 0,
+            buried: None,
         }
     }
 }
@@ -107,7 +113,24 @@ impl<T: Paged> PageMap<T> {
         self.entries
     }
 
+    /// From now on remembers what is removed.
+    pub(crate) fn bury(&mut self) {
+        self.buried = Some(Vec::new());
+    }
+
+    /// What was removed since the last call.
+    pub(crate) fn exhume(&mut self) -> Vec<Held<T>> {
+        self.buried.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
     pub(crate) fn clear(&mut self) {
+        if self.buried.is_some() {
+            let all: Vec<Held<T>> = self
+                .iter()
+                .map(|(source, pasid, address, entry)| (source, pasid, address, *entry))
+                .collect();
+            self.buried.get_or_insert_default().extend(all);
+        }
         for space in &mut self.spaces {
             space.sizes.iter_mut().for_each(FxHashMap::clear);
         }
@@ -117,12 +140,22 @@ impl<T: Paged> PageMap<T> {
     /// Drops every entry that `gone` names.
     pub(crate) fn remove(&mut self, gone: impl Fn(&T) -> bool) {
         let mut left = 0;
-        for map in self.spaces.iter_mut().flat_map(|space| &mut space.sizes) {
-            map.retain(|_, entries| {
-                entries.retain(|entry| !gone(entry));
-                left += entries.len();
-                !entries.is_empty()
-            });
+        for space in &mut self.spaces {
+            let (source, pasid) = (space.source, space.pasid);
+            for (shift, map) in SHIFTS.iter().zip(&mut space.sizes) {
+                map.retain(|page, entries| {
+                    let address = if *shift == 64 { 0 } else { page << shift };
+                    entries.retain(|entry| {
+                        let goes = gone(entry);
+                        if let Some(buried) = self.buried.as_mut().filter(|_| goes) {
+                            buried.push((source, pasid, address, *entry));
+                        }
+                        !goes
+                    });
+                    left += entries.len();
+                    !entries.is_empty()
+                });
+            }
         }
         self.entries = left;
     }
@@ -133,7 +166,7 @@ impl<T: Paged> PageMap<T> {
     pub(crate) fn remove_range(&mut self, first: u64, last: u64, gone: impl Fn(&T) -> bool) {
         for space in &mut self.spaces {
             for size in 0..3 {
-                remove_size(space, size, first, last, &gone);
+                remove_size(space, size, first, last, &gone, &mut self.buried);
             }
         }
         self.count();
@@ -148,7 +181,7 @@ impl<T: Paged> PageMap<T> {
             .filter(|space| whose(space.source, space.pasid))
         {
             for size in 0..3 {
-                remove_size(space, size, range.first, range.last, &|_| true);
+                remove_size(space, size, range.first, range.last, &|_| true, &mut None);
             }
             if range.first == 0 && range.last == u64::MAX {
                 space.sizes[3].clear();
@@ -191,6 +224,7 @@ fn remove_size<T: Paged>(
     first: u64,
     last: u64,
     gone: &impl Fn(&T) -> bool,
+    buried: &mut Option<Vec<Held<T>>>,
 ) {
     let shift = SHIFTS[size];
     let (low, high) = (first >> shift, last >> shift);
@@ -224,6 +258,9 @@ fn remove_size<T: Paged>(
             space.sizes[size].remove(&page);
         }
         for entry in removed {
+            if let Some(buried) = buried {
+                buried.push((space.source, space.pasid, page << shift, entry));
+            }
             keep_fragments(space, size, page << shift, &entry, first, last);
         }
     }

@@ -6,6 +6,7 @@
 //! decided in [`invalidate`] by tables 23 and 24.
 
 mod absent;
+mod directory;
 mod entry;
 mod invalidate;
 mod iotlb;
@@ -13,6 +14,7 @@ mod paging;
 mod permission;
 
 pub(crate) use absent::Absent;
+pub(crate) use directory::AbsentDirectories;
 pub(crate) use entry::{CachedContext, CachedPasid, Mapping, Translation};
 pub(crate) use invalidate::Range;
 pub(crate) use iotlb::{Iotlb, NO_PASID, PageMap, Paged};
@@ -40,6 +42,8 @@ pub(crate) struct Caches {
     pub(crate) iotlb: Iotlb,
     /// Caching mode, pessimist: absences that may be cached.
     pub(crate) absent: Absent,
+    /// Caching mode, pessimist: absent PASID directory entries that may be cached.
+    pub(crate) directories: AbsentDirectories,
     /// Host permissions.
     pub(crate) permissions: Permissions,
     /// By interrupt index.

@@ -67,6 +67,7 @@ impl Capability {
             .with_fs1gp(config.first_stage_1g)
             .with_pi(config.posted_interrupts)
             .with_fs5lp(config.first_stage_5_level)
+            .with_ecmds(config.enhanced_commands)
             .with_esirtps(config.sirtp_invalidates)
             .with_esrtps(config.srtp_invalidates)
     }

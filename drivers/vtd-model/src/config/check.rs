@@ -33,6 +33,7 @@ impl Config {
             self.numbers(),
             self.capability_rules(),
             self.extended_rules(),
+            self.counters(),
             self.layout(),
         ];
         match broken.into_iter().flatten().next() {
@@ -198,6 +199,27 @@ impl Config {
                     self.host_permissions_1g && !self.host_permissions,
                     "HPT1GPS needs HPTS",
                 ),
+                (
+                    self.perfmon.is_some() && !self.enhanced_commands,
+                    "PMS needs ECMDS",
+                ),
+            ],
+        )
+    }
+
+    fn counters(&self) -> Option<ConfigError> {
+        let perfmon = self.perfmon.as_ref()?;
+        first(
+            "§11.4.13.2",
+            &[
+                (
+                    !(1..=64).contains(&perfmon.counters),
+                    "there are 1 to 64 counters (NCNTR)",
+                ),
+                (
+                    !(1..=64).contains(&perfmon.width),
+                    "a counter has 1 to 64 bits (CW)",
+                ),
             ],
         )
     }
@@ -207,7 +229,17 @@ impl Config {
         let faults_end = faults + 16 * u32::from(self.fault_records);
         let iotlb = 16 * u32::from(self.iotlb_offset);
         let overlap = iotlb < faults_end && faults < iotlb + 16;
-        let in_use = |offset: u32| (0x000..0x0f0).contains(&offset);
+        let fixed = [
+            (true, 0x000..0x0f0_u32),
+            (self.memory_type, 0x100..0x220),
+            (self.perfmon.is_some(), 0x300..0x400),
+            (self.enhanced_commands, 0x400..0x450),
+            (self.virtual_commands, 0xe00..0xe38),
+        ];
+        let in_use = |start: u32, end: u32| {
+            let meets = |range: &std::ops::Range<u32>| start < range.end && range.start < end;
+            fixed.iter().any(|(there, range)| *there && meets(range))
+        };
         first(
             "§11.1",
             &[
@@ -216,7 +248,7 @@ impl Config {
                     "FRO and IRO have 10 bits",
                 ),
                 (
-                    in_use(faults) || in_use(iotlb),
+                    in_use(faults, faults_end) || in_use(iotlb, iotlb + 16),
                     "FRO and IRO name unused places",
                 ),
                 (overlap, "fault records and IOTLB registers do not overlap"),
@@ -236,6 +268,7 @@ fn first(section: &'static str, rules: &[(bool, &'static str)]) -> Option<Config
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Perfmon;
 
     type Edit = fn(&mut Config);
 
@@ -297,12 +330,20 @@ mod tests {
                 c.pasid_in_translated = false;
                 c.page_request_drain = false
             }),
+            ("PMS", |c| c.enhanced_commands = false),
+            ("NCNTR", |c| {
+                c.perfmon = Some(Perfmon {
+                    counters: 65,
+                    ..Perfmon::default()
+                })
+            }),
             ("HPT1GPS", |c| c.host_permissions = false),
             ("4, 6", |c| c.domain_bits = 5),
             ("MGAW is at least", |c| c.guest_bits = 40),
             ("1 to 256", |c| c.fault_records = 0),
             ("overlap", |c| c.iotlb_offset = c.fault_offset),
             ("unused", |c| c.iotlb_offset = 3),
+            ("unused", |c| c.iotlb_offset = 0x44),
         ];
         assert_eq!(Config::everything().check(), Ok(()));
         for (rule, edit) in cases {

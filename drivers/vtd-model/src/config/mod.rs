@@ -7,9 +7,12 @@
 mod capability;
 mod check;
 mod extended;
+mod perfmon;
 mod presets;
 
 pub use check::ConfigError;
+pub use perfmon::Perfmon;
+pub(crate) use perfmon::{EVENTS, PerfmonPlaces, STRIDE, WITH_LEVEL, WITH_TYPE};
 
 /// Second-stage table depths that a unit walks (CAP.SAGAW, §11.4.2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -153,6 +156,12 @@ pub struct Config {
     pub host_permissions: bool,
     /// ECAP.HPT1GPS: 1 GiB pages in host permission tables.
     pub host_permissions_1g: bool,
+    /// CAP.ECMDS: the enhanced command registers exist.
+    pub enhanced_commands: bool,
+    /// ECAP.PMS: counters of performance monitoring.
+    pub perfmon: Option<Perfmon>,
+    /// ECAP.VCS: virtual commands, which only emulations have.
+    pub virtual_commands: bool,
 }
 
 impl Config {
@@ -176,11 +185,31 @@ impl Config {
     pub fn register_bytes(&self) -> usize {
         let faults = 16 * (usize::from(self.fault_offset) + usize::from(self.fault_records));
         let iotlb = 16 * (usize::from(self.iotlb_offset) + 1);
+        let perfmon = self.perfmon_places().map_or(0, |places| places.end);
         faults
             .max(iotlb)
+            .max(perfmon)
             .max(0x1000)
             .next_multiple_of(0x1000)
             .next_power_of_two()
+    }
+
+    /// PERFCAP (§11.4.13.2).
+    pub fn performance_capability(&self) -> u64 {
+        self.perfmon.as_ref().map_or(0, |perfmon| {
+            perfmon::PerformanceCapability::of(perfmon).into_bits()
+        })
+    }
+
+    /// Where the counters' registers lie: in pages of their own.
+    pub(crate) fn perfmon_places(&self) -> Option<PerfmonPlaces> {
+        let faults = 16 * (usize::from(self.fault_offset) + usize::from(self.fault_records));
+        let iotlb = 16 * (usize::from(self.iotlb_offset) + 1);
+        let perfmon = self.perfmon.as_ref()?;
+        Some(PerfmonPlaces::behind(
+            faults.max(iotlb).max(0x1000),
+            perfmon.counters,
+        ))
     }
 
     /// The largest PASID plus one that a request may carry.

@@ -1,6 +1,6 @@
 //! Configurations to start from.
 
-use super::{Config, Depths};
+use super::{Config, Depths, Perfmon};
 
 impl Config {
     /// An older server unit: legacy mode, second stage of 3 and 4 levels with superpages,
@@ -67,6 +67,9 @@ impl Config {
             stop_markers: false,
             host_permissions: false,
             host_permissions_1g: false,
+            enhanced_commands: false,
+            perfmon: None,
+            virtual_commands: false,
         }
     }
 
@@ -122,6 +125,8 @@ impl Config {
             stop_markers: true,
             host_permissions: true,
             host_permissions_1g: true,
+            enhanced_commands: true,
+            perfmon: Some(Perfmon::default()),
             protected_low: true,
             protected_high: true,
             ..Self::scalable_with_ats()

@@ -1,10 +1,13 @@
 //! What a person wants to read when a test fails: the walk of a request, and the caches.
 
-use crate::caches::{CachedContext, Caches, NO_PASID, Translation};
+use crate::caches::{CachedContext, CachedPasid, Caches, NO_PASID, Translation};
 use crate::choice::{Chooser, Explorer};
+use crate::faults::Condition;
 use crate::machine::Machine;
 use crate::oracle::permitting;
-use crate::remapping::{Effects, Outcome, Read, Request, Structure, Walker};
+use crate::remapping::{Access, AddressType, Effects, Outcome, Read, Request, Structure, Walker};
+use crate::tables::context::TranslationType;
+use crate::tables::pasid::Granular;
 use crate::tables::second_stage::Rights;
 use std::fmt::Write as _;
 
@@ -12,7 +15,7 @@ impl Machine {
     /// How memory alone, without any cache, answers a request: each entry that is read, and
     /// the outcome.
     pub fn dump_walk(&self, request: &Request) -> String {
-        let mut text = format!("{request:x?}\n");
+        let mut text = format!("{}\n", asked(request));
         let Some(unit) = self.units.get(self.unit_of(request.source).unwrap_or(0)) else {
             return text;
         };
@@ -32,11 +35,11 @@ impl Machine {
             let _ = writeln!(text, "  {}", line(&read));
         }
         let _ = match outcome {
-            Outcome::Memory { address } => writeln!(text, "  -> {address:#x}"),
+            Outcome::Memory { address } => writeln!(text, "  -> reaches {address:#x}"),
             Outcome::Blocked {
                 condition: Some(condition),
                 ..
-            } => writeln!(text, "  -> {condition}: {condition:?}"),
+            } => writeln!(text, "  -> blocked by {condition}: {}", condition.meaning()),
             other => writeln!(text, "  -> {other:x?}"),
         };
         text
@@ -64,10 +67,10 @@ impl Machine {
         for ((source, pasid), value) in sorted(pasids) {
             let _ = writeln!(
                 text,
-                "pasid    {} {pasid:#x}  domain {:#x}  {:x?}",
+                "pasid    {} {pasid:#x}  domain {:#x}  {}",
                 id(source),
                 value.domain(),
-                value.entry
+                pasid_entry(&value)
             );
         }
         for ((domain, level, address), (table, accessed)) in
@@ -106,6 +109,10 @@ impl Machine {
                 "iotlb    {}",
                 translation(source, key, address, &entry)
             );
+        }
+        for held in &this.underway {
+            let line = translation(held.source, held.key, held.address, &held.entry);
+            let _ = writeln!(text, "on its way  {line}");
         }
         for permitted in permitting(&caches.permissions, 0, u64::MAX) {
             let _ = writeln!(
@@ -213,16 +220,82 @@ fn assumed(accessed: bool) -> &'static str {
 
 fn context(value: &CachedContext) -> String {
     match value {
+        CachedContext::Legacy(entry) if entry.kind == TranslationType::PassThrough => {
+            format!("domain {:#x}  pass-through", entry.domain)
+        }
         CachedContext::Legacy(entry) => format!(
-            "domain {:#x}  {:?}, {} levels at {:#x}",
-            entry.domain, entry.kind, entry.levels, entry.table
+            "domain {:#x}  second stage, {} levels at {:#x}{}",
+            entry.domain,
+            entry.levels,
+            entry.table,
+            allowed(entry.kind == TranslationType::DeviceTlb, "ATS")
         ),
         CachedContext::Scalable(entry) => format!(
-            "directory {:#x}, RID_PASID {:#x}",
-            entry.directory, entry.rid_pasid
+            "PASID directory at {:#x}, RID_PASID {:#x}{}{}{}",
+            entry.directory,
+            entry.rid_pasid,
+            allowed(entry.pasid_enable, "PASIDs"),
+            allowed(entry.device_tlb, "ATS"),
+            allowed(entry.permissions, "host permissions"),
         ),
-        CachedContext::Fault { condition, .. } => format!("{condition}"),
+        CachedContext::Fault { condition, .. } => fault(*condition),
     }
+}
+
+fn pasid_entry(value: &CachedPasid) -> String {
+    let entry = match &value.entry {
+        Ok(entry) => entry,
+        Err(condition) => return fault(*condition),
+    };
+    let first = format!(
+        "first stage, {} levels at {:#x}",
+        entry.first_levels, entry.first_table
+    );
+    let second = format!(
+        "second stage, {} levels at {:#x}",
+        entry.second_levels, entry.second_table
+    );
+    match entry.kind {
+        Granular::First => first,
+        Granular::Second => second,
+        Granular::Nested => format!("{first}, over {second}"),
+        Granular::PassThrough => "pass-through".to_owned(),
+    }
+}
+
+fn allowed(yes: bool, what: &str) -> String {
+    if yes {
+        format!(", with {what}")
+    } else {
+        String::new()
+    }
+}
+
+fn fault(condition: Condition) -> String {
+    format!("fault {condition}: {}", condition.meaning())
+}
+
+/// A request in words.
+fn asked(request: &Request) -> String {
+    let access = match request.access {
+        Access::Read => "read",
+        Access::Write => "write",
+        Access::Atomic => "atomic access",
+        Access::ZeroLengthRead => "zero-length read",
+    };
+    let kind = match request.kind {
+        AddressType::Untranslated => access.to_owned(),
+        AddressType::Translation { no_write: true } => "translation request (NW)".to_owned(),
+        AddressType::Translation { .. } => "translation request".to_owned(),
+        AddressType::Translated => format!("translated {access}"),
+    };
+    format!(
+        "{kind} of {:#x} by {}{}{}",
+        request.address,
+        id(request.source),
+        with_pasid(request.pasid.unwrap_or(NO_PASID)),
+        allowed(request.privileged, "supervisor privilege"),
+    )
 }
 
 fn with_pasid(key: u32) -> String {
@@ -250,7 +323,7 @@ fn translation(source: u16, key: u32, address: u64, entry: &Translation) -> Stri
         entry.pasid
     );
     if let Some(fault) = entry.fault {
-        return format!("{tags}  {address:#x} -> {fault}");
+        return format!("{tags}  {address:#x} -> {}", self::fault(fault));
     }
     let mapping = &entry.mapping;
     let target = if mapping.is_unity() {

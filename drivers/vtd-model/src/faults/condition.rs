@@ -31,6 +31,7 @@ pub(crate) struct Row {
     #[cfg(test)]
     pub(crate) condition: Condition,
     pub(crate) name: &'static str,
+    pub(crate) meaning: &'static str,
     pub(crate) code: u8,
     /// FPD silences it.
     pub(crate) qualified: bool,
@@ -56,6 +57,7 @@ macro_rules! conditions {
             #[cfg(test)]
             condition: Condition::$variant,
             name: $name,
+            meaning: $doc,
             code: $code,
             qualified: conditions!(@ $qualified),
             translation: Completes::$translation,
@@ -174,6 +176,11 @@ impl Condition {
     /// The name that table 30 gives it, as `SGN.6`.
     pub fn name(self) -> &'static str {
         self.row().name
+    }
+
+    /// What it means, in a sentence.
+    pub fn meaning(self) -> &'static str {
+        self.row().meaning
     }
 
     /// The fault reason that is logged.

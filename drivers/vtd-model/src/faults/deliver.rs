@@ -4,9 +4,10 @@ use super::page_request::{PageRequest, PageResponse};
 use super::{Condition, Record, RecordKind};
 use crate::caches::Range;
 use crate::choice::Chooser;
+use crate::machine::drain::{Drain, Drained};
 use crate::machine::unit::Unit;
 use crate::machine::world::World;
-use crate::registers::{Removal, Source};
+use crate::registers::{Happening, Removal, Source};
 use crate::remapping::{Effects, Mode};
 use crate::tables::pasid::{Entry, Granular};
 use crate::violation::Rule;
@@ -37,6 +38,7 @@ impl Unit {
         };
         let queue = &mut self.registers.page_queue;
         if queue.overflow {
+            self.count_overflow(world, request);
             return (answer(0), Removal::Nothing);
         }
         if queue.is_full() {
@@ -55,11 +57,20 @@ impl Unit {
             if fresh {
                 self.raise(world, Source::PageRequest);
             }
+            self.count_overflow(world, request);
             return (answer(0), Removal::Nothing);
         }
-        let removal = self.implicit_invalidation(&entry, request);
+        self.count(world, &[Happening::PAGE_REQUEST_POSTED]);
+        let removal = self.implicit_invalidation(world, &entry, request);
         self.registers.page_queue.accepted.push(request.words());
         (None, removal)
+    }
+
+    /// An answer was made up because the queue had no place.
+    fn count_overflow(&mut self, world: &mut World, request: &PageRequest) {
+        if request.last {
+            self.count(world, &[Happening::PAGE_REQUEST_OVERFLOW]);
+        }
     }
 
     /// Writes up to `most` accepted requests where software sees them.
@@ -118,7 +129,12 @@ impl Unit {
     }
 
     /// §6.5.3.1: translations of the address go, so that the retry sees the tables.
-    fn implicit_invalidation(&mut self, entry: &(Entry, u32), request: &PageRequest) -> Removal {
+    fn implicit_invalidation(
+        &mut self,
+        world: &World,
+        entry: &(Entry, u32),
+        request: &PageRequest,
+    ) -> Removal {
         let (entry, tag) = entry;
         let range = Range::masked(request.address & !0xfff, 0);
         let domain = entry.domain;
@@ -129,6 +145,8 @@ impl Unit {
             }
             Granular::Nested => self.caches.drop_domain(domain),
         }
+        // Implicit: nothing is promised about draining (DR and DW are 0 in table 27).
+        self.invalidated(world, Drained::default(), Drain::NONE);
         let range = (entry.kind != Granular::Nested).then_some(range);
         Removal::Domain {
             domain,

@@ -10,7 +10,7 @@ use crate::choice::Chooser;
 use crate::faults::{Condition, Record, RecordKind};
 use crate::machine::unit::Unit;
 use crate::machine::world::{Message, Origin, World};
-use crate::registers::IRE;
+use crate::registers::{Happening, IRE};
 use crate::tables::interrupt::{Delivery, Irte, SourceCheck};
 use crate::tables::{bit, bits, page};
 
@@ -168,9 +168,20 @@ impl Unit {
             .interrupts
             .get(&index)
             .map_or(0, |values| values.len());
+        self.count(world, &[Happening::INTERRUPT_LOOKUP]);
         if cached > 0 && (world.pessimist || world.random.u8(..) < 250) {
             let taken = world.random.usize(..cached);
-            return Ok(self.caches.interrupts[&index][taken]);
+            let entry = self.caches.interrupts[&index][taken];
+            let posted = bit(entry.0[0], 15);
+            self.count(
+                world,
+                &[if posted {
+                    Happening::INTERRUPT_HIT_POSTED
+                } else {
+                    Happening::INTERRUPT_HIT_REMAPPED
+                }],
+            );
+            return Ok(entry);
         }
         let snooped = self.snoops();
         let World {

@@ -112,7 +112,11 @@ impl Builder {
             .map(|(index, config)| {
                 // Where some unit sees only what was written back, that covers the buffer.
                 let buffered = config.write_buffer_flush && !(stale || walks);
-                Unit::new(index, config, buffered)
+                let mut unit = Unit::new(index, config, buffered);
+                if pessimist {
+                    unit.caches.iotlb.bury();
+                }
+                unit
             })
             .collect();
         Ok(Machine {

@@ -1,6 +1,7 @@
 //! Registers, requests and interrupts: what drivers and devices do to a machine.
 
 use super::Machine;
+use super::drain::{Drain, Drained};
 use super::world::Message;
 use crate::choice::{Chooser, Explorer};
 use crate::faults::{Condition, Status};
@@ -221,6 +222,8 @@ impl Machine {
     pub fn forget(&mut self, unit: usize) {
         if let Some(this) = self.units.get_mut(unit) {
             this.caches.drop_all_dma();
+            this.invalidated(&self.world, Drained::default(), Drain::ALL);
+            this.drains_complete();
             this.caches.drop_interrupts(None);
             this.disturbed = true;
         }

@@ -13,15 +13,18 @@ macro_rules! surroundings {
 
 mod build;
 mod device;
+pub(crate) mod drain;
 mod face;
 mod memory;
 mod prefetch;
 mod time;
+mod translation;
 pub(crate) mod unit;
 pub(crate) mod world;
 
 pub use build::Builder;
 pub use device::Promptness;
+pub use translation::Translations;
 pub use world::{Freedom, Message, Origin};
 
 use crate::oracle::Oracle;

@@ -1,13 +1,14 @@
 //! What happens while time passes: commands complete, descriptors run, devices answer.
 
 use super::Machine;
-use crate::registers::Removal;
+use crate::registers::{Happening, Removal};
 
 impl Machine {
     /// Lets time pass: what a driver's waiting loop calls on every turn.
     pub fn tick(&mut self) {
         self.world.time += 1;
         for unit in 0..self.units.len() {
+            self.units[unit].count(&mut self.world, &[Happening::CLOCK]);
             self.advance(unit, self.world.pessimist);
             self.units[unit].age_invalidations(&mut self.world, self.patience);
         }
@@ -61,6 +62,8 @@ impl Machine {
             this.complete_context_command(&mut self.world);
             this.complete_iotlb_command(&mut self.world);
             this.complete_protection();
+            this.complete_enhanced_command(&mut self.world);
+            this.complete_virtual_command(&mut self.world);
         }
         self.after_disturbance(unit);
     }

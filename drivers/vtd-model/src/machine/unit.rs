@@ -4,9 +4,9 @@ use super::world::World;
 use crate::caches::Caches;
 use crate::choice::Chooser;
 use crate::config::Config;
-use crate::faults::{FaultLog, Record, RecordKind};
+use crate::faults::{Condition, FaultLog, Record, RecordKind};
 use crate::queue::Queue;
-use crate::registers::Registers;
+use crate::registers::{Counters, Happening, Registers};
 use crate::remapping::{
     Access, AddressType, Effects, Fill, Latched, Mode, Outcome, Request, Walker,
 };
@@ -25,6 +25,8 @@ pub(crate) struct Unit {
     /// Counts everything that made entries disappear or memory change, for the pessimist's
     /// bookkeeping.
     pub(crate) disturbed: bool,
+    /// Pessimist: requests that were translated and have not arrived.
+    pub(crate) underway: Vec<super::drain::Underway>,
     /// Paging entries whose flags were set since the machine last looked.
     pub(crate) updated: Vec<u64>,
 }
@@ -48,11 +50,15 @@ impl Unit {
                 ..Latched::default()
             },
             interrupt_table: 0,
-            registers: Registers::default(),
+            registers: Registers {
+                counters: Counters::new(config.perfmon),
+                ..Registers::default()
+            },
             caches: Caches::default(),
             queue: Queue::default(),
             faults,
             disturbed: true,
+            underway: Vec::new(),
             updated: Vec::new(),
             config,
         }
@@ -91,13 +97,23 @@ impl Unit {
     pub(crate) fn request(&mut self, world: &mut World, request: &Request) -> Outcome {
         let mut random = std::mem::take(&mut world.random);
         let mut outcome = Outcome::NoTranslation;
+        let mut also = None;
         // A flag update that finds a changed entry makes the walk start over; software that
         // changes entries for ever does not make us wait for ever.
         for _ in 0..16 {
-            let mut effects = Effects::default();
+            let mut effects = Effects {
+                happenings: self.happenings(),
+                ..Effects::default()
+            };
             outcome = self
                 .walker(world, Chooser::Random(&mut random), &mut effects)
                 .answer(request);
+            also = effects.logged;
+            if let Some(mut happenings) = effects.happenings.take() {
+                let updates = effects.updates.len();
+                happenings.extend(std::iter::repeat_n(Happening::FLAG_UPDATE, updates));
+                self.count(world, &happenings);
+            }
             if effects.updates.is_empty() && effects.fills.is_empty() {
                 break;
             }
@@ -107,6 +123,9 @@ impl Unit {
         }
         world.random = random;
         self.report(world, request, &outcome);
+        if let Some(condition) = also {
+            self.report_condition(world, request, condition);
+        }
         outcome
     }
 
@@ -180,6 +199,10 @@ impl Unit {
         else {
             return;
         };
+        self.report_condition(world, request, condition);
+    }
+
+    fn report_condition(&mut self, world: &mut World, request: &Request, condition: Condition) {
         let kind = match (request.kind, request.access) {
             (AddressType::Translation { .. }, _) => RecordKind::Read,
             (_, Access::Write) => RecordKind::Write,

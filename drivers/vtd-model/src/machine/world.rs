@@ -35,6 +35,8 @@ pub enum Origin {
     InvalidationEvent(usize),
     /// Page request event of a unit (§7.5).
     PageRequestEvent(usize),
+    /// Performance monitoring event of a unit (§10.6).
+    PerformanceEvent(usize),
     /// A device, unchanged by remapping.
     Device(u16),
     /// A device, through a remapping entry.

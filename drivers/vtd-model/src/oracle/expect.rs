@@ -20,7 +20,7 @@ pub(crate) struct Expectation {
 
 /// A moment, to ask later what has stayed cached since.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Mark(u64);
+pub struct Mark(pub(super) u64);
 
 impl Machine {
     /// From now on requests of this source to `address..address + bytes` must reach

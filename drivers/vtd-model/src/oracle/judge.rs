@@ -3,6 +3,7 @@
 use super::Owner;
 use super::permission::permitting;
 use crate::caches::{NO_PASID, Translation};
+use crate::machine::drain::Underway;
 use crate::machine::{Discovered, Machine};
 use crate::violation::Rule;
 
@@ -53,6 +54,9 @@ impl Machine {
             for (source, key, address, entry) in held {
                 self.contained(unit, source, key, address, &entry, "is in the IOTLB");
             }
+            for held in self.units[unit].underway.clone() {
+                self.underway_contained(unit, &held, first, last);
+            }
             for permitted in permitting(&self.units[unit].caches.permissions, first, last) {
                 self.permission_contained(unit, &permitted);
             }
@@ -74,6 +78,55 @@ impl Machine {
                 }
             }
         }
+    }
+
+    /// Requests that were translated before an invalidation must have arrived before the
+    /// memory changes hands (§6.5.4).
+    fn underway_contained(&mut self, unit: usize, held: &Underway, first: u64, last: u64) {
+        let mapping = &held.entry.mapping;
+        let inside = mapping.is_unity()
+            || mapping.output <= last && first <= mapping.output + ((1 << mapping.shift) - 1);
+        let pasid = (held.key != NO_PASID).then_some(held.key);
+        let Some(owner) = self
+            .oracle
+            .ownership
+            .owner(held.source, pasid)
+            .filter(|_| inside)
+        else {
+            return;
+        };
+        let (from, to) = if mapping.is_unity() {
+            (first, last & !self.units[unit].config.above_host())
+        } else {
+            let end = mapping.output + ((1 << mapping.shift) - 1);
+            (mapping.output.max(first), end.min(last))
+        };
+        let foreign = self.oracle.ownership.foreign(from, to, &[owner]);
+        let Some((frame, other)) = foreign else {
+            return;
+        };
+        let hosts = owner == Owner::Host && other != Owner::Nobody;
+        let known = (held.source, held.key, held.address, frame);
+        if hosts || !self.oracle.told.insert(known) {
+            return;
+        }
+        let missing = match (held.drained.reads, held.drained.writes) {
+            (true, true) => "the drain ends with the next wait: wait for it",
+            (false, true) => "needed: DR in the IOTLB invalidation, and a wait for it",
+            (true, false) => "needed: DW in the IOTLB invalidation, and a wait for it",
+            (false, false) => {
+                "needed: DR and DW in an IOTLB invalidation (type 2) that covers it, and a wait for it"
+            }
+        };
+        let message = format!(
+            "a request of {}{} (of {owner:?}) to {:#x} that was translated before the invalidation may still be on its way to {frame:#x}, \
+             which now belongs to {other:?} (unit {unit}, domain {:#x}); {missing}",
+            name(held.source),
+            pasid.map_or(String::new(), |pasid| format!(" with PASID {pasid:#x}")),
+            held.address,
+            held.entry.domain,
+        );
+        self.world.violate(Rule::Containment, "§6.5.4", message);
     }
 
     fn check_tables(&mut self, first: u64, last: u64) {

@@ -5,13 +5,16 @@
 //! enters a cache is checked when it appears, and every change of ownership checks what the
 //! caches hold.
 
+mod cost;
 mod expect;
 mod judge;
 mod own;
 mod permission;
 
+pub use cost::{CostRule, Costing};
 pub(crate) use expect::Expectation;
 pub use expect::Mark;
+pub(crate) use judge::name;
 pub use own::Owner;
 pub(crate) use permission::permitting;
 

@@ -2,6 +2,7 @@
 
 use crate::caches::Range;
 use crate::config::Config;
+use crate::machine::drain::Drain;
 use crate::remapping::Mode;
 use crate::tables::{bit, bits, page};
 
@@ -97,6 +98,15 @@ pub(crate) enum Command {
 /// Function number bits that FM masks (table 21).
 pub(crate) fn function_mask(code: u64) -> u16 {
     [0, 0b100, 0b110, 0b111][(code & 3) as usize]
+}
+
+/// What an IOTLB invalidation drains (§6.5.4): types 2, as DR and DW say, and 6.
+pub(crate) fn drain(words: [u64; 4], config: &Config) -> Drain {
+    match bits(words[0], 3, 0) {
+        2 => Drain::asked(bit(words[0], 7), bit(words[0], 6), config),
+        6 => Drain::ALL,
+        _ => Drain::NONE,
+    }
 }
 
 /// Decodes what stands in a slot; `wide` is IQA.DW.

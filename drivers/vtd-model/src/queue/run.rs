@@ -1,10 +1,11 @@
 //! Fetching and executing descriptors: when the model likes, in any order that §6.5.2.12
 //! allows, with the errors of §6.5.2.11.
 
-use super::descriptor::decode;
+use super::descriptor::{decode, drain};
 use super::order::must_follow;
 use super::{Command, DeviceInvalidation, Invalid, Pending, Stage, Wait};
 use crate::faults::page_request::PageResponse;
+use crate::machine::drain::{Drain, Drained};
 use crate::machine::unit::Unit;
 use crate::machine::world::World;
 use crate::registers::{Removal, Source};
@@ -27,11 +28,12 @@ impl Unit {
                 return;
             }
             match self.fetch_one(world) {
-                Ok(command) => {
+                Ok((command, drain)) => {
                     let slot = self.queue.head;
                     self.check_command_values(world, &command);
                     self.queue.pending.push(Pending {
                         command,
+                        drain,
                         stage: Stage::Fetched,
                     });
                     self.queue.head = (slot + self.queue.slot()) % self.queue.bytes();
@@ -41,7 +43,7 @@ impl Unit {
         }
     }
 
-    fn fetch_one(&self, world: &World) -> Result<Command, Invalid> {
+    fn fetch_one(&self, world: &World) -> Result<(Command, Drain), Invalid> {
         let queue = &self.queue;
         let wide = queue.wide();
         if queue.tail >= queue.bytes() {
@@ -62,7 +64,8 @@ impl Unit {
         for (address, word) in (at..).step_by(8).zip(&mut words[..count]) {
             *word = world.memory.load(address).ok_or(Invalid::Fetch)?;
         }
-        decode(words, wide, self.mode(), &self.config)
+        let command = decode(words, wide, self.mode(), &self.config)?;
+        Ok((command, drain(words, &self.config)))
     }
 
     fn queue_error(&mut self, world: &mut World, error: Invalid) {
@@ -149,7 +152,7 @@ impl Unit {
         at: usize,
         outgoing: &mut Vec<Outgoing>,
     ) -> Removal {
-        let command = self.queue.pending[at].command;
+        let Pending { command, drain, .. } = self.queue.pending[at];
         if let Command::DeviceTlb(range) = command {
             let tag = self.queue.next_tag;
             self.queue.next_tag += 1;
@@ -162,6 +165,7 @@ impl Unit {
         self.queue.pending.remove(at);
         self.queue.quiet = matches!(command, Command::Wait(_)) && self.queue.pending.is_empty();
         let removal = self.carry_out(world, command, outgoing);
+        self.drain_with(world, &command, drain);
         if removal != Removal::Nothing {
             world
                 .image
@@ -169,6 +173,28 @@ impl Unit {
             world.step += 1;
         }
         removal
+    }
+
+    /// What an IOTLB invalidation drains before the next wait completes (§6.5.4).
+    fn drain_with(&mut self, world: &World, command: &Command, drain: Drain) {
+        let whose = match *command {
+            Command::Iotlb { domain, pages } => Drained {
+                domain,
+                pasid: None,
+                range: pages.map(|(range, _)| range),
+            },
+            Command::PasidIotlb {
+                domain,
+                pasid,
+                pages,
+            } => Drained {
+                domain: Some(domain),
+                pasid: Some(pasid),
+                range: pages.map(|(range, _)| range),
+            },
+            _ => return,
+        };
+        self.invalidated(world, whose, drain);
     }
 
     fn carry_out(
@@ -273,6 +299,7 @@ impl Unit {
     }
 
     fn complete_wait(&mut self, world: &mut World, wait: &Wait) {
+        self.drains_complete();
         if wait.drain_page_requests {
             self.deliver_page_requests(world, usize::MAX);
         }

@@ -1,6 +1,7 @@
 //! The queue's registers and the descriptors that were fetched and have not completed.
 
 use super::descriptor::{Command, DeviceRange};
+use crate::machine::drain::Drain;
 use crate::tables::{bit, bits, page};
 
 /// How far a fetched descriptor is.
@@ -16,6 +17,7 @@ pub(crate) enum Stage {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pending {
     pub(crate) command: Command,
+    pub(crate) drain: Drain,
     pub(crate) stage: Stage,
 }
 

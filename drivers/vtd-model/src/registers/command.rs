@@ -2,6 +2,7 @@
 //! answered some time later.
 
 use super::dispatch::Write;
+use crate::machine::drain::{Drain, Drained};
 use crate::machine::unit::Unit;
 use crate::machine::world::World;
 use crate::violation::Rule;
@@ -59,9 +60,16 @@ impl Unit {
             Some("IOTLB")
         } else if self.registers.protection.changing.is_some() {
             Some("PMEN")
+        } else if self.registers.enhanced.in_progress() {
+            Some("ECMD")
         } else {
             None
         }
+    }
+
+    /// GCMD or PMEN is being worked on: an enhanced command aborts (§11.4.14.3).
+    pub(crate) fn global_command_in_flight(&self) -> bool {
+        matches!(self.command_in_flight(), Some("GCMD" | "PMEN"))
     }
 
     /// Records a command that comes while another is in flight; says whether one was.
@@ -183,8 +191,8 @@ impl Unit {
             return;
         };
         match command.bit {
-            TE => self.enable_translation(command.on),
-            SRTP => self.set_root_pointer(),
+            TE => self.enable_translation(world, command.on),
+            SRTP => self.set_root_pointer(world),
             WBF => world.image.drain(&*world.memory),
             QIE => self.enable_queue(command.on),
             IRE if self.config.sirtp_invalidates && !command.on => {
@@ -213,21 +221,26 @@ impl Unit {
         self.disturbed = true;
     }
 
-    fn enable_translation(&mut self, on: bool) {
+    fn enable_translation(&mut self, world: &World, on: bool) {
         self.latched.enabled = on;
+        // Enabling drains; and without translation nothing is contained any more.
+        self.underway.clear();
         if !on {
             self.registers.root_set = false;
             if self.config.scalable_mode {
                 self.caches.drop_all_dma();
+                self.invalidated(world, Drained::default(), Drain::NONE);
+                self.underway.clear();
             }
         }
     }
 
-    fn set_root_pointer(&mut self) {
+    fn set_root_pointer(&mut self, world: &World) {
         self.latched.root = self.registers.rtaddr;
         self.registers.root_set = true;
         if self.config.srtp_invalidates {
             self.caches.drop_all_dma();
+            self.invalidated(world, Drained::default(), Drain::NONE);
         }
     }
 

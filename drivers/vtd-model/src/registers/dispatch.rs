@@ -2,6 +2,7 @@
 
 use super::Width;
 use super::map::{Place, Register, locate};
+use crate::config::EVENTS;
 use crate::machine::unit::Unit;
 use crate::machine::world::World;
 use crate::violation::Rule;
@@ -140,6 +141,15 @@ impl Unit {
             R::Prs => u64::from(self.registers.page_queue.status()),
             R::Iotlb => self.read_iotlb_command(world),
             R::Frcd(record, high) => self.faults.word(record, high),
+            R::Mtrr(place) => self.read_memory_type(place),
+            R::Perfcap => self.config.performance_capability(),
+            R::PerfOffset(which) => self.performance_offset(which),
+            R::Perfevntcap(group) => EVENTS[group],
+            R::Perf(place) => self.read_counter(place),
+            R::Ecmd | R::Eceo | R::Ecsts => 0,
+            R::Ecrsp => self.read_enhanced_response(world),
+            R::Eccap(index) => self.enhanced_capability(index),
+            R::Virtual(place) => self.read_virtual(world, place),
         }
     }
 
@@ -164,7 +174,24 @@ impl Unit {
             R::Iva => self.write_invalidate_address(world, write),
             R::Iotlb => self.write_iotlb_command(world, write),
             R::Frcd(record, true) => self.write_fault_record(world, record, write),
-            R::Ver | R::Cap | R::Ecap | R::Gsts | R::Iqh | R::Iqercd | R::Frcd(_, false) => {
+            R::Mtrr(place) => self.write_memory_type(world, place, write),
+            R::Perf(place) => self.write_counter(world, place, write),
+            R::Ecmd => self.write_enhanced_command(world, write),
+            R::Eceo => self.write_enhanced_operand(world),
+            R::Virtual(place) => self.write_virtual(world, place, write),
+            R::Ver
+            | R::Cap
+            | R::Ecap
+            | R::Gsts
+            | R::Iqh
+            | R::Iqercd
+            | R::Frcd(_, false)
+            | R::Perfcap
+            | R::PerfOffset(_)
+            | R::Perfevntcap(_)
+            | R::Ecrsp
+            | R::Ecsts
+            | R::Eccap(_) => {
                 world.violate(
                     Rule::Reserved,
                     "§11.3",
@@ -175,6 +202,18 @@ impl Unit {
                 );
             }
         }
+    }
+
+    fn performance_offset(&self, which: usize) -> u64 {
+        let places = self.config.perfmon_places();
+        places.map_or(0, |places| {
+            [
+                places.configuration,
+                places.freeze,
+                places.overflow,
+                places.counters,
+            ][which] as u64
+        })
     }
 
     /// Records reserved bits that a write sets.

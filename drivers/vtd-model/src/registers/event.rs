@@ -1,5 +1,5 @@
-//! The control, data and address registers of the three events (§11.4.7.2 to .5,
-//! §11.4.9.5 to .8, §11.4.11.5 to .8) and the logic behind them (§6.5.2.10, §7.3, §7.5).
+//! The control, data and address registers of the events (§11.4.7.2 to .5, §11.4.9.5 to
+//! .8, §11.4.11.5 to .8, §11.4.13.8 to .11) and the logic behind them (§6.5.2.10, §7.3, §7.5).
 
 use super::map::{Field, Source};
 use crate::machine::unit::Unit;
@@ -58,6 +58,7 @@ impl Unit {
             Source::Fault => &self.registers.fault_event,
             Source::Invalidation => &self.registers.invalidation_event,
             Source::PageRequest => &self.registers.page_event,
+            Source::Performance => &self.registers.performance_event,
         }
     }
 
@@ -66,6 +67,7 @@ impl Unit {
             Source::Fault => &mut self.registers.fault_event,
             Source::Invalidation => &mut self.registers.invalidation_event,
             Source::PageRequest => &mut self.registers.page_event,
+            Source::Performance => &mut self.registers.performance_event,
         }
     }
 
@@ -76,6 +78,7 @@ impl Unit {
             Source::Fault => Origin::FaultEvent(self.index),
             Source::Invalidation => Origin::InvalidationEvent(self.index),
             Source::PageRequest => Origin::PageRequestEvent(self.index),
+            Source::Performance => Origin::PerformanceEvent(self.index),
         };
         let address = u64::from(event.upper) << 32 | u64::from(event.address);
         world.messages.push(Message {
@@ -102,6 +105,7 @@ impl Unit {
             Source::Fault => ("FE", "§11.4.7.2"),
             Source::Invalidation => ("IE", "§11.4.9.5"),
             Source::PageRequest => ("PE", "§11.4.11.5"),
+            Source::Performance => ("PERFINTR", "§11.4.13.8"),
         };
         let reserved = match field {
             Field::Control => !(MASK | PENDING),

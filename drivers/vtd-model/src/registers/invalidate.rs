@@ -3,6 +3,7 @@
 
 use super::dispatch::Write;
 use crate::caches::Range;
+use crate::machine::drain::{Drain, Drained};
 use crate::machine::unit::Unit;
 use crate::machine::world::World;
 use crate::queue::descriptor::function_mask;
@@ -133,6 +134,20 @@ impl Unit {
         let mut done = 0;
         if self.register_invalidation_works(world, "IOTLB") {
             done = self.iotlb_command(world, bits(value, 61, 60), bits(value, 47, 32) as u16);
+            let domain = bits(value, 47, 32) as u16 & self.config.domain_mask();
+            let range = Range::masked(
+                page(self.registers.iva),
+                bits(self.registers.iva, 5, 0) as u8,
+            );
+            let whose = Drained {
+                domain: (done > 1).then_some(domain),
+                pasid: None,
+                range: (done == 3).then_some(range),
+            };
+            let drain = Drain::asked(bit(value, 49), bit(value, 48), &self.config);
+            self.invalidated(world, whose, drain);
+            // Here the answer itself waits for it.
+            self.drains_complete();
             world
                 .image
                 .flushed_by(&*world.memory, self.config.write_buffer_flush);

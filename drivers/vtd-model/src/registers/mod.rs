@@ -3,17 +3,22 @@
 
 mod command;
 mod dispatch;
+mod enhanced;
 mod event;
 mod fault;
 mod invalidate;
 mod map;
+mod memory_type;
 mod page_request;
+mod perfmon;
 mod protected;
 mod queue;
+mod virtual_command;
 
 pub(crate) use command::IRE;
 pub(crate) use event::Event;
 pub(crate) use map::Source;
+pub(crate) use perfmon::{Counters, Happening};
 
 use crate::caches::Range;
 
@@ -70,8 +75,13 @@ pub(crate) struct Registers {
     pub(crate) fault_event: Event,
     pub(crate) invalidation_event: Event,
     pub(crate) page_event: Event,
+    pub(crate) performance_event: Event,
     /// ICS.IWC.
     pub(crate) wait_completed: bool,
     pub(crate) protection: protected::Protection,
     pub(crate) page_queue: page_request::PageQueue,
+    pub(crate) memory_types: memory_type::MemoryTypes,
+    pub(crate) enhanced: enhanced::Enhanced,
+    pub(crate) counters: Counters,
+    pub(crate) virtual_commands: virtual_command::VirtualCommands,
 }

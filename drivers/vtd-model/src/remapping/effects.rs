@@ -4,6 +4,17 @@ use crate::caches::{
     CachedContext, CachedPasid, FirstNode, Pages, Permission, PermissionTable, SecondNode,
     Translation,
 };
+use crate::faults::Condition;
+use crate::registers::Happening;
+
+impl Effects {
+    #[inline]
+    pub(crate) fn happens(&mut self, happening: impl FnOnce() -> Happening) {
+        if let Some(happenings) = &mut self.happenings {
+            happenings.push(happening());
+        }
+    }
+}
 
 /// Bits to be set in a paging entry, atomically.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,6 +45,10 @@ pub(crate) struct Effects {
     pub(crate) fills: Vec<Fill>,
     /// Every entry that was read, if somebody wants to know.
     pub(crate) trace: Option<Vec<Read>>,
+    /// A fault to be logged although the request is answered with success (SFS.10).
+    pub(crate) logged: Option<Condition>,
+    /// What counters may count, if any does.
+    pub(crate) happenings: Option<Vec<Happening>>,
 }
 
 /// Which structure an entry was read from.

@@ -5,6 +5,7 @@ use super::second::{SecondFault, SecondLeaf, entry_address};
 use super::{Fill, SecondStage, Walker};
 use crate::caches::{FirstNode, Mapping, Node, Pages};
 use crate::faults::Condition;
+use crate::registers::Happening;
 use crate::tables::first_stage::{ACCESSED, DIRTY, EXTENDED_ACCESSED, Entry, Rights, decode};
 use crate::tables::{pasid, second_stage};
 
@@ -172,6 +173,7 @@ impl Walker<'_> {
         address: u64,
     ) -> Result<(u8, FirstNode), Condition> {
         let mut starts = Vec::new();
+        self.effects.happens(|| Happening::FIRST_LOOKUP);
         if !self.caches.first.is_empty() {
             for level in 1..stage.levels {
                 let nodes = self.caches.first.find(stage.pages, level, address);
@@ -180,6 +182,8 @@ impl Walker<'_> {
                 } else if let Some(taken) = self.cached(nodes.len())
                     && nodes[taken].accessed
                 {
+                    self.effects
+                        .happens(|| Happening::FIRST_HIT.at_level(level + 1));
                     return Ok((level, nodes[taken]));
                 }
             }

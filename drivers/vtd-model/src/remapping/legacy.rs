@@ -7,6 +7,7 @@ use super::{AddressType, Fill, Request, SecondStage, Walker};
 use crate::caches::{CachedContext, Mapping, NO_PASID, Translation};
 use crate::config::Config;
 use crate::faults::Condition;
+use crate::registers::Happening;
 use crate::tables::context::{self, TranslationType};
 use crate::tables::root;
 
@@ -122,8 +123,12 @@ impl Walker<'_> {
             .contexts
             .get(&source)
             .map_or(&[][..], |values| values);
+        self.effects.happens(|| Happening::CONTEXT_LOOKUP);
         let value = match self.cached(cached.len()) {
-            Some(taken) => cached[taken],
+            Some(taken) => {
+                self.effects.happens(|| Happening::CONTEXT_HIT);
+                cached[taken]
+            }
             None => {
                 let value = self.read_context(source)?;
                 let keep =

@@ -4,6 +4,7 @@ use super::effects::Structure;
 use super::{Access, Completion, Fill, Request, Walker};
 use crate::caches::{NO_PASID, Permission, PermissionTable};
 use crate::faults::Condition;
+use crate::registers::Happening;
 use crate::tables::context;
 use crate::tables::pasid::Permissions;
 use crate::tables::permission::{LEVELS, decode, entry_address};
@@ -28,7 +29,7 @@ impl Walker<'_> {
                 if request.address >= root.end() {
                     return Err(Condition::Spt9);
                 }
-                self.permission(request.source, request.pasid, &root, request.address)?
+                self.permission(request.source, request.pasid, &root, request.address, 2)?
             }
         };
         self.grants(request.access, rights)
@@ -52,6 +53,7 @@ impl Walker<'_> {
     fn cached_page(&mut self, source: u16, pasid: Option<u32>, address: u64) -> Option<Permission> {
         let caches = self.caches;
         let key = pasid.unwrap_or(NO_PASID);
+        self.effects.happens(|| Happening::PERMISSION_LOOKUP);
         // Of several levels the lowest counts (§6.2.6).
         for level in 1..LEVELS {
             let pages = || {
@@ -62,6 +64,8 @@ impl Walker<'_> {
                     .filter(move |page| page.level == level)
             };
             if let Some(taken) = self.cached(pages().count()) {
+                self.effects
+                    .happens(|| Happening::PERMISSION_HIT.at_level(level));
                 return pages().nth(taken).copied();
             }
         }
@@ -69,13 +73,22 @@ impl Walker<'_> {
     }
 
     /// A table from the structure cache, or the root.
-    fn permission_start(&mut self, root: &Permissions, address: u64) -> (u8, u64) {
+    fn permission_start(
+        &mut self,
+        root: &Permissions,
+        address: u64,
+        address_type: u8,
+    ) -> (u8, u64) {
         let caches = self.caches;
+        let happening = Happening::PERMISSION_TABLE_LOOKUP.of_type(address_type);
+        self.effects.happens(|| happening);
         for level in 2..=LEVELS {
             let tables = || caches.permissions.tables(root.domain, level, address);
             if let Some(taken) = self.cached(tables().count())
                 && let Some(held) = tables().nth(taken)
             {
+                let happening = Happening::PERMISSION_TABLE_HIT.of_type(address_type);
+                self.effects.happens(|| happening.at_level(level));
                 return (level - 1, held.table);
             }
         }
@@ -88,8 +101,9 @@ impl Walker<'_> {
         pasid: Option<u32>,
         root: &Permissions,
         address: u64,
+        address_type: u8,
     ) -> Result<Rights, Condition> {
-        let (mut level, mut table) = self.permission_start(root, address);
+        let (mut level, mut table) = self.permission_start(root, address, address_type);
         loop {
             let at = entry_address(table, level, address);
             let words = self
@@ -143,7 +157,7 @@ impl Walker<'_> {
         };
         let root = entry.permissions;
         if root.prefetch && completion.address < root.end() && self.choose.likely(128) {
-            let _ = self.permission(request.source, pasid, &root, completion.address);
+            let _ = self.permission(request.source, pasid, &root, completion.address, 4);
         }
     }
 }

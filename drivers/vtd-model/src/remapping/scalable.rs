@@ -7,6 +7,7 @@ use super::{AddressType, Fill, Request, SecondStage, Walker, first_stage_of, in_
 use crate::caches::{CachedContext, CachedPasid, Mapping};
 use crate::config::Config;
 use crate::faults::Condition;
+use crate::registers::Happening;
 use crate::tables::pasid::{self, Granular};
 use crate::tables::{bit, context, first_stage, root, second_stage};
 
@@ -185,8 +186,19 @@ impl Walker<'_> {
             .pasids
             .get(&(source, tag))
             .map_or(&[][..], |values| values);
+        self.effects.happens(|| Happening::PASID_LOOKUP);
+        if self.choose.explores()
+            && let Some((condition, fpd)) = caches.directories.find(source, tag)
+            && self.choose.pick(2) == 1
+        {
+            self.fpd |= fpd;
+            return Err(condition);
+        }
         let value = match self.cached(cached.len()) {
-            Some(taken) => cached[taken],
+            Some(taken) => {
+                self.effects.happens(|| Happening::PASID_HIT);
+                cached[taken]
+            }
             None => {
                 let value = self.read_pasid(context, tag)?;
                 let keep = self.config.caching_mode || value.entry.is_ok();

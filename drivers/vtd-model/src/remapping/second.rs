@@ -3,6 +3,7 @@
 use super::effects::{Read, Structure, Update};
 use super::{Fill, Walker};
 use crate::caches::{Mapping, Node, Pages, SecondNode};
+use crate::registers::Happening;
 use crate::tables::second_stage::{ACCESSED, DIRTY, Entry, Rights, decode};
 use crate::tables::{first_stage, pasid};
 
@@ -156,6 +157,7 @@ impl Walker<'_> {
         address: u64,
         root: SecondNode,
     ) -> (u8, SecondNode) {
+        self.effects.happens(|| Happening::SECOND_LOOKUP);
         if self.caches.second.is_empty() {
             return (stage.levels, root);
         }
@@ -165,6 +167,8 @@ impl Walker<'_> {
                 let nodes = self.caches.second.find(pages, level, address);
                 let taken = self.cached(nodes.len()).map(|taken| nodes[taken]);
                 if let Some(node) = taken.filter(|node| node.accessed) {
+                    self.effects
+                        .happens(|| Happening::SECOND_HIT.at_level(level + 1));
                     return (level, node);
                 }
             }
@@ -261,6 +265,7 @@ impl Walker<'_> {
         hpa: u64,
         snooped: bool,
     ) -> Option<[u64; N]> {
+        self.effects.happens(|| Happening::MEMORY_READ);
         let words = if hpa & self.config.above_host() != 0 {
             None
         } else {

@@ -6,6 +6,7 @@ use crate::choice::Chooser;
 use crate::config::Config;
 use crate::faults::{Completes, Condition, Status};
 use crate::memory::{HostMemory, Image};
+use crate::registers::Happening;
 use crate::tables::{bit, bits, page};
 
 /// RTADDR as the last SRTP took it over (§11.4.5).
@@ -83,6 +84,8 @@ pub(crate) struct Found {
 impl Walker<'_> {
     /// Answers the request.
     pub(crate) fn answer(&mut self, request: &Request) -> Outcome {
+        self.effects
+            .happens(|| Happening::REQUEST.of_type(address_type(request)));
         if let Some(outcome) = self.before_tables(request) {
             return outcome;
         }
@@ -175,9 +178,16 @@ impl Walker<'_> {
         {
             return Some(self.absent());
         }
+        self.effects.happens(|| Happening::IOTLB_LOOKUP);
         let taken = self.cached(hits().count())?;
         let entry = hits().nth(taken)?;
-        self.use_entry(request, entry)
+        let found = self.use_entry(request, entry);
+        if found.is_some() {
+            let level = entry.mapping.shift.min(30) / 9;
+            self.effects
+                .happens(|| Happening::IOTLB_HIT.at_level(level));
+        }
+        found
     }
 
     /// A cached absence (§6.1): no right at all.
@@ -250,7 +260,8 @@ impl Walker<'_> {
         }
         let address = mapping.apply(request.address);
         if in_interrupt_range(address) {
-            return self.fail(request, self.interrupt_output());
+            let condition = self.interrupt_output();
+            return self.fail(request, condition);
         }
         Outcome::Memory { address }
     }
@@ -290,7 +301,8 @@ impl Walker<'_> {
         let last = address + ((1 << shift) - 1);
         let touches_interrupts = address <= 0xfeef_ffff && last >= 0xfee0_0000;
         if touches_interrupts && !mapping.is_unity() {
-            return self.fail(request, self.interrupt_output());
+            let condition = self.interrupt_output();
+            return self.fail(request, condition);
         }
         let write = rights.write && !no_write;
         if !(rights.read || write) {
@@ -318,7 +330,7 @@ impl Walker<'_> {
     }
 
     /// What the requester sees of a fault, by the columns of table 30.
-    pub(crate) fn fail(&self, request: &Request, condition: Condition) -> Outcome {
+    pub(crate) fn fail(&mut self, request: &Request, condition: Condition) -> Outcome {
         let logged = !(self.fpd && condition.qualified());
         let blocked = |status| Outcome::Blocked {
             condition: Some(condition),
@@ -330,10 +342,13 @@ impl Walker<'_> {
             AddressType::Translated => blocked(condition.translated_status()),
             AddressType::Translation { .. } => match condition.row().translation {
                 Completes::Abort => blocked(Status::CompleterAbort),
-                Completes::NothingLogged => blocked(Status::CompleterAbort),
-                Completes::Nothing | Completes::Effective => Outcome::Completion(
-                    Completion::nothing(request.pasid.is_some() && request.privileged),
-                ),
+                Completes::NothingLogged | Completes::Nothing | Completes::Effective => {
+                    if logged && condition.row().translation == Completes::NothingLogged {
+                        self.effects.logged = Some(condition);
+                    }
+                    let privileged = request.pasid.is_some() && request.privileged;
+                    Outcome::Completion(Completion::nothing(privileged))
+                }
                 Completes::Unsupported | Completes::Never => blocked(Status::UnsupportedRequest),
             },
         }
@@ -353,6 +368,15 @@ impl Walker<'_> {
             mapping,
             privileged: false,
         })
+    }
+}
+
+/// The request's bit in an address type filter (§11.4.13.19).
+pub(crate) fn address_type(request: &Request) -> u8 {
+    match request.kind {
+        AddressType::Untranslated => 0,
+        AddressType::Translation { .. } => 1,
+        AddressType::Translated => 2,
     }
 }
 

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use vtd_model::{Config, Freedom, HostMemory, Machine, Promptness, Width};
+use vtd_model::{Config, Freedom, HostMemory, Machine, Promptness, Ram, Width};
 
 pub const GCMD: usize = 0x18;
 pub const GSTS: usize = 0x1c;
@@ -258,10 +258,25 @@ impl Bench {
 
     /// [`Bench::scalable`] on a memory of the test's.
     pub fn scalable_in(config: Config, freedom: Freedom, memory: Arc<dyn HostMemory>) -> Self {
+        Self::scalable_in_with(config, freedom, memory, false)
+    }
+
+    /// The same, and the device may have a device-TLB.
+    pub fn scalable_in_with(
+        config: Config,
+        freedom: Freedom,
+        memory: Arc<dyn HostMemory>,
+        ats: bool,
+    ) -> Self {
         let bench = Self::with(config.clone(), freedom, |builder| {
-            builder.device(DEVICE, 0).memory(Arc::clone(&memory))
+            let builder = builder.memory(Arc::clone(&memory));
+            if ats {
+                builder.ats_device(DEVICE, 0, Promptness::Prompt)
+            } else {
+                builder.device(DEVICE, 0)
+            }
         });
-        bench.scalable_tables(&config, false)
+        bench.scalable_tables(&config, ats)
     }
 
     pub fn scalable_with(config: Config, freedom: Freedom, ats: Option<Promptness>) -> Self {
@@ -323,4 +338,23 @@ pub fn freedoms() -> Vec<Freedom> {
         .map(Freedom::Random)
         .chain([Freedom::Pessimist(0)])
         .collect()
+}
+
+/// Memory with a page that cannot be written: a ROM at [`ROM`].
+pub struct WithRom(pub Ram);
+
+pub const ROM: u64 = 0x70_0000;
+
+impl HostMemory for WithRom {
+    fn load(&self, hpa: u64) -> Option<u64> {
+        self.0.load(hpa)
+    }
+
+    fn store(&self, hpa: u64, value: u64) -> Option<()> {
+        (hpa & !0xfff != ROM).then(|| self.0.store(hpa, value))?
+    }
+
+    fn compare_exchange(&self, hpa: u64, current: u64, new: u64) -> Option<Result<u64, u64>> {
+        (hpa & !0xfff != ROM).then(|| self.0.compare_exchange(hpa, current, new))?
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::Driver;
 use super::capabilities::tables_of_the_caller;
-use super::device_tlb::backend_error;
+use super::device_tlb::{DeviceTlb, DeviceTlbError, backend_error};
 use super::replace::leads_to;
 use crate::Event;
 use crate::domain::{Needs, PagingTables, Translation};
@@ -11,11 +11,11 @@ use crate::queue::Descriptor;
 use crate::unit::Unit;
 use io_pgtable::{Limits, PageTable, TableConfig};
 use iommu_core::{
-    Access, Address, AddressRange, Attachment, Backend, BackendError, Batch, Coherence,
-    DeviceCapabilities, DeviceId, DomainHandle, DomainSpec, FaultReason, FaultRecord, FlushError,
-    Flushed, FrameList, Hpa, Iova, MapError, Mmio, NestedSpec, Observer, Owed, PAGE_SHIFT,
-    PageRequest, PageResponse, Platform, Replaced, ResponseCode, Run, Scope, Slot, Stage,
-    TableFormat, WalkStep,
+    Access, Address, AddressRange, AtsCapability, Attachment, Backend, BackendError, Batch,
+    Coherence, DeviceCapabilities, DeviceId, DomainHandle, DomainSpec, FaultReason, FaultRecord,
+    FlushError, Flushed, FrameList, Hpa, Iova, MapError, Mmio, NestedSpec, Observer, Owed,
+    PAGE_SHIFT, PageRequest, PageResponse, Platform, Replaced, ResponseCode, Run, Scope,
+    ServiceError, Slot, Stage, TableFormat, WalkStep,
 };
 
 impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
@@ -162,6 +162,13 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
         } else {
             Kind::Nothing
         }
+    }
+}
+
+fn of_device_tlb(error: DeviceTlbError<ServiceError>) -> BackendError {
+    match error {
+        DeviceTlbError::Backend(error) => error,
+        DeviceTlbError::Device(error) => BackendError::Device(error),
     }
 }
 
@@ -322,6 +329,34 @@ where
         };
         unit.invalidate(&self.platform, &[answer])
             .map_err(|error| backend_error(unit, device, error))
+    }
+
+    fn enable_page_requests(
+        &self,
+        device: DeviceId,
+        ats: AtsCapability,
+        turn_on: &mut dyn FnMut() -> Result<(), ServiceError>,
+    ) -> Result<(), BackendError> {
+        let settings = DeviceTlb {
+            queue_depth: ats.queue_depth,
+            physical_function: ats.physical_function,
+            page_requests: true,
+        };
+        self.enable_device_tlb(device, settings, turn_on)
+            .map_err(of_device_tlb)
+    }
+
+    fn disable_page_requests(
+        &self,
+        device: DeviceId,
+        turn_off: &mut dyn FnMut() -> Result<(), ServiceError>,
+    ) -> Result<(), BackendError> {
+        self.disable_device_tlb(device, turn_off)
+            .map_err(of_device_tlb)
+    }
+
+    fn flush_page_requests(&self, slot: Slot) -> Result<bool, BackendError> {
+        self.flush_requests(slot)
     }
 
     fn explain(

@@ -8,10 +8,12 @@ mod enable;
 mod floods;
 mod inspect;
 mod interrupts;
+mod page_requests;
 mod quarantine;
 mod replace;
 mod scopes;
 mod shut_down;
+mod virtual_pasids;
 
 pub(crate) use device_tlb::Standing;
 pub use device_tlb::{DeviceTlb, DeviceTlbError};
@@ -20,6 +22,7 @@ pub use inspect::{Inspected, Sink};
 pub use quarantine::Quarantined;
 pub use scopes::Scopes;
 pub use shut_down::{Failed, ShutDownFailure};
+pub use virtual_pasids::{VirtualCommandError, VirtualPasids};
 
 use crate::Event;
 use crate::bring_up::Ready;

@@ -3,6 +3,7 @@
 mod by_register;
 pub(crate) mod command;
 
+pub(crate) use command::wait_until;
 pub use command::{Command, TimeLimits, TimedOut};
 
 use crate::Event;
@@ -113,6 +114,17 @@ impl<M: Mmio> Unit<M> {
             self.submit(platform, queue, descriptors, true)?;
         }
         Ok(())
+    }
+
+    /// The same by a queue, waiting for the page requests that were received before too,
+    /// where the unit can.
+    pub(crate) fn invalidate_behind_requests<P: Platform + Observer<Event>>(
+        &self,
+        platform: &P,
+        queue: &Queue,
+        descriptors: &[Descriptor],
+    ) -> Result<(), QueueError> {
+        self.submit(platform, queue, descriptors, self.abilities.ecap.pds())
     }
 
     fn submit<P: Platform + Observer<Event>>(

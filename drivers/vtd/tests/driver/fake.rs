@@ -74,7 +74,15 @@ pub(crate) struct State {
     pub(crate) narrowest: u64,
     /// The root table pointer in use.
     pub(crate) root: u64,
+    /// PASIDs that were given out by virtual commands.
+    pub(crate) pasids: BTreeSet<u32>,
+    pub(crate) virtual_commands: usize,
 }
+
+/// PASIDs that virtual commands give out.
+pub(crate) const VIRTUAL_PASIDS: std::ops::Range<u32> = 0x70..0x78;
+const VCMD: usize = 0xe00;
+const VCRSP: usize = 0xe10;
 
 /// A unit.
 pub(crate) struct Fake {
@@ -97,6 +105,8 @@ impl Fake {
             by_register: Vec::new(),
             narrowest: 3,
             root: 0,
+            pasids: BTreeSet::new(),
+            virtual_commands: 0,
         };
         let fake = Self {
             platform,
@@ -253,6 +263,26 @@ impl State {
         self.set64(at, word & !(1 << 63 | 3 << done_at) | done << done_at);
     }
 
+    /// §11.4.16: allocates or frees a PASID.
+    fn virtual_command(&mut self, value: u64) {
+        assert_eq!(self.get64(VCRSP) & 1, 0, "one at a time");
+        self.virtual_commands += 1;
+        if self.asleep {
+            self.set64(VCRSP, 1);
+            return;
+        }
+        let named = (value >> 16 & 0xf_ffff) as u32;
+        let result = match value & 0xff {
+            1 => VIRTUAL_PASIDS
+                .into_iter()
+                .find(|pasid| self.pasids.insert(*pasid)),
+            2 => self.pasids.remove(&named).then_some(0),
+            other => panic!("virtual command {other}"),
+        };
+        let response = result.map_or(16 << 1, |pasid| u64::from(pasid) << 16);
+        self.set64(VCRSP, response);
+    }
+
     /// Fetches and executes one descriptor. Says whether there may be another.
     fn step(&mut self, platform: &TestPlatform) -> bool {
         let stopped = self.get32(FSTS) & (IQE | ITE) != 0;
@@ -368,7 +398,8 @@ impl std::fmt::Debug for Registers {
 }
 
 const SIZES_OF_64: &[usize] = &[
-    CCMD, IVA, IOTLB, 0x08, 0x10, 0x20, 0x70, 0x78, 0x80, 0x88, 0x90, 0xb0, 0xb8, 0xc0, 0xc8, 0xd0,
+    CCMD, IVA, IOTLB, VCMD, 0x08, 0x10, 0x20, 0x70, 0x78, 0x80, 0x88, 0x90, 0xb0, 0xb8, 0xc0, 0xc8,
+    0xd0,
 ];
 
 impl Mmio for Registers {
@@ -441,6 +472,7 @@ impl Fake {
                 state.doorbells += 1;
                 self.run_queue(&mut state);
             }
+            VCMD => state.virtual_command(value),
             CCMD => state.invalidate_by_register(CCMD, 0, 61, 59),
             IOTLB => {
                 let address = state.get64(IVA);

@@ -18,4 +18,5 @@ mod recovery;
 mod shut_down;
 mod takeover;
 mod units;
+mod virtual_pasids;
 mod world;

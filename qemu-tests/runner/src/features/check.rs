@@ -4,7 +4,7 @@
 use std::fmt;
 
 use super::rows::{Row, TestPattern};
-use crate::mutants::{Mutant, Record, Tried, Verdict};
+use crate::mutants::{Mutant, Tried, Verdict};
 use crate::results::{Outcome, Results};
 
 /// What is known of the sources as they are.
@@ -12,8 +12,8 @@ pub(super) struct Evidence<'e> {
     pub(super) results: &'e Results,
     /// Commands whose results are of other sources.
     pub(super) others: &'e [String],
-    pub(super) mutants: Vec<&'e Mutant>,
-    pub(super) record: &'e Record,
+    /// Every mutant, and what became of it in these sources, if it was tried.
+    pub(super) mutants: Vec<(&'e Mutant, Option<&'e Tried>)>,
 }
 
 /// What is said of a feature.
@@ -96,9 +96,9 @@ impl Evidence<'_> {
         let mut caught = Vec::new();
         let mut known = false;
         let mut untried = None;
-        for mutant in self.mutants_of(row) {
+        for (mutant, tried) in self.mutants_of(row) {
             known = true;
-            let Some(tried) = self.record.of(mutant) else {
+            let Some(tried) = tried else {
                 untried.get_or_insert(&mutant.name);
                 continue;
             };
@@ -120,11 +120,11 @@ impl Evidence<'_> {
         }
     }
 
-    fn mutants_of(&self, row: &Row) -> impl Iterator<Item = &Mutant> {
+    fn mutants_of(&self, row: &Row) -> impl Iterator<Item = (&Mutant, Option<&Tried>)> {
         self.mutants
             .iter()
             .copied()
-            .filter(|mutant| mutant.rows.contains(&row.id))
+            .filter(|(mutant, _)| mutant.rows.contains(&row.id))
     }
 }
 
@@ -144,7 +144,7 @@ mod tests {
 
     use super::super::rows::tests::parsed;
     use super::*;
-    use crate::mutants::{Catch, some_mutant};
+    use crate::mutants::{Catch, Record, some_mutant};
 
     /// One mutant of row I1, tried or not, and results of tests.
     struct Known {
@@ -171,7 +171,7 @@ mod tests {
         }
 
         fn tried(mut self, verdict: Verdict) -> Self {
-            let tried = Tried::new(&self.mutants[0], verdict, Duration::ZERO);
+            let tried = Tried::new(&self.mutants[0], "1".to_owned(), verdict, Duration::ZERO);
             self.record.add(tried);
             self
         }
@@ -184,8 +184,11 @@ mod tests {
             Evidence {
                 results: &self.results,
                 others: &self.others,
-                mutants: self.mutants.iter().collect(),
-                record: &self.record,
+                mutants: self
+                    .mutants
+                    .iter()
+                    .map(|mutant| (mutant, self.record.of(mutant, "1")))
+                    .collect(),
             }
             .judge(&row)
         }
@@ -293,6 +296,7 @@ mod tests {
         let second = some_mutant("n", "one");
         known.record.add(Tried::new(
             &second,
+            "1".to_owned(),
             Verdict::Hung {
                 test: "a::x".to_owned(),
             },

@@ -8,9 +8,10 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
-use crate::mutants::{List, Record};
+use crate::host::TestTargets;
+use crate::mutants::{List, Record, sources_of};
 use crate::results::Results;
-use crate::sources;
+use crate::sources::Sources;
 use crate::workspace::Workspace;
 
 use check::Evidence;
@@ -18,15 +19,19 @@ pub(crate) use rows::is_row;
 
 /// Prints a line for each row. Succeeds if each could be checked, whatever was found.
 pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
-    let sources = sources::hash(workspace.root())?;
+    let targets = TestTargets::of(workspace)?;
+    let sources = Sources::of(workspace.root(), &targets.directories())?;
     let mutants = List::read(workspace)?;
-    let record = Record::read(workspace, &sources)?;
-    let (results, others) = Results::all(workspace, &sources)?;
+    let record = Record::read(workspace)?;
+    let (results, others) = Results::all(workspace, sources.whole())?;
+    let tried = |mutant| record.of(mutant, &sources_of(mutant, &targets, &sources));
     let evidence = Evidence {
         results: &results,
         others: &others,
-        mutants: mutants.all().collect(),
-        record: &record,
+        mutants: mutants
+            .all()
+            .map(|mutant| (mutant, tried(mutant)))
+            .collect(),
     };
     let mut done = 0;
     let mut all = 0;

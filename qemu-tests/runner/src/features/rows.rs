@@ -224,6 +224,14 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn the_documents_can_be_read_as_they_are() {
+        let workspace = Workspace::find().unwrap();
+        for document in DOCUMENTS {
+            document.read(&workspace).unwrap();
+        }
+    }
+
+    #[test]
     fn the_known_rows_are_those_of_the_documents() {
         for known in ["D1", "T13", "O16", "U8"] {
             assert!(is_row(known));

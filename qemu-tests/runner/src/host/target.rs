@@ -1,6 +1,6 @@
 //! Which test programs the workspace has, and which of them a test's name means.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -52,11 +52,13 @@ impl TestTarget {
 /// Every test program of the workspace.
 #[derive(Debug)]
 pub(crate) struct TestTargets {
+    root: PathBuf,
     packages: BTreeMap<String, Package>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Metadata {
+    workspace_root: PathBuf,
     packages: Vec<Package>,
 }
 
@@ -65,6 +67,17 @@ struct Package {
     name: String,
     manifest_path: PathBuf,
     targets: Vec<PackageTarget>,
+    #[serde(default)]
+    dependencies: Vec<Dependency>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Dependency {
+    name: String,
+    /// Nothing, `dev` or `build`.
+    kind: Option<String>,
+    /// Of our own.
+    path: Option<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -87,6 +100,7 @@ impl TestTargets {
     pub(super) fn parse(text: &str) -> Result<Self> {
         let metadata: Metadata = serde_json::from_str(text).context("cargo metadata")?;
         Ok(Self {
+            root: metadata.workspace_root,
             packages: metadata
                 .packages
                 .into_iter()
@@ -109,6 +123,49 @@ impl TestTargets {
             .ok_or_else(|| format!("`{name}`: {package} has no such test program"))?;
         let package = package.to_owned();
         Ok((TestTarget { package, kind }, path))
+    }
+
+    /// Whether a package has a library, whose documentation can have examples.
+    pub(crate) fn has_library(&self, package: &str) -> bool {
+        self.packages
+            .get(package)
+            .is_some_and(|package| package.targets.iter().any(PackageTarget::is_library))
+    }
+
+    /// The directories of all packages, from the workspace's root.
+    pub(crate) fn directories(&self) -> BTreeSet<PathBuf> {
+        let all = self.packages.values();
+        all.filter_map(|package| self.directory(package)).collect()
+    }
+
+    /// The directories of the packages that the tests of one are built from, itself among
+    /// them.
+    pub(crate) fn built_from(&self, package: &str) -> BTreeSet<PathBuf> {
+        let mut found = BTreeSet::new();
+        let mut seen = BTreeSet::new();
+        let mut next = vec![package];
+        while let Some(name) = next.pop() {
+            let Some(of) = self.packages.get(name).filter(|_| seen.insert(name)) else {
+                continue;
+            };
+            found.extend(self.directory(of));
+            // What others are only tested with does not go into them.
+            let counts = |kind: &Option<String>| kind.as_deref() != Some("dev") || name == package;
+            let ours = |dependency: &&Dependency| dependency.path.is_some();
+            next.extend(
+                of.dependencies
+                    .iter()
+                    .filter(ours)
+                    .filter(|dependency| counts(&dependency.kind))
+                    .map(|dependency| dependency.name.as_str()),
+            );
+        }
+        found
+    }
+
+    fn directory(&self, package: &Package) -> Option<PathBuf> {
+        let directory = package.manifest_path.parent()?;
+        directory.strip_prefix(&self.root).ok().map(Path::to_owned)
     }
 
     /// The package with this manifest.
@@ -161,11 +218,17 @@ pub(super) mod tests {
 
     pub(crate) fn some() -> TestTargets {
         TestTargets::parse(
-            r#"{"packages":[
+            r#"{"workspace_root":"/w","packages":[
             {"name":"vtd","manifest_path":"/w/vtd/Cargo.toml","targets":[
-                {"name":"vtd","kind":["lib"]},{"name":"driver","kind":["test"]}]},
+                {"name":"vtd","kind":["lib"]},{"name":"driver","kind":["test"]}],
+             "dependencies":[{"name":"core","kind":null,"path":"/w/core"},
+                {"name":"serde","kind":null,"path":null},
+                {"name":"arena","kind":"dev","path":"/w/arena"}]},
+            {"name":"core","manifest_path":"/w/core/Cargo.toml","targets":[]},
+            {"name":"arena","manifest_path":"/w/arena/Cargo.toml","targets":[]},
             {"name":"xtask","manifest_path":"/w/runner/Cargo.toml","targets":[
-                {"name":"xtask","kind":["bin"]}]}]}"#,
+                {"name":"xtask","kind":["bin"]}],
+             "dependencies":[{"name":"vtd","kind":null,"path":"/w/vtd"}]}]}"#,
         )
         .unwrap()
     }
@@ -199,5 +262,20 @@ pub(super) mod tests {
                 .unwrap_err()
                 .contains("PACKAGE::PATH")
         );
+    }
+
+    #[test]
+    fn tests_are_built_from_what_their_package_needs_and_not_from_what_that_is_tested_with() {
+        let targets = some();
+        let of = |package| -> Vec<String> {
+            let found = targets.built_from(package);
+            found
+                .iter()
+                .map(|path| path.display().to_string())
+                .collect()
+        };
+        assert_eq!(of("vtd"), ["arena", "core", "vtd"]);
+        assert_eq!(of("xtask"), ["core", "runner", "vtd"]);
+        assert_eq!(targets.directories().len(), 4);
     }
 }

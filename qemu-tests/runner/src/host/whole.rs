@@ -27,20 +27,31 @@ pub(crate) struct HostTests {
     pub(crate) elapsed: Duration,
 }
 
-/// Runs them, and shows what is more than the line of a test that passed.
-pub(crate) fn run(workspace: &Workspace) -> Result<HostTests> {
+/// Runs those of some packages (of all default members without any), and shows what is more
+/// than the line of a test that passed.
+pub(crate) fn run(workspace: &Workspace, packages: &[String]) -> Result<HostTests> {
     let started = Instant::now();
     let targets = TestTargets::of(workspace)?;
     let mut tests = HostTests::default();
-    match program::build(workspace, &targets, &[], false) {
+    let selection: Vec<&str> = packages
+        .iter()
+        .flat_map(|package| ["--package", package])
+        .collect();
+    match program::build(workspace, &targets, &selection, false) {
         Ok(programs) => {
             for program in &programs {
                 tests.program(program)?;
             }
-            tests.child(
-                DOCUMENTATION,
-                cargo(workspace).args(["test", "--doc", "--no-fail-fast"]),
-            )?;
+            let documented = packages
+                .iter()
+                .filter(|package| targets.has_library(package))
+                .flat_map(|package| ["--package", package]);
+            let mut documentation = cargo(workspace);
+            documentation.args(["test", "--doc", "--no-fail-fast"]);
+            documentation.args(documented.clone());
+            if packages.is_empty() || documented.count() > 0 {
+                tests.child(DOCUMENTATION, &mut documentation)?;
+            }
         }
         Err(error) => {
             println!("{error:#}");
@@ -52,6 +63,17 @@ pub(crate) fn run(workspace: &Workspace) -> Result<HostTests> {
 }
 
 impl HostTests {
+    /// Counts a test that is none of cargo's, and shows it if it failed.
+    pub(crate) fn add(&mut self, name: String, result: Result<(), String>) {
+        match result {
+            Ok(()) => self.passed.push(name),
+            Err(why) => {
+                println!("{name} ... FAILED\n{why}");
+                self.failed.push(name);
+            }
+        }
+    }
+
     fn program(&mut self, program: &Program) -> Result<()> {
         let mut command = program.command(&program.file);
         self.child(&program.target.prefix(), &mut command)

@@ -285,6 +285,12 @@ caught_by = ["vtd-model-platform::model::a"]
     }
 
     #[test]
+    fn the_lists_fit_the_sources_as_they_are() {
+        let list = List::read(&Workspace::find().unwrap()).unwrap();
+        assert!(list.all().count() >= 40);
+    }
+
+    #[test]
     fn a_sound_entry_is_read() {
         let list = read("sound", &entry("", "")).unwrap();
         assert_eq!(list.all().next().unwrap().name, "a-b");

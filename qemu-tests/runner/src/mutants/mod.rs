@@ -13,6 +13,8 @@ mod progress;
 mod record;
 mod scratch;
 mod suggest;
+mod survivors;
+mod sweep;
 mod trial;
 
 use std::process::ExitCode;
@@ -24,6 +26,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::host::TestTargets;
 use crate::lock::DirectoryLock;
+use crate::sources::Sources;
 use crate::workspace::Workspace;
 
 pub(crate) use arguments::Arguments;
@@ -32,7 +35,7 @@ pub(crate) use list::tests::mutant as some_mutant;
 pub(crate) use list::{List, Mutant};
 #[cfg(test)]
 pub(crate) use record::Catch;
-pub(crate) use record::{Record, Tried, Verdict};
+pub(crate) use record::{Record, Tried, Verdict, sources_of};
 
 use baseline::Baseline;
 use progress::Progress;
@@ -40,6 +43,12 @@ use scratch::Scratch;
 
 /// Tries what the arguments ask for; the last line says how many were caught.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCode> {
+    let directory = workspace.target().join("mutants");
+    if arguments.sweep {
+        let _lock = DirectoryLock::acquire(&directory.join("lock"), "its mutants tried")?;
+        let scratch = Scratch::prepare(workspace, 0)?;
+        return sweep::run(workspace, &scratch, &arguments.names, arguments.minutes);
+    }
     let list = List::read(workspace)?;
     let mutants = list.select(&arguments.names)?;
     if arguments.list {
@@ -48,23 +57,32 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCo
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let directory = workspace.target().join("mutants");
     let _lock = DirectoryLock::acquire(&directory.join("lock"), "its mutants tried")?;
     let scratch = Scratch::prepare(workspace, 0)?;
     if arguments.suggest {
         return suggest::run(workspace, &scratch, &mutants);
     }
-    let mut record = Record::read(workspace, scratch.sources())?;
+    // Of the copy: what is tried is what was copied.
+    let targets = TestTargets::of(scratch.workspace())?;
+    let sources = Sources::of(scratch.workspace().root(), &targets.directories())?;
+    let session = Session {
+        workspace,
+        targets,
+        sources,
+    };
+    let mut record = Record::read(workspace)?;
     let (known, pending): (Vec<_>, Vec<_>) = mutants.iter().partition(|mutant| {
-        arguments.names.is_empty() && !arguments.again && record.has_caught(mutant)
+        arguments.names.is_empty()
+            && !arguments.again
+            && record.has_caught(mutant, &session.sources_of(mutant))
     });
     if !known.is_empty() {
         println!(
-            "{} were caught before in these same sources; --again tries them again",
+            "{} were caught before, in the same sources of their tests; --again tries them again",
             known.len()
         );
     }
-    let tried = try_all(workspace, arguments, scratch, &pending, &mut record)?;
+    let tried = session.try_all(arguments, scratch, &pending, &mut record)?;
     print!("{}", progress::summary(&tried));
     let caught = known.len() + tried.iter().filter(|tried| tried.is_caught()).count();
     println!("{caught} of {} mutants caught", mutants.len());
@@ -75,58 +93,70 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCo
     })
 }
 
-/// Tries mutants side by side, and records each as it ends.
-fn try_all(
-    workspace: &Workspace,
-    arguments: &Arguments,
-    first: Scratch,
-    mutants: &[&Mutant],
-    record: &mut Record,
-) -> Result<Vec<Tried>> {
-    if mutants.is_empty() {
-        return Ok(Vec::new());
+/// What all mutants of a run share.
+struct Session<'w> {
+    workspace: &'w Workspace,
+    targets: TestTargets,
+    sources: Sources,
+}
+
+impl Session<'_> {
+    fn sources_of(&self, mutant: &Mutant) -> String {
+        sources_of(mutant, &self.targets, &self.sources)
     }
-    let targets = TestTargets::of(workspace)?;
-    let baseline = Baseline::establish(&first, &targets, mutants)?;
-    let workers = workers(arguments, mutants.len());
-    let mut scratches = vec![first];
-    for number in 1..workers {
-        scratches.push(Scratch::beside(workspace, &scratches[0], number)?);
-    }
-    let progress = Progress::begin(mutants.len(), workers);
-    let next = AtomicUsize::new(0);
-    let ended = Mutex::new((Vec::new(), record));
-    let work = |scratch: &Scratch| -> Result<()> {
-        while let Some(mutant) = mutants.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let started = Instant::now();
-            let verdict = trial::attempt(scratch, &targets, &baseline, mutant)
-                .with_context(|| format!("mutant {}", mutant.name))?;
-            let tried = Tried::new(mutant, verdict, started.elapsed());
-            let Ok(mut ended) = ended.lock() else {
-                bail!("another worker failed");
-            };
-            progress.show(&tried, ended.0.len() + 1);
-            ended.1.add(tried.clone());
-            ended.1.write(workspace)?;
-            ended.0.push(tried);
+
+    /// Tries mutants side by side, and records each as it ends.
+    fn try_all(
+        &self,
+        arguments: &Arguments,
+        first: Scratch,
+        mutants: &[&Mutant],
+        record: &mut Record,
+    ) -> Result<Vec<Tried>> {
+        if mutants.is_empty() {
+            return Ok(Vec::new());
         }
-        Ok(())
-    };
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = scratches
-            .iter()
-            .map(|scratch| scope.spawn(|| work(scratch)))
-            .collect();
-        workers
-            .into_iter()
-            .try_for_each(|worker| match worker.join() {
-                Ok(result) => result,
-                Err(_) => bail!("a worker failed"),
-            })
-    })?;
-    match ended.into_inner() {
-        Ok((tried, _)) => Ok(tried),
-        Err(_) => bail!("a worker failed"),
+        let baseline = Baseline::establish(&first, &self.targets, mutants)?;
+        let workers = workers(arguments, mutants.len());
+        let mut scratches = vec![first];
+        for number in 1..workers {
+            scratches.push(Scratch::beside(self.workspace, &scratches[0], number)?);
+        }
+        let progress = Progress::begin(mutants.len(), workers);
+        let next = AtomicUsize::new(0);
+        let ended = Mutex::new((Vec::new(), record));
+        let work = |scratch: &Scratch| -> Result<()> {
+            while let Some(mutant) = mutants.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let started = Instant::now();
+                let verdict = trial::attempt(scratch, &self.targets, &baseline, mutant)
+                    .with_context(|| format!("mutant {}", mutant.name))?;
+                let tried = Tried::new(mutant, self.sources_of(mutant), verdict, started.elapsed());
+                let Ok(mut ended) = ended.lock() else {
+                    bail!("another worker failed");
+                };
+                progress.show(&tried, ended.0.len() + 1);
+                ended.1.add(tried.clone());
+                ended.1.write(self.workspace)?;
+                ended.0.push(tried);
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = scratches
+                .iter()
+                .map(|scratch| scope.spawn(|| work(scratch)))
+                .collect();
+            workers
+                .into_iter()
+                .try_for_each(|worker| match worker.join() {
+                    Ok(result) => result,
+                    Err(_) => bail!("a worker failed"),
+                })
+        })?;
+        match ended.into_inner() {
+            Ok((tried, _)) => Ok(tried),
+            Err(_) => bail!("a worker failed"),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What became of mutants: `target/mutants/results.json`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,8 +8,9 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::list::Mutant;
+use crate::host::TestTargets;
 use crate::results;
-use crate::sources;
+use crate::sources::{self, Sources};
 use crate::workspace::Workspace;
 
 /// What became of a mutant.
@@ -41,18 +42,21 @@ pub(crate) struct Tried {
     pub(crate) file: PathBuf,
     /// Hash of its entry in the list.
     entry: String,
+    /// Hash of the sources of its tests.
+    sources: String,
     #[serde(flatten)]
     pub(crate) verdict: Verdict,
     pub(crate) seconds: f64,
 }
 
 impl Tried {
-    pub(crate) fn new(mutant: &Mutant, verdict: Verdict, took: Duration) -> Self {
+    pub(crate) fn new(mutant: &Mutant, sources: String, verdict: Verdict, took: Duration) -> Self {
         Self {
             name: mutant.name.clone(),
             rows: mutant.rows.clone(),
             file: mutant.file.clone(),
             entry: mutant.entry(),
+            sources,
             verdict,
             seconds: (took.as_secs_f64() * 10.0).round() / 10.0,
         }
@@ -60,11 +64,6 @@ impl Tried {
 
     pub(crate) fn is_caught(&self) -> bool {
         matches!(self.verdict, Verdict::Caught { .. })
-    }
-
-    /// Whether it is this mutant, as it stands in the list.
-    pub(crate) fn is_of(&self, mutant: &Mutant) -> bool {
-        self.name == mutant.name && self.entry == mutant.entry()
     }
 
     /// The tests that noticed.
@@ -77,29 +76,21 @@ impl Tried {
     }
 }
 
-/// What became of all that were tried in the same sources.
+/// What became of all that were tried, each in the sources that it names.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Record {
-    sources: String,
     mutants: BTreeMap<String, Tried>,
 }
 
 impl Record {
-    /// What is known of these sources.
-    pub(crate) fn read(workspace: &Workspace, sources: &str) -> Result<Self> {
-        let nothing = Self {
-            sources: sources.to_owned(),
-            mutants: BTreeMap::new(),
-        };
+    /// What is known.
+    pub(crate) fn read(workspace: &Workspace) -> Result<Self> {
         let file = file(workspace);
         if !file.exists() {
-            return Ok(nothing);
+            return Ok(Self::default());
         }
-        // What another version of this program wrote is of other sources.
-        let found: Option<Self> = serde_json::from_slice(&sources::read(&file)?).ok();
-        Ok(found
-            .filter(|found| found.sources == sources)
-            .unwrap_or(nothing))
+        // What another version of this program wrote says nothing.
+        Ok(serde_json::from_slice(&sources::read(&file)?).unwrap_or_default())
     }
 
     pub(super) fn write(&self, workspace: &Workspace) -> Result<()> {
@@ -110,15 +101,29 @@ impl Record {
         self.mutants.insert(tried.name.clone(), tried);
     }
 
-    /// What became of a mutant as it stands in the list.
-    pub(crate) fn of(&self, mutant: &Mutant) -> Option<&Tried> {
-        let tried = self.mutants.get(&mutant.name)?;
-        tried.is_of(mutant).then_some(tried)
+    /// What became of a mutant as it stands in the list, in these sources of its tests.
+    pub(crate) fn of(&self, mutant: &Mutant, sources: &str) -> Option<&Tried> {
+        self.mutants
+            .get(&mutant.name)
+            .filter(|tried| tried.entry == mutant.entry() && tried.sources == sources)
     }
 
-    pub(super) fn has_caught(&self, mutant: &Mutant) -> bool {
-        self.of(mutant).is_some_and(Tried::is_caught)
+    pub(super) fn has_caught(&self, mutant: &Mutant, sources: &str) -> bool {
+        self.of(mutant, sources).is_some_and(Tried::is_caught)
     }
+}
+
+/// The hash of the sources that decide what becomes of a mutant: of the crates that its tests
+/// are built from, or of everything, if one of them boots.
+pub(crate) fn sources_of(mutant: &Mutant, targets: &TestTargets, sources: &Sources) -> String {
+    let mut directories = BTreeSet::new();
+    for test in &mutant.caught_by {
+        match targets.resolve(test) {
+            Ok((target, _)) => directories.extend(targets.built_from(&target.package)),
+            Err(_) => return sources.whole().to_owned(),
+        }
+    }
+    sources.of_crates(&directories)
 }
 
 fn file(workspace: &Workspace) -> PathBuf {
@@ -139,24 +144,31 @@ mod tests {
         }
     }
 
+    fn tried(mutant: &Mutant, sources: &str, verdict: Verdict) -> Tried {
+        Tried::new(
+            mutant,
+            sources.to_owned(),
+            verdict,
+            Duration::from_millis(1234),
+        )
+    }
+
     #[test]
     fn what_is_recorded_holds_for_the_same_sources_and_the_same_entry() {
         let root = std::env::temp_dir().join(format!("xtask-record-{}", std::process::id()));
         let workspace = Workspace::at(&root);
-        let mut record = Record::read(&workspace, "1").unwrap();
+        let mut record = Record::read(&workspace).unwrap();
         let known = mutant("a", "one");
-        assert!(!record.has_caught(&known));
-        record.add(Tried::new(&known, caught(), Duration::from_millis(1234)));
+        assert!(!record.has_caught(&known, "1"));
+        record.add(tried(&known, "1", caught()));
         record.write(&workspace).unwrap();
-        let read = Record::read(&workspace, "1").unwrap();
+        let read = Record::read(&workspace).unwrap();
         assert_eq!(read, record);
-        assert!(read.has_caught(&known));
-        assert_eq!(
-            read.of(&known).unwrap().caught_by().collect::<Vec<_>>(),
-            ["t"]
-        );
-        assert!(!read.has_caught(&mutant("a", "other text")));
-        assert!(!Record::read(&workspace, "2").unwrap().has_caught(&known));
+        assert!(read.has_caught(&known, "1"));
+        let found = read.of(&known, "1").unwrap();
+        assert_eq!(found.caught_by().collect::<Vec<_>>(), ["t"]);
+        assert!(!read.has_caught(&mutant("a", "other text"), "1"));
+        assert!(!read.has_caught(&known, "2"));
         std::fs::remove_dir_all(root).unwrap();
     }
 
@@ -167,7 +179,7 @@ mod tests {
         let survived = Verdict::Survived {
             test: "t".to_owned(),
         };
-        record.add(Tried::new(&known, survived, Duration::ZERO));
-        assert!(record.of(&known).is_some() && !record.has_caught(&known));
+        record.add(tried(&known, "1", survived));
+        assert!(record.of(&known, "1").is_some() && !record.has_caught(&known, "1"));
     }
 }

@@ -7,7 +7,7 @@
 
 mod apt;
 mod mirror;
-mod progress;
+pub(crate) mod progress;
 mod suite;
 mod tree;
 

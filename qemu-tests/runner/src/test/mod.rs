@@ -23,13 +23,14 @@ use crate::cli::{Matrix, TestArguments};
 use crate::host::{self, HostTests};
 use crate::provision::Suite;
 use crate::results::{Outcome, Results};
-use crate::seed;
 use crate::workspace::Workspace;
+use crate::{differential, seed};
 
 use case::{Case, Demonstration, Finding, Subject, Verdict};
 use execute::Context;
 use matrix::Axes;
-use qemus::Qemus;
+pub(crate) use qemus::Qemus;
+pub(crate) use schedule::cpus;
 use skips::AllowedSkips;
 use tally::Tally;
 
@@ -48,15 +49,23 @@ pub(crate) fn run(workspace: &Workspace, arguments: &TestArguments) -> Result<Ex
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let mut results = Results::begin(workspace)?;
+    let results = Results::begin(workspace)?;
     // Host tests first: what fails there need not be looked for in a boot.
-    let host = if arguments.no_host || arguments.filter.is_some() {
-        HostTests::default()
+    let wants_host = !arguments.no_host && arguments.filter.is_none();
+    let mut host = if wants_host {
+        host::run(workspace, &arguments.package)?
     } else {
-        host::run(workspace)?
+        HostTests::default()
     };
+    if !arguments.package.is_empty() {
+        return finish(workspace, results, &host, &[], &allowed);
+    }
     let artefacts = build::build(workspace, &options)?;
     let qemus = qemus(workspace, &artefacts, arguments)?;
+    if wants_host {
+        let (name, result) = differential::short(workspace, &qemus);
+        host.add(name, result);
+    }
     let cases = selected(&artefacts, arguments, Some(&qemus))?;
     if arguments.gdb && cases.len() != 1 {
         bail!(
@@ -74,14 +83,25 @@ pub(crate) fn run(workspace: &Workspace, arguments: &TestArguments) -> Result<Ex
         repeat: &repeat(arguments),
     };
     println!("{} boots", cases.len());
-    let jobs = arguments.jobs.unwrap_or_else(schedule::cpus);
+    let jobs = arguments.jobs.unwrap_or_else(cpus);
     let findings = schedule::run(&cases, jobs, |case| context.execute(case), tally::show);
     if let Some(file) = &arguments.junit {
         junit::write(file, &host, &findings)?;
     }
-    note(&mut results, &host, &findings);
+    finish(workspace, results, &host, &findings, &allowed)
+}
+
+/// Keeps the results, and prints the counts.
+fn finish(
+    workspace: &Workspace,
+    mut results: Results,
+    host: &HostTests,
+    findings: &[Finding],
+    allowed: &AllowedSkips,
+) -> Result<ExitCode> {
+    note(&mut results, host, findings);
     results.keep(workspace, "test")?;
-    let tally = Tally::of(&host, &findings, &allowed);
+    let tally = Tally::of(host, findings, allowed);
     print!("{tally}");
     Ok(if tally.is_good() {
         ExitCode::SUCCESS

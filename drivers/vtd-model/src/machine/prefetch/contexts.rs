@@ -5,6 +5,7 @@ use super::attachment::{Attachment, Guard, Kind};
 use super::sweep::Sweep;
 use super::{Use, rules};
 use crate::caches::{CachedContext, CachedPasid, Caches, NO_PASID};
+use crate::faults::Condition;
 use crate::remapping::{Mode, legacy_context, pasid_value, scalable_context};
 use crate::tables::context::{Scalable, TranslationType};
 use crate::tables::{bit, pasid, root};
@@ -51,6 +52,19 @@ impl Sweep<'_> {
             &self.unit.config,
         ));
         self.prefetch.live.push(entry);
+    }
+
+    /// With virtual commands, PASIDs come from the host (§11.4.16.4); RID_PASID is the
+    /// driver's own affair.
+    fn was_allocated(&mut self, source: u16, pasid: u32, rid: bool) {
+        let held = &self.unit.registers.virtual_commands.allocated;
+        if self.unit.config.virtual_commands && !rid && !held.contains(&pasid) {
+            let rule = format!(
+                "the PASID entry {pasid:#x} of {} is present, and VCMD did not allocate that PASID",
+                crate::oracle::name(source)
+            );
+            self.prefetch.broken.push(("§11.4.16.4", rule));
+        }
     }
 
     /// Every context entry that may serve a source: those of memory, and those cached.
@@ -181,10 +195,19 @@ impl Sweep<'_> {
                 self.used(at, Use::Source(source));
             }
             for [word] in self.states::<1>(at, snooped) {
-                if let pasid::Directory::Table(table) = pasid::directory(word, &self.unit.config) {
-                    self.used(table, Use::Source(source));
-                    let first = (index << 6) as u32;
-                    self.pasid_table(source, context, table, first, bit(word, 1));
+                let fault = match pasid::directory(word, &self.unit.config) {
+                    pasid::Directory::Table(table) => {
+                        self.used(table, Use::Source(source));
+                        let first = (index << 6) as u32;
+                        self.pasid_table(source, context, table, first, bit(word, 1));
+                        continue;
+                    }
+                    pasid::Directory::NotPresent => Condition::Spd2,
+                    pasid::Directory::Reserved => Condition::Spd3,
+                };
+                if self.unit.config.caching_mode {
+                    let directories = &mut self.unit.caches.directories;
+                    directories.insert(source, index as u32, fault, bit(word, 1));
                 }
             }
         }
@@ -198,7 +221,9 @@ impl Sweep<'_> {
                 let value = pasid_value(newest, fpd, &self.unit.config);
                 if let Ok(entry) = value.entry {
                     let pasid = first | slot;
-                    let guard = Guard::of(context, &value, pasid == context.rid_pasid);
+                    let rid = pasid == context.rid_pasid;
+                    let guard = Guard::of(context, &value, rid);
+                    self.was_allocated(source, pasid, rid);
                     self.stands(source, pasid, Kind::Scalable(entry), guard);
                 }
                 states.extend(self.prefetch.history.note(at, newest));
