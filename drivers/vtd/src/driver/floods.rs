@@ -38,12 +38,12 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
     }
 
     fn hold_back(&self, unit: &Unit<M>, flooder: &Flooder) -> Restraint {
-        if flooder.restraint != Restraint::EventMasked
-            && self
-                .restrain(unit, flooder, Some(flooder.restraint))
-                .is_ok()
-        {
-            return flooder.restraint;
+        if flooder.restraint != Restraint::EventMasked {
+            match self.restrain(unit, flooder, Some(flooder.restraint)) {
+                // Without a confirmation its entry says so all the same, and is let go with it.
+                Ok(()) | Err(BackendError::Flush(_)) => return flooder.restraint,
+                Err(_) => {}
+            }
         }
         unit.faults.lock(&self.platform).mask_instead(flooder);
         unit.mask_fault_event(&self.platform, true);
