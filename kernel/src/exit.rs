@@ -33,6 +33,8 @@ pub enum ExitStatus {
     NoGuest = 0x28,
     /// `guest=svm` was asked for and the CPU has none.
     NoSvm = 0x29,
+    /// The rules keep the device from guests.
+    NotForGuests = 0x2a,
 }
 
 impl ExitStatus {
@@ -53,6 +55,7 @@ impl ExitStatus {
             Self::BadCommandLine => "bad-command-line",
             Self::NoGuest => "no-guest",
             Self::NoSvm => "no-svm",
+            Self::NotForGuests => "not-for-guests",
         }
     }
 }

@@ -1,14 +1,17 @@
 //! The machine with its devices found and its remapping units at work: what both kernels
 //! do before they differ.
 
+use crate::command_line::VtdSwitch;
 use crate::cpu;
 use crate::exit::{ExitStatus, exit};
 use crate::firmware::{Firmware, FirmwareError};
-use crate::pci::{self, Bus, BusError};
-use crate::remapping::{self, Remapping, RemappingError};
+use crate::pci::{self, BarSizing, Bus, BusError};
+use crate::remapping::{self, Remapping, RemappingError, Survey};
+use crate::rules::Rules;
 use crate::start::Machine;
 use crate::time;
 use core::fmt;
+use dmar::Dmar;
 use vtd::ModeRequest;
 
 /// A machine whose devices are all behind remapping units, blocked.
@@ -62,27 +65,79 @@ impl From<RemappingError> for HostError {
     }
 }
 
-/// Finds the machine's devices and brings its remapping units up, in the mode that the
-/// command line asks for. Once.
-pub fn start(machine: &Machine) -> Result<Host, HostError> {
+/// A machine whose devices and DMAR are known. Nothing was changed.
+pub struct Found {
+    firmware: Firmware,
+    bus: &'static Bus,
+    dmar: Dmar<'static>,
+}
+
+/// Finds the machine's devices and its DMAR, and changes nothing.
+pub fn find(machine: &Machine) -> Result<Found, HostError> {
     let firmware = Firmware::new(machine.boot.acpi).map_err(HostError::Firmware)?;
     start_clock(&firmware)?;
-    let bus = pci::start(&firmware).map_err(HostError::Bus)?;
-    quieten_interrupts(&firmware);
+    let bars = match machine.command_line.vtd {
+        VtdSwitch::On => BarSizing::Size,
+        VtdSwitch::Off | VtdSwitch::Report => BarSizing::Leave,
+    };
+    let bus = pci::start(&firmware, bars).map_err(HostError::Bus)?;
     let (dmar, source) = remapping::table(&machine.archive, &firmware)?;
     defmt::info!("using {=str}", source.name());
-    let mode = machine
-        .command_line
-        .mode
-        .map_or(ModeRequest::Automatic, ModeRequest::from);
-    let remapping = remapping::start(bus, dmar, mode)?;
-    Ok(Host { bus, remapping })
+    Ok(Found {
+        firmware,
+        bus,
+        dmar,
+    })
+}
+
+impl Found {
+    /// What the DMAR says.
+    pub fn dmar(&self) -> &Dmar<'static> {
+        &self.dmar
+    }
+
+    /// Reads all units, tells what they are and what would be done with them, and changes
+    /// nothing.
+    pub fn survey(&self, machine: &Machine) -> Result<Survey, HostError> {
+        let line = &machine.command_line;
+        let mode = line.mode.map_or(ModeRequest::Automatic, ModeRequest::from);
+        let survey = Survey::new(self.bus, self.dmar, Rules::of(line), mode)?;
+        survey.report();
+        Ok(survey)
+    }
+}
+
+/// Finds the machine's devices, tells what will be done, and brings its remapping units up,
+/// in the mode that the command line asks for. Once.
+pub fn start(machine: &Machine) -> Result<Host, HostError> {
+    let found = find(machine)?;
+    let survey = found.survey(machine)?;
+    quieten_interrupts(&found.firmware);
+    let remapping = remapping::start(survey)?;
+    Ok(Host {
+        bus: found.bus,
+        remapping,
+    })
 }
 
 /// Like [`start`], for a kernel that can do nothing else on error.
 pub fn start_or_exit(machine: &Machine) -> Host {
     match start(machine) {
         Ok(host) => host,
+        Err(error) => exit(error.status(), format_args!("{error}")),
+    }
+}
+
+/// For a machine that shall be looked at only (`vtd=off`, `vtd=report`): looks, and ends.
+pub fn look_and_exit(machine: &Machine) -> ! {
+    let looked = find(machine).and_then(|found| match machine.command_line.vtd {
+        VtdSwitch::Off => Ok("vtd=off: the remapping units are left as the firmware left them, and nothing is given to a guest"),
+        _ => found
+            .survey(machine)
+            .map(|_| "vtd=report: everything was read and nothing was changed"),
+    });
+    match looked {
+        Ok(text) => exit(ExitStatus::Ok, format_args!("{text}")),
         Err(error) => exit(error.status(), format_args!("{error}")),
     }
 }

@@ -31,6 +31,9 @@ pub mod exit;
 pub mod firmware;
 pub mod log;
 pub mod memory;
+pub mod monitor;
+pub mod next;
+pub mod rules;
 pub mod time;
 pub mod vcpu;
 pub mod vm;
@@ -44,6 +47,8 @@ pub mod guest;
 #[cfg(target_os = "none")]
 pub mod host;
 #[cfg(target_os = "none")]
+pub mod inspect;
+#[cfg(target_os = "none")]
 mod panic;
 #[cfg(target_os = "none")]
 pub mod pci;
@@ -53,6 +58,8 @@ pub mod platform;
 pub mod remapping;
 #[cfg(target_os = "none")]
 pub mod start;
+#[cfg(target_os = "none")]
+pub mod storage;
 
 #[doc(hidden)]
 pub use boot as __boot;

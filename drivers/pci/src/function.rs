@@ -39,7 +39,7 @@ pub struct Function {
     pub class: Class,
     /// `Some` for a bridge.
     pub bridge: Option<Bridge>,
-    /// Base address registers.
+    /// Base address registers; none before [`Topology::size_bars`](crate::Topology::size_bars).
     pub bars: [Option<Bar>; BARS],
     /// Capabilities.
     pub capabilities: Capabilities,
@@ -55,10 +55,9 @@ impl Function {
         let header = PciHeader::new(config.address());
         let (vendor, device) = header.id(access);
         let (_, base, sub, interface) = header.revision_and_class(access);
-        let (bridge, bars) = match header.header_type(access) {
-            HeaderType::Endpoint => (None, BARS),
-            HeaderType::PciPciBridge => (bridge(header, access), 2),
-            _ => (None, 0),
+        let bridge = match header.header_type(access) {
+            HeaderType::PciPciBridge => bridge(header, access),
+            _ => None,
         };
         Some(Self {
             id,
@@ -70,9 +69,20 @@ impl Function {
                 interface,
             },
             bridge,
-            bars: bars::read(&config, bars),
+            bars: [None; BARS],
             capabilities: Capabilities::read(&config),
         })
+    }
+
+    /// Reads and sizes its base address registers.
+    pub(crate) fn size_bars<A: ConfigRegionAccess>(&mut self, access: &A) {
+        let config = Config::new(access, self.id);
+        let count = match PciHeader::new(config.address()).header_type(access) {
+            HeaderType::Endpoint => BARS,
+            HeaderType::PciPciBridge => 2,
+            _ => 0,
+        };
+        self.bars = bars::read(&config, count);
     }
 
     /// The BAR of this number.

@@ -78,6 +78,14 @@ impl Topology {
         Ok(())
     }
 
+    /// Sizes the base address registers of all functions, each of whose decoding is off for
+    /// that moment. [`scan`](Self::scan) writes nothing.
+    pub fn size_bars<A: ConfigRegionAccess>(&mut self, access: &A) {
+        for function in &mut self.functions {
+            function.size_bars(access);
+        }
+    }
+
     /// All functions.
     pub fn functions(&self) -> &[Function] {
         &self.functions
@@ -154,6 +162,7 @@ mod tests {
     fn scanned(machine: &Machine) -> Topology {
         let mut topology = Topology::new();
         topology.scan(machine, SEGMENT, 0..=255).unwrap();
+        topology.size_bars(machine);
         topology
     }
 

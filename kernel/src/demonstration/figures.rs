@@ -23,6 +23,13 @@ pub fn figures(host: &Host) {
     report::figure("fault-interrupts", faults::interrupts());
     report::figure("queue-errors", sum(|s| s.queue_errors));
     report::figure("wait-timeouts", sum(|s| s.timeouts));
+    let longest = |time: fn(&Statistics) -> u64| -> u64 {
+        let units = driver.units().filter_map(|unit| driver.statistics(unit));
+        units.map(|statistics| time(&statistics)).max().unwrap_or(0)
+    };
+    report::figure("wait-ns-least", longest(|s| s.wait_times.least));
+    report::figure("wait-ns-median", longest(|s| s.wait_times.median));
+    report::figure("wait-ns-most", longest(|s| s.wait_times.most));
     report::figure("unclaimed-interrupts", cpu::vectors::unclaimed());
     let frames = memory::counters();
     report::figure("pages-free", frames.free);

@@ -2,7 +2,7 @@
 
 use super::{GuestError, Policy};
 use crate::cpu::{apic, vectors};
-use crate::pci::Bus;
+use crate::host::Host;
 use crate::remapping::Driver;
 use crate::vm::Vm;
 use crate::vm::passthrough::{Function, InterruptLine, PassthroughDevice};
@@ -16,8 +16,7 @@ pub(super) fn assign(
     vm: &mut Vm,
     id: VmId,
     policy: &Policy,
-    bus: &'static Bus,
-    driver: &Driver,
+    host: &Host,
     device: DeviceId,
     virtual_id: SourceId,
 ) -> Result<(), GuestError> {
@@ -32,16 +31,41 @@ pub(super) fn assign(
         source.function(),
     );
     let mut next = Vm::FIRST_BAR;
-    let function = Function::new(&bus.ecam, address, &mut next).map_err(GuestError::Function)?;
+    let function =
+        Function::new(&host.bus.ecam, address, &mut next).map_err(GuestError::Function)?;
     // Handlers are for ever, so what they use is too.
     let line: &'static InterruptLine =
         Box::leak(Box::new(InterruptLine::new(vm.interrupts().clone())));
-    // The entry is never given back: neither is the vector that it leads to.
-    let (_entry, message) = route(driver, device, line)?;
+    let message = if host.remapping.interrupts {
+        // The entry is never given back: neither is the vector that it leads to.
+        let (_entry, message) = route(&host.remapping.driver, device, line)?;
+        message
+    } else {
+        unremapped(device, line)?
+    };
     vm.add_device(PassthroughDevice::new(
         device, virtual_id, function, line, message,
     ))
     .map_err(GuestError::Setup)
+}
+
+/// A message to the CPU itself, where interrupts are not remapped and the command line
+/// accepts that.
+fn unremapped(
+    device: DeviceId,
+    handler: &'static dyn vectors::Handler,
+) -> Result<IrqMessage, GuestError> {
+    defmt::warn!(
+        "{}: its interrupts are not remapped (unremapped-interrupts=allow): its guest can make it raise ANY interrupt of this machine",
+        device
+    );
+    let vector = vectors::allocate(handler).map_err(|_| GuestError::OutOfVectors)?;
+    let message = apic::event_message(vector);
+    Ok(IrqMessage {
+        // The upper half holds APIC ids of more than 8 bits, which need remapping.
+        address: message.address,
+        data: u32::from(message.data),
+    })
 }
 
 /// A message that only this device can send, and that ends in `handler`.

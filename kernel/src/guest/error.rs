@@ -1,12 +1,13 @@
 //! Why a guest could not be started.
 
 use crate::exit::ExitStatus;
+use crate::rules::Refusal;
 use crate::vcpu::svm::SvmError;
 use crate::vm::SetupError;
 use crate::vm::passthrough::FunctionError;
 use core::fmt;
 use iommu::IommuError;
-use iommu_core::IrqError;
+use iommu_core::{DeviceId, IrqError};
 
 /// Why a guest could not be started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,6 +22,13 @@ pub enum GuestError {
     Svm(SvmError),
     /// The device that the guest shall have is not there.
     NoDevice,
+    /// The rules keep the device from guests.
+    Refused {
+        /// The device.
+        device: DeviceId,
+        /// Why.
+        why: Refusal,
+    },
     /// The device cannot be given to a guest.
     Function(FunctionError),
     /// The device's interrupt cannot be remapped.
@@ -42,6 +50,7 @@ impl GuestError {
             Self::NoProgram => ExitStatus::NoGuest,
             Self::Svm(_) => ExitStatus::NoSvm,
             Self::OutOfMemory | Self::Setup(SetupError::OutOfFrames(_)) => ExitStatus::NoMemory,
+            Self::Refused { .. } => ExitStatus::NotForGuests,
             _ => ExitStatus::Failed,
         }
     }
@@ -57,6 +66,9 @@ impl fmt::Display for GuestError {
             Self::Setup(error) => write!(f, "{error}"),
             Self::Svm(error) => write!(f, "{error}; guest=direct needs none"),
             Self::NoDevice => f.write_str("the machine has no edu device (QEMU: -device edu)"),
+            Self::Refused { device, why } => {
+                write!(f, "{device} is not given to a guest: {why}")
+            }
             Self::Function(error) => write!(f, "the device cannot be passed through: {error}"),
             Self::Interrupt(error) => write!(f, "the device's interrupt: {error:?}"),
             Self::Iommu(error) => write!(f, "{error:?}"),

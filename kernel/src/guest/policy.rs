@@ -35,6 +35,7 @@ pub fn policy(
     POLICY.try_call_once(|| {
         let config = Config {
             seed: seed | 1,
+            allow_unremapped_interrupts: remapping.rules().allows_unremapped_interrupts(),
             ..Config::default()
         };
         let pasids = PasidBitmap::new(PASID_BITS).ok_or(GuestError::OutOfMemory)?;

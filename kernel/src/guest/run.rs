@@ -83,6 +83,17 @@ pub struct Guest {
 /// Makes a guest. The first and only one, for now: it lives as long as the machine.
 pub fn start(host: &Host, archive: &Archive, order: &Order) -> Result<Guest, GuestError> {
     let id = VmId(0);
+    let function = host
+        .bus
+        .topology
+        .function(order.device)
+        .ok_or(GuestError::NoDevice)?;
+    host.remapping
+        .may_pass_through(function)
+        .map_err(|why| GuestError::Refused {
+            device: order.device,
+            why,
+        })?;
     let policy = policy(host.bus, host.remapping, order.seed)?;
     let stream =
         log::register(&format!("guest/{}", order.program)).map_err(|_| GuestError::OutOfStreams)?;
@@ -113,16 +124,7 @@ pub fn start(host: &Host, archive: &Archive, order: &Order) -> Result<Guest, Gue
         .map_err(GuestError::Iommu)?;
     policy.host().introduce(id, vm.interrupts().clone());
     let virtual_id = order.device.source;
-    let driver = &host.remapping.driver;
-    assign::assign(
-        &mut vm,
-        id,
-        policy,
-        host.bus,
-        driver,
-        order.device,
-        virtual_id,
-    )?;
+    assign::assign(&mut vm, id, policy, host, order.device, virtual_id)?;
     let vm: &'static Vm = Box::leak(Box::new(vm));
     let faults: &'static Faults = Box::leak(Box::new(Faults::new(policy)));
     faults.watch(id, vm);

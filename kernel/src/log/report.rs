@@ -83,6 +83,16 @@ pub fn note(text: fmt::Arguments<'_>) {
     line(format_args!("note {text}"));
 }
 
+/// A line of a dump, decoded.
+pub fn dump(text: fmt::Arguments<'_>) {
+    line(format_args!("dump {text}"));
+}
+
+/// A line of a raw dump, which begins with `raw` itself.
+pub fn raw(text: fmt::Arguments<'_>) {
+    line(text);
+}
+
 /// The last line: why the kernel ends.
 pub(crate) fn exit(status: ExitStatus, text: fmt::Arguments<'_>) {
     let mut line = Line::new();

@@ -34,6 +34,16 @@ impl Sink {
         if self.debug_console {
             send_string(DEBUG_CONSOLE, bytes);
         }
+        self.send_serial(bytes);
+    }
+
+    /// Whether there is a serial port.
+    pub(super) fn has_serial(&self) -> bool {
+        self.com1.is_some()
+    }
+
+    /// Sends bytes to the serial port alone.
+    pub(super) fn send_serial(&mut self, bytes: &[u8]) {
         if let Some(uart) = &mut self.com1 {
             for &byte in bytes {
                 if !send_byte(uart, byte) {
@@ -41,6 +51,11 @@ impl Sink {
                 }
             }
         }
+    }
+
+    /// A byte that came over the serial port.
+    pub(super) fn receive_serial(&mut self) -> Option<u8> {
+        self.com1.as_mut()?.try_receive_byte().ok()
     }
 }
 

@@ -49,6 +49,32 @@ pub(super) fn send_last(stream: u8, bytes: &[u8]) {
     }
 }
 
+/// Whether there is a serial port.
+pub fn has_serial() -> bool {
+    with_sink(|sink| sink.has_serial()).unwrap_or(false)
+}
+
+/// Sends bytes to the serial port alone, as they are: for a person at its other end.
+pub fn send_serial(bytes: &[u8]) {
+    if with_sink(|sink| sink.send_serial(bytes)).is_none() {
+        count_dropped();
+    }
+}
+
+/// A byte that came over the serial port, if one has.
+pub fn receive_serial() -> Option<u8> {
+    with_sink(Sink::receive_serial).flatten()
+}
+
+fn with_sink<T>(act: impl FnOnce(&mut Sink) -> T) -> Option<T> {
+    let saved = OWNER.acquire()?;
+    // SAFETY: we have `OWNER`.
+    let sink = unsafe { &mut *SINK.0.get() };
+    let result = act(sink.get_or_insert_with(Sink::probe));
+    OWNER.release(saved);
+    Some(result)
+}
+
 /// # Safety
 /// The module's invariant: the caller may touch the sink.
 unsafe fn send_owned(stream: u8, bytes: &[u8]) {

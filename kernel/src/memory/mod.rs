@@ -100,6 +100,11 @@ mod start {
         map::touches_usable_memory(&crate::start::boot_info().memory, range)
     }
 
+    /// Where this kernel's image lies.
+    pub(crate) fn image_range() -> AddressRange<Hpa> {
+        paging::image()
+    }
+
     /// A boot module's bytes.
     pub fn module(range: &AddressRange<Hpa>) -> Option<&'static [u8]> {
         let bytes = usize::try_from(range.bytes()?).ok()?;
@@ -111,6 +116,6 @@ mod start {
 }
 
 #[cfg(target_os = "none")]
-pub(crate) use start::cell;
+pub(crate) use start::{cell, image_range};
 #[cfg(target_os = "none")]
 pub use start::{is_usable, module};

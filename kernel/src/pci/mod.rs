@@ -47,13 +47,25 @@ impl From<OutOfMemory> for BusError {
 
 static BUS: Once<Bus> = Once::new();
 
+/// Whether base address registers are sized, which takes writes to configuration space.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BarSizing {
+    /// They are.
+    Size,
+    /// Nothing is written, and nothing is known of them.
+    Leave,
+}
+
 /// Finds the machine's functions. Once.
-pub fn start(firmware: &Firmware) -> Result<&'static Bus, BusError> {
+pub fn start(firmware: &Firmware, bars: BarSizing) -> Result<&'static Bus, BusError> {
     let regions = firmware.ecam_regions().map_err(BusError::Firmware)?;
     let ecam = Ecam::map(&regions).map_err(BusError::Ecam)?;
     let mut topology = Topology::new();
     for region in ecam.regions() {
         topology.scan(&ecam, region.segment, region.first_bus..=region.last_bus)?;
+    }
+    if bars == BarSizing::Size {
+        topology.size_bars(&ecam);
     }
     for function in topology.functions() {
         describe(function);

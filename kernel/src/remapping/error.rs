@@ -7,7 +7,7 @@ use crate::memory::MapError;
 use core::fmt;
 use dmar::Finding;
 use iommu_core::{BackendError, DeviceId, OutOfFrames};
-use vtd::{BringUpError, DiscoveryError, ModeError};
+use vtd::{BringUpError, Command, DiscoveryError, ModeError};
 
 /// Why remapping could not be started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -134,6 +134,9 @@ fn bring_up_advice(f: &mut fmt::Formatter<'_>, error: &BringUpError) -> fmt::Res
         } => "translation is off in this unit, or it is wider than the driver knows",
         BringUpError::Mode { .. } => "ask for another mode, or for none to get the best there is",
         BringUpError::OutOfFrames(_) => "give the machine more memory",
+        BringUpError::TimedOut(error) if error.command == Command::DisableQueue => {
+            "whoever ran before left its invalidation queue so that the unit does not give it up; start the machine anew, and turn VT-d off in what runs before"
+        }
         _ => "the unit is broken or not a unit",
     };
     write!(f, "{error}; {advice}")

@@ -63,12 +63,48 @@ pub fn drain() {
 fn tell(driver: &Driver, record: &FaultRecord) {
     let number = TAKEN.fetch_add(1, Ordering::Relaxed);
     if number < EXPLAINED {
-        defmt::info!("fault: {}", record);
+        describe_fault(record);
         explain(driver, record);
     }
     *LAST.lock(&KernelPlatform) = Some(*record);
     if let Some(sink) = SINK.get() {
         sink.fault(record);
+    }
+}
+
+/// Who wanted what, and why it was refused.
+fn describe_fault(record: &FaultRecord) {
+    let (device, reason) = (record.device, record.reason);
+    if let Some(pasid) = record.pasid {
+        defmt::info!(
+            "the next fault is of a request with PASID {=u32}",
+            pasid.as_u32()
+        );
+    }
+    match record.kind {
+        FaultKind::Dma { address, access } => {
+            defmt::info!(
+                "fault: {}: {} of {} refused, {}",
+                device,
+                access,
+                address,
+                reason
+            )
+        }
+        FaultKind::Interrupt { index } => defmt::info!(
+            "fault: {}: interrupt by entry {=u16} refused, {}",
+            device,
+            index,
+            reason
+        ),
+        FaultKind::PageRequest { address } => {
+            defmt::info!(
+                "fault: {}: page request for {} dropped, {}",
+                device,
+                address,
+                reason
+            )
+        }
     }
 }
 

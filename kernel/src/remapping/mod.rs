@@ -1,15 +1,19 @@
 //! DMA and interrupt remapping: from the DMAR to a driver at work.
 //!
-//! [`table`] finds the DMAR, [`start`] brings all units up in the specification's order, and
-//! [`faults`] takes what the units refuse.
+//! [`table`] finds the DMAR, [`Survey`] reads all units and tells what will be done, [`start`]
+//! does it in the specification's order, and [`faults`] takes what the units refuse.
 
-mod describe;
 mod error;
 pub mod faults;
 mod observer;
+mod reserved;
+mod say;
 mod start;
+mod survey;
 mod table;
 
 pub use error::RemappingError;
+pub use observer::{Onlooker, look_on};
 pub use start::{Driver, Remapping, remapping, start};
+pub use survey::Survey;
 pub use table::{DmarSource, table};

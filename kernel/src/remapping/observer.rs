@@ -1,13 +1,40 @@
 //! The driver's events as log lines: what everybody wants to know as `info`, steps as
 //! `debug`, each register write and each descriptor as `trace`.
 
+use super::say;
 use crate::platform::KernelPlatform;
+use core::sync::atomic::{AtomicPtr, Ordering};
 use iommu_core::Observer;
 use vtd::Event;
+use vtd_inspect::words::{Importance, Told};
+
+/// Somebody who looks at each event when it happens, with the driver's locks held.
+pub type Onlooker = fn(&Event);
+
+static ONLOOKER: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Names who looks at each event, for tests that want to act between two of the driver's
+/// steps.
+pub fn look_on(onlooker: Onlooker) {
+    ONLOOKER.store(onlooker as *mut (), Ordering::Release);
+}
+
+fn onlooker() -> Option<Onlooker> {
+    let pointer = ONLOOKER.load(Ordering::Acquire);
+    if pointer.is_null() {
+        return None;
+    }
+    // SAFETY: only `look_on` stores here, and what it stores is such a function.
+    Some(unsafe { core::mem::transmute::<*mut (), Onlooker>(pointer) })
+}
 
 impl Observer<Event> for KernelPlatform {
     fn observe(&self, event: &Event) {
+        if let Some(onlooker) = onlooker() {
+            onlooker(event);
+        }
         match *event {
+            // Too many to be put together as sentences.
             Event::RegisterWritten {
                 unit,
                 register,
@@ -23,61 +50,21 @@ impl Observer<Event> for KernelPlatform {
             Event::Queued { unit, descriptor } => {
                 defmt::trace!("unit {=u16}: {}", unit, descriptor)
             }
-            Event::Discovered {
-                unit,
-                register_base,
-                version,
-                capability,
-                extended_capability,
-            } => {
-                defmt::info!(
-                    "unit {=u16} at {}: {}, CAP {=u64:#x}, ECAP {=u64:#x}",
-                    unit,
-                    register_base,
-                    version,
-                    capability.into_bits(),
-                    extended_capability.into_bits()
-                );
-                super::describe::abilities(unit, capability, extended_capability);
-            }
-            Event::Firmware { unit, state } => {
-                defmt::info!("unit {=u16}: firmware left {}", unit, state)
-            }
-            Event::ModeChosen { unit, choice } => defmt::info!(
-                "unit {=u16}: {=str} mode, {}: {=str}",
-                unit,
-                choice.mode().name(),
-                choice.format(),
-                choice.reason()
-            ),
-            Event::QueueOn { unit, slots } => {
-                defmt::info!("unit {=u16}: queue of {=u32} descriptors", unit, slots)
-            }
-            Event::InterruptRemappingOn {
-                unit,
-                entries,
-                extended,
-            } => defmt::info!(
-                "unit {=u16}: interrupts remapped, {=u32} entries, 32-bit APIC ids {=bool}",
-                unit,
-                entries,
-                extended
-            ),
-            Event::TranslationWindow { unit } => defmt::warn!(
-                "unit {=u16}: translation is off while the table mode changes",
-                unit
-            ),
-            Event::TranslationOn { unit } => defmt::info!("unit {=u16}: translation on", unit),
+            Event::Attached { .. } => defmt::debug!("{}", event),
             // Told by `faults`, with the walk.
             Event::Fault(_) => {}
-            ref serious @ (Event::FirmwareQueueNotEmpty { .. }
-            | Event::FaultsLost { .. }
-            | Event::DescriptorRefused { .. }
-            | Event::DeviceSilent { .. }
-            | Event::UnexpectedCompletion { .. }
-            | Event::Isolated { .. }
-            | Event::Quarantined { .. }) => defmt::warn!("{}", serious),
-            ref other => defmt::debug!("{}", other),
+            // Told by `survey`, in its order.
+            Event::Discovered { .. } | Event::ModeChosen { .. } => {}
+            ref other => tell(other),
         }
+    }
+}
+
+fn tell(event: &Event) {
+    let told = Told(event);
+    match told.importance() {
+        Importance::Warn => say::warn(format_args!("{told}")),
+        Importance::Info => say::info(format_args!("{told}")),
+        Importance::Debug | Importance::Trace => say::debug(format_args!("{told}")),
     }
 }

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::build::LogLevels;
 use crate::provision::Suite;
 use crate::qemu::{Choice, Mode};
-use crate::{bench, differential, dmar, mutants};
+use crate::{bench, decode, differential, dmar, fuzz, mutants};
 
 /// Builds the hypervisor, boots it in QEMU, decodes what it says and judges it.
 #[derive(Debug, Parser)]
@@ -32,8 +32,12 @@ pub(crate) enum Command {
     Features,
     /// Read DMAR tables, and say what the driver would do on the machines they come from.
     Dmar(dmar::Arguments),
+    /// Tell in words what a raw dump of remapping units holds.
+    Decode(decode::Arguments),
     /// Measure mapping, beside other crates and the limit.
     Bench(bench::Arguments),
+    /// Give a reader of foreign bytes all that a fuzzer can think of.
+    Fuzz(fuzz::Arguments),
     /// Give the same tables and requests to the model and to QEMU, and compare.
     Differential(differential::Arguments),
 }

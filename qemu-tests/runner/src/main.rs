@@ -6,9 +6,11 @@ mod boot;
 mod build;
 mod cli;
 mod command;
+mod decode;
 mod differential;
 mod dmar;
 mod features;
+mod fuzz;
 mod gdb;
 mod host;
 mod judge;
@@ -50,8 +52,10 @@ fn dispatch(command: &Command) -> Result<ExitCode> {
         Command::Build(arguments) => build(&workspace, arguments),
         Command::Run(arguments) => run::run(&workspace, arguments),
         Command::Bench(arguments) => bench::run(arguments),
+        Command::Decode(arguments) => decode::run(arguments),
         Command::Differential(arguments) => differential::run(&workspace, arguments),
         Command::Dmar(arguments) => dmar::run(arguments),
+        Command::Fuzz(arguments) => fuzz::run(&workspace, arguments),
         Command::Features => features::run(&workspace),
         Command::Mutants(arguments) => mutants::run(&workspace, arguments),
         Command::Test(arguments) => test::run(&workspace, arguments),

@@ -56,7 +56,8 @@ fn all() -> &'static [BootTest] {
 /// | `unit` | more options of `-device intel-iommu`, or `none` for a machine without | |
 /// | `cpu` | QEMU's CPU model | `max` |
 /// | `clock` | `instructions`, `host` | `instructions` |
-/// | `machine` | more arguments of QEMU | |
+/// | `machine` | more arguments of QEMU; `@kernel` stands for the kernel's file | |
+/// | `module` | `none`: no boot module | guest programs |
 /// | `needs` | devices that QEMU must have | |
 /// | `seconds` | time limit, real time | `20` |
 /// | `matrix` | `once`: one machine is enough | the axes above |
@@ -64,6 +65,11 @@ fn all() -> &'static [BootTest] {
 /// | `says` | part of the text of the `exit` line | |
 /// | `provokes` | of `refused-dma`, `foreign-interrupt`, `absent-interrupt`: what QEMU complains of is expected | nothing |
 /// | `complains` | what QEMU must complain of, parts of lines, separated by `\|` | nothing |
+/// | `append` | more words of the kernel's command line | |
+/// | `dmar` | a canned DMAR, by its name in `runner/src/test/canned.rs` | the firmware's |
+/// | `next` | `boot-tests`: the boot module holds this kernel as the next one | |
+/// | `logs` | parts of log lines that must come in this order, separated by `\|` | |
+/// | `shows`, `lacks` | events that QEMU's trace must hold, or must not | |
 /// | `fails` | for tests of the runner: part of the problem that it must find | |
 macro_rules! boot_test {
     ($name:ident $(, $key:ident = $value:literal)* $(,)?) => {
@@ -95,6 +101,7 @@ macro_rules! boot_test {
     (@known cpu) => {};
     (@known clock) => {};
     (@known machine) => {};
+    (@known module) => {};
     (@known needs) => {};
     (@known seconds) => {};
     (@known matrix) => {};
@@ -103,5 +110,11 @@ macro_rules! boot_test {
     (@known provokes) => {};
     (@known complains) => {};
     (@known fails) => {};
+    (@known append) => {};
+    (@known dmar) => {};
+    (@known next) => {};
+    (@known logs) => {};
+    (@known shows) => {};
+    (@known lacks) => {};
 }
 pub(crate) use boot_test;

@@ -88,15 +88,35 @@ impl Testimony {
         }
     }
 
-    /// The figures by name; of several of one name the last.
+    /// The figures by name: of several of one kernel the last, and those of several kernels,
+    /// one of which started the next, added up.
     pub(crate) fn figures(&self) -> BTreeMap<&str, u64> {
-        self.report
-            .iter()
-            .filter_map(|line| match line {
-                Line::Figure { name, value } => Some((name.as_str(), *value)),
-                _ => None,
-            })
-            .collect()
+        let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
+        let mut current: BTreeMap<&str, u64> = BTreeMap::new();
+        for line in &self.report {
+            match line {
+                Line::Program {
+                    stream: KERNEL_STREAM,
+                    ..
+                } => add_up(&mut sums, std::mem::take(&mut current)),
+                Line::Figure { name, value } => {
+                    current.insert(name.as_str(), *value);
+                }
+                _ => {}
+            }
+        }
+        add_up(&mut sums, current);
+        sums
+    }
+}
+
+/// The stream of a kernel's own log.
+const KERNEL_STREAM: u8 = 1;
+
+fn add_up<'a>(sums: &mut BTreeMap<&'a str, u64>, figures: BTreeMap<&'a str, u64>) {
+    for (name, value) in figures {
+        let sum = sums.entry(name).or_default();
+        *sum = sum.saturating_add(value);
     }
 }
 

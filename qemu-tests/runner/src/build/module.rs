@@ -28,6 +28,14 @@ impl BootModule {
         self
     }
 
+    /// A kernel to be started by the one that is booted.
+    pub(crate) fn with_next(mut self, kernel: &Path) -> Result<Self> {
+        let file = super::size::without_debug_information(read(kernel)?)
+            .with_context(|| format!("cannot read {}", kernel.display()))?;
+        self.add("next.elf", file);
+        Ok(self)
+    }
+
     /// Writes the archive; one without a file would be nothing but zeroes, and is none.
     pub(crate) fn write(&self, path: &Path) -> Result<Option<PathBuf>> {
         if self.files.is_empty() {

@@ -155,6 +155,22 @@ mod tests {
     }
 
     #[test]
+    fn figures_of_a_kernel_and_of_the_next_are_added_up() {
+        let report = [
+            "program 1 kernel",
+            "figure descriptors 9",
+            "figure descriptors 1",
+            "program 1 kernel",
+            "figure descriptors 1",
+            "figure doorbells 1",
+            "figure waits 1",
+            "figure faults 1",
+        ];
+        let figures = figures(&evidence_of(&report, TRACE));
+        assert_eq!(disagreements(&figures), [""; 0]);
+    }
+
+    #[test]
     fn a_difference_is_told_with_both_numbers() {
         let mut report = REPORT.to_vec();
         report[0] = "figure descriptors 3";

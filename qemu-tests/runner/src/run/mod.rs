@@ -84,6 +84,8 @@ pub(crate) struct Setup {
     pub(crate) append: Option<String>,
     /// A DMAR that stands in for the firmware's.
     pub(crate) dmar: Option<PathBuf>,
+    /// Whether the boot module holds a next kernel, which is the kernel again.
+    pub(crate) next: bool,
     /// More arguments for QEMU.
     pub(crate) extra: Vec<OsString>,
     /// Wait for a debugger.
@@ -103,6 +105,7 @@ impl Setup {
             cpus: arguments.smp,
             append: arguments.append.clone(),
             dmar: arguments.dmar.clone(),
+            next: false,
             extra: arguments.extra.clone(),
             gdb: arguments.gdb,
         }
@@ -119,6 +122,9 @@ impl Setup {
             let table = std::fs::read(file)
                 .with_context(|| format!("cannot read the DMAR table {}", file.display()))?;
             contents = contents.with_dmar(table);
+        }
+        if self.next {
+            contents = contents.with_next(artefacts.file(KERNEL)?)?;
         }
         let mut unit = Unit::new(self.mode);
         unit.address_width = self.address_width;

@@ -9,6 +9,7 @@ use crate::boot::Evidence;
 use crate::command::quote;
 use crate::log::Style;
 use crate::qemu::{Machine, Qemu};
+use crate::wire::Line;
 
 /// Writes the decoded log, the report, QEMU's standard error and the command beside the
 /// trace.
@@ -26,6 +27,7 @@ pub(crate) fn save(
     for line in &evidence.heard.report {
         writeln!(report, "{line:?}")?;
     }
+    save_dumps(directory, evidence)?;
     let words = machine
         .arguments(&qemu.abilities, &directory.join("trace.txt"))?
         .iter()
@@ -46,6 +48,26 @@ pub(crate) fn save(
         let file = directory.join(name);
         std::fs::write(&file, content)
             .with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(())
+}
+
+/// Dumps of the units, decoded and raw, each in a file of its own.
+fn save_dumps(directory: &Path, evidence: &Evidence) -> Result<()> {
+    let (mut text, mut raw) = (String::new(), String::new());
+    for line in &evidence.heard.report {
+        match line {
+            Line::Dump(line) => writeln!(text, "{line}")?,
+            Line::Raw(line) => writeln!(raw, "{line}")?,
+            _ => {}
+        }
+    }
+    for (name, content) in [("dump.txt", text), ("dump.raw", raw)] {
+        if !content.is_empty() {
+            let file = directory.join(name);
+            std::fs::write(&file, content)
+                .with_context(|| format!("cannot write {}", file.display()))?;
+        }
     }
     Ok(())
 }

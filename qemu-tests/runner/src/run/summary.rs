@@ -267,6 +267,7 @@ mod tests {
             cpus: 1,
             append: None,
             dmar: None,
+            next: false,
             extra: Vec::new(),
             gdb: false,
         };

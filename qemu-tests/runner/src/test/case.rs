@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::bad_input::BadInput;
 use super::descriptor::Descriptor;
 use super::matrix::{Axes, Corner};
+use super::switches::Switch;
 
 /// What is booted and judged.
 #[derive(Debug, Clone)]
@@ -17,6 +18,8 @@ pub(crate) enum Subject {
     Demonstration(Demonstration),
     /// A machine or a command line that the kernel must refuse in words.
     BadInput(BadInput),
+    /// The kernel with switches on its command line.
+    Switch(Switch),
 }
 
 /// A way to run the demonstration.
@@ -101,6 +104,7 @@ impl Case {
             Subject::Boot(descriptor) => &descriptor.name,
             Subject::Demonstration(demonstration) => demonstration.name,
             Subject::BadInput(input) => input.name,
+            Subject::Switch(switch) => switch.name,
         };
         format!("{test}[{}]", self.corner)
     }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use object::{Object, ObjectSection};
 
+use super::canned::Canned;
 use super::matrix::Axes;
+use super::traces::Traces;
 use crate::judge::{Announced, Provocation};
 use crate::provision::Suite;
 use crate::qemu::{Clock, Mode};
@@ -43,6 +45,16 @@ pub(crate) struct Descriptor {
     pub(crate) complaints: Announced,
     /// For tests of the runner: part of the problem that it must find.
     pub(crate) fails: Option<String>,
+    /// More words for the kernel.
+    pub(crate) append: Option<String>,
+    /// The DMAR that stands in for the firmware's.
+    pub(crate) dmar: Option<Canned>,
+    /// Whether there is no boot module.
+    pub(crate) no_module: bool,
+    /// Whether the boot module holds a next kernel, which is the boot-test kernel again.
+    pub(crate) next: bool,
+    /// What log and trace must hold, and must not.
+    pub(crate) traces: Traces,
 }
 
 /// Whether the machine has a remapping unit.
@@ -95,6 +107,11 @@ impl Descriptor {
             says: None,
             complaints: Announced::default(),
             fails: None,
+            append: None,
+            dmar: None,
+            no_module: false,
+            next: false,
+            traces: Traces::default(),
         };
         for line in lines {
             test.take(line)
@@ -131,6 +148,13 @@ impl Descriptor {
             }
             "complains" => self.complaints.must.extend(words(value, '|')),
             "fails" => self.fails = Some(value.to_owned()),
+            "append" => self.append = Some(value.to_owned()),
+            "dmar" => self.dmar = Some(Canned::of_name(value).context("is no canned DMAR")?),
+            "module" if value == "none" => self.no_module = true,
+            "next" if value == "boot-tests" => self.next = true,
+            "logs" => self.traces.logs = words(value, '|'),
+            "shows" => self.traces.shows = words(value, ' '),
+            "lacks" => self.traces.lacks = words(value, ' '),
             _ => bail!("is not known"),
         }
         Ok(())
@@ -193,7 +217,8 @@ mod tests {
     fn every_key_is_understood() {
         let text = "b\nmodes=legacy first-stage\nqemu=10.0.2 11.1\nwidths=39\ncaching=on\ncpus=2 4\n\
                     unit=eim=on,snoop-control=on\ncpu=max,-svm\nclock=host\nmachine=-m 1G\nneeds=iommu-testdev\n\
-                    seconds=3\nexit=panic\nsays=out of\ncomplains=a b|c\nprovokes=refused-dma\nfails=x\n\0";
+                    seconds=3\nexit=panic\nsays=out of\ncomplains=a b|c\nprovokes=refused-dma\nfails=x\n\
+                    append=rmrr=block\nmodule=none\nnext=boot-tests\ndmar=reserved-edu\nlogs=first|then\nshows=vtd_a vtd_b\nlacks=vtd_c\n\0";
         let test = parse(text.as_bytes()).unwrap().remove(0);
         assert_eq!(test.axes.modes, [Mode::Legacy, Mode::FirstStage]);
         assert_eq!(
@@ -222,6 +247,12 @@ mod tests {
             ["a b", "c", "detected translation failure"]
         );
         assert_eq!(test.fails.as_deref(), Some("x"));
+        assert_eq!(test.append.as_deref(), Some("rmrr=block"));
+        assert!(test.next && test.no_module);
+        assert_eq!(test.dmar, Canned::of_name("reserved-edu"));
+        assert_eq!(test.traces.logs, ["first", "then"]);
+        assert_eq!(test.traces.shows, ["vtd_a", "vtd_b"]);
+        assert_eq!(test.traces.lacks, ["vtd_c"]);
     }
 
     #[test]
@@ -243,6 +274,7 @@ mod tests {
             "colour=red",
             "seconds=soon",
             "cpus=0",
+            "dmar=golden",
             "rubbish",
         ] {
             let error = parse(format!("t\n{line}\n\0").as_bytes()).unwrap_err();

@@ -22,7 +22,7 @@ use crate::wire::{Line, Outcome};
 use crate::workspace::Workspace;
 
 /// How long a demonstration or a refusal may take, in real time, with another boot beside it.
-const LIMIT: Duration = Duration::from_secs(60);
+pub(super) const LIMIT: Duration = Duration::from_secs(60);
 
 /// What all cases share.
 pub(super) struct Context<'a> {
@@ -75,6 +75,7 @@ impl Context<'_> {
                 self.demonstration(case, *demonstration, qemu, directory)
             }
             Subject::BadInput(input) => self.bad_input(case, *input, qemu, directory),
+            Subject::Switch(switch) => self.switch(case, *switch, qemu, directory),
         }
     }
 
@@ -103,16 +104,33 @@ impl Context<'_> {
             }),
         };
         let append = format!(
-            "mode={} seed={:#x} test={}",
-            case.corner.mode, case.seed, test.name
+            "mode={} seed={:#x} test={} {}",
+            case.corner.mode,
+            case.seed,
+            test.name,
+            test.append.as_deref().unwrap_or_default()
         );
         let mut machine = Machine::new(unit, self.artefacts.file(BOOT_TESTS)?, append);
         machine.cpus = case.corner.cpus;
         machine.cpu.clone_from(&test.cpu);
         machine.clock = test.clock;
-        machine.module =
-            BootModule::of_guests(self.artefacts)?.write(&directory.join("module.tar"))?;
-        machine.extra = test.machine.iter().map(Into::into).collect();
+        let mut module = BootModule::of_guests(self.artefacts)?;
+        if let Some(table) = test.dmar {
+            module = module.with_dmar(table.bytes(case.corner.width));
+        }
+        if test.next {
+            module = module.with_next(self.artefacts.file(BOOT_TESTS)?)?;
+        }
+        machine.module = module.write(&directory.join("module.tar"))?;
+        if test.no_module {
+            machine.module = None;
+        }
+        let file = machine.kernel.display().to_string();
+        machine.extra = test
+            .machine
+            .iter()
+            .map(|word| word.replace("@kernel", &file).into())
+            .collect();
         let evidence = self.boot(qemu, &machine, directory, test.limit)?;
         Ok(judge_boot_test(test, &evidence))
     }
@@ -178,7 +196,7 @@ impl Context<'_> {
         Ok(machine)
     }
 
-    fn boot(
+    pub(super) fn boot(
         &self,
         qemu: &Qemu,
         machine: &Machine,
@@ -208,7 +226,7 @@ fn unit_of(case: &Case) -> Unit {
     }
 }
 
-fn setup_of(case: &Case) -> Setup {
+pub(super) fn setup_of(case: &Case) -> Setup {
     Setup {
         mode: case.corner.mode,
         guest: (case.corner.guest != NO_GUEST).then_some(case.corner.guest),
@@ -218,12 +236,13 @@ fn setup_of(case: &Case) -> Setup {
         cpus: case.corner.cpus,
         append: None,
         dmar: None,
+        next: false,
         extra: Vec::new(),
         gdb: false,
     }
 }
 
-fn verdict_of(problems: Vec<String>, evidence: &Evidence) -> Verdict {
+pub(super) fn verdict_of(problems: Vec<String>, evidence: &Evidence) -> Verdict {
     if problems.is_empty() {
         return Verdict::Passed;
     }
@@ -243,6 +262,7 @@ fn judge_boot_test(test: &Descriptor, evidence: &Evidence) -> Verdict {
     };
     let mut problems = judge::problems(evidence, &expected);
     problems.extend(wrong_words(evidence, test.says.as_deref()));
+    problems.extend(test.traces.problems(evidence));
     let mut skipped = None;
     if test.exit == "ok" {
         match result_of(test, evidence) {
@@ -301,7 +321,7 @@ fn expect_failure(wanted: &str, problems: &[String], evidence: &Evidence) -> Ver
     )
 }
 
-fn wrong_words(evidence: &Evidence, wanted: Option<&str>) -> Option<String> {
+pub(super) fn wrong_words(evidence: &Evidence, wanted: Option<&str>) -> Option<String> {
     let wanted = wanted?;
     let said = evidence.heard.exit().map_or("", |(_, text)| text);
     (!said.contains(wanted)).then(|| format!("the exit line does not say `{wanted}` but `{said}`"))

@@ -2,6 +2,7 @@
 //! on the machines of the matrix, side by side.
 
 mod bad_input;
+mod canned;
 mod case;
 mod descriptor;
 mod execute;
@@ -11,7 +12,10 @@ mod qemus;
 mod schedule;
 mod session;
 mod skips;
+mod switches;
+mod talk;
 mod tally;
+mod traces;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -166,6 +170,9 @@ fn all_cases(artefacts: &Artefacts, matrix: Matrix, seed: Option<u64>) -> Result
     }
     for &input in bad_input::ALL {
         subjects.push((Axes::of_boot_tests().first(), Subject::BadInput(input)));
+    }
+    for &switch in switches::ALL {
+        subjects.push((Axes::of_boot_tests().first(), Subject::Switch(switch)));
     }
     Ok(subjects
         .iter()

@@ -60,9 +60,11 @@ impl Trace {
         self.counts.get(event).copied().unwrap_or(0)
     }
 
-    /// Doorbells: writes to the queue's tail, less the first, which sets the queue up.
+    /// Doorbells: writes to the queue's tail, less the one that sets the queue up; one for
+    /// each kernel that does.
     pub(crate) fn doorbells(&self) -> u64 {
-        self.count("vtd_inv_qi_tail").saturating_sub(1)
+        let set_up = self.count("vtd_inv_qi_setup").max(1);
+        self.count("vtd_inv_qi_tail").saturating_sub(set_up)
     }
 
     /// Descriptors of one type, by the unit's name (`iotlb`, `wait`, `p-iotlb`, …).

@@ -68,6 +68,10 @@ pub(crate) enum Line {
     },
     /// For the reader of the summary.
     Note(String),
+    /// A line of a dump, decoded by the kernel.
+    Dump(String),
+    /// A line of a raw dump, with the `raw` that it begins with.
+    Raw(String),
     /// Why the kernel ends.
     Exit {
         /// Name of the exit status.
@@ -135,6 +139,8 @@ fn parse(text: &str) -> Option<Line> {
             }
         }
         "note" => Line::Note(rest.to_owned()),
+        "dump" => Line::Dump(rest.to_owned()),
+        "raw" => Line::Raw(text.to_owned()),
         "exit" => {
             let (name, text) = split(rest);
             Line::Exit {
@@ -219,6 +225,11 @@ mod tests {
             line("note the unit is old"),
             Line::Note("the unit is old".to_owned())
         );
+        assert_eq!(
+            line("dump   0x1000 to 0x1fff"),
+            Line::Dump("  0x1000 to 0x1fff".to_owned())
+        );
+        assert_eq!(line("raw r32 1c 80"), Line::Raw("raw r32 1c 80".to_owned()));
         assert_eq!(
             line("exit panic index out of range at a.rs:1"),
             Line::Exit {

@@ -23,6 +23,7 @@ const STATUSES: &[(u8, &str)] = &[
     (0x27, "bad-command-line"),
     (0x28, "no-guest"),
     (0x29, "no-svm"),
+    (0x2a, "not-for-guests"),
 ];
 
 impl ExitStatus {

@@ -91,6 +91,19 @@ impl Copier {
         self.copy(Direction::ToMemory, to, bytes)
     }
 
+    /// Tells it to write its buffer to memory, and does not wait.
+    pub(crate) fn begin_store(&self, to: Iova, bytes: u16) -> Result<(), Deviation> {
+        let transfer = Transfer::new(Direction::ToMemory, to, 0, bytes)?;
+        self.edu.start(&transfer, false)?;
+        Ok(())
+    }
+
+    /// Waits until it copies no more.
+    pub(crate) fn wait(&self) -> Result<(), Deviation> {
+        self.edu.wait(&Clock, Edu::<RegisterWindow>::PATIENCE)?;
+        Ok(())
+    }
+
     fn copy(&self, direction: Direction, memory: Iova, bytes: u16) -> Result<(), Deviation> {
         let transfer = Transfer::new(direction, memory, 0, bytes)?;
         self.edu

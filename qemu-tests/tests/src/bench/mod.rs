@@ -3,14 +3,17 @@
 mod copier;
 mod domain;
 mod faults;
+mod hand_over;
 mod interrupts;
 mod page;
 mod prober;
+mod screen;
 mod unit;
 
 pub(crate) use copier::Copier;
 pub(crate) use domain::Domain;
 pub(crate) use faults::{BLOCKED, NOT_MAPPED, WRITE_DENIED};
+pub(crate) use hand_over::LeftBehind;
 pub(crate) use interrupts::{Counter, Line};
 pub(crate) use page::{Block, Page};
 pub(crate) use prober::{Arrival, Prober};

@@ -1,5 +1,7 @@
-//! A unit's registers, read past the driver.
+//! A unit's registers, past the driver.
 
+use dmar::Dmar;
+use kernel::host;
 use kernel::memory::RegisterWindow;
 
 use iommu_core::Mmio;
@@ -8,21 +10,31 @@ use vtd::registers::{Iqa, Register32, Register64};
 use super::Bench;
 use crate::check::Deviation;
 
-/// The first unit's registers, for reading.
+/// The first unit's registers.
 pub(crate) struct UnitRegisters(RegisterWindow);
 
 impl Bench {
     /// The first unit's registers.
     pub(crate) fn unit_registers(&mut self) -> Result<UnitRegisters, Deviation> {
-        let dmar = &self.host().remapping.dmar;
-        let drhd = dmar
-            .units()
-            .next()
-            .map(|unit| unit.drhd)
-            .ok_or_else(|| Deviation::failed(format_args!("the DMAR names no unit")))?;
-        let window = RegisterWindow::map(drhd.register_base, drhd.register_bytes() as usize)?;
-        Ok(UnitRegisters(window))
+        of_first_unit(&self.host().remapping.dmar)
     }
+
+    /// The same, before the units are touched.
+    pub(crate) fn registers_before_start(&mut self) -> Result<UnitRegisters, Deviation> {
+        let found = host::find(&self.machine)
+            .map_err(|error| Deviation::failed(format_args!("no machine: {error}")))?;
+        of_first_unit(found.dmar())
+    }
+}
+
+fn of_first_unit(dmar: &Dmar<'_>) -> Result<UnitRegisters, Deviation> {
+    let drhd = dmar
+        .units()
+        .next()
+        .map(|unit| unit.drhd)
+        .ok_or_else(|| Deviation::failed(format_args!("the DMAR names no unit")))?;
+    let window = RegisterWindow::map(drhd.register_base, drhd.register_bytes() as usize)?;
+    Ok(UnitRegisters(window))
 }
 
 impl UnitRegisters {
@@ -36,6 +48,16 @@ impl UnitRegisters {
     /// A register of 32 bits.
     pub(crate) fn read32<R: Register32>(&self) -> R {
         R::from_raw(self.0.read32(R::OFFSET))
+    }
+
+    /// Writes a register of 32 bits.
+    pub(crate) fn write32<R: Register32>(&self, register: R) {
+        self.0.write32(R::OFFSET, register.into_raw());
+    }
+
+    /// Writes a register of 64 bits.
+    pub(crate) fn write64<R: Register64>(&self, register: R) {
+        self.0.write64(R::OFFSET, register.into_raw());
     }
 
     /// A register of 64 bits.

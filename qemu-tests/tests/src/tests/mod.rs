@@ -3,10 +3,14 @@
 mod blocking;
 mod devices;
 mod guests;
+mod hand_over;
+mod inspect;
 mod interrupts;
 mod invalidation;
 mod mapping;
 mod memory;
+mod own_driver;
 mod pasid;
 mod registers;
 mod runner;
+mod switches;
