@@ -138,6 +138,11 @@ impl Abilities {
         self.ecap.eim() && self.remaps_interrupts()
     }
 
+    /// Interrupts can be posted to a running guest.
+    pub const fn posts_interrupts(&self) -> bool {
+        self.cap.pi() && self.remaps_interrupts()
+    }
+
     /// Devices may cache translations themselves.
     pub const fn device_tlbs(&self) -> bool {
         self.ecap.dt() && self.has_queue()

@@ -1,6 +1,7 @@
 //! What the driver tells whoever wants to know.
 
 use crate::bring_up::FirmwareState;
+use crate::fault::Restraint;
 use crate::mode::ModeChoice;
 use crate::queue::Descriptor;
 use crate::registers::{Cap, Ecap, Ver};
@@ -127,6 +128,22 @@ pub enum Event {
     },
     /// Hardware refused something that a device did.
     Fault(FaultRecord),
+    /// A device made more faults than it may, and is held back for a while.
+    Flood {
+        /// Who.
+        device: DeviceId,
+        /// How many within the window.
+        faults: u32,
+        /// They were of interrupts.
+        interrupts: bool,
+        /// How it is held back.
+        restraint: Restraint,
+    },
+    /// The pause of a device that had made too many faults is over.
+    FloodOver {
+        /// Who.
+        device: DeviceId,
+    },
     /// There were more faults than the unit can record; some are lost.
     FaultsLost {
         /// The unit.

@@ -76,8 +76,9 @@ pub use driver::{
     VirtualPasids,
 };
 pub use event::Event;
+pub use fault::{FaultLimit, Restraint};
 pub use invalidation::{CostRule, Debt};
-pub use irq_remap::{InterruptSource, ioapic_entry};
+pub use irq_remap::{InterruptSource, PostError, PostedDescriptor, PostedTarget, ioapic_entry};
 pub use mode::{Mode, ModeChoice, ModeError, ModeRequest};
 pub use statistics::{Latencies, Statistics};
 pub use unit::{Command, Message, TimeLimits, TimedOut};

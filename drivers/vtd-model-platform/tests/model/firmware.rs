@@ -6,6 +6,8 @@ use crate::rig::{
 use iommu_core::{
     Access, Attachment, Backend, Batch, DomainSpec, Iova, Mmio, Platform, Run, TableFormat,
 };
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use vtd::{Event, ModeRequest};
 use vtd_model::{Config, Freedom};
 use vtd_model_platform::ModelMmio;
@@ -321,6 +323,50 @@ fn protected_memory_protects_until_translation_is_on() {
         drop(batch);
         assert!(!blocked(&platform));
         assert_clean(&platform);
+        platform.release(page);
+    }
+}
+
+/// Abort-DMA mode (§6.6): firmware refuses all DMA until somebody has tables.
+#[test]
+fn no_dma_passes_between_abort_mode_and_our_tables_where_hardware_can_change_live() {
+    for (live, mode) in [
+        (true, ModeRequest::Legacy),
+        (true, ModeRequest::SecondStage),
+        (false, ModeRequest::SecondStage),
+    ] {
+        let config = Config {
+            srtp_invalidates: live,
+            ..Config::everything()
+        };
+        let plan = Plan::new(config).mode(mode);
+        let platform = plan.platform();
+        let mmio = ModelMmio::new(&platform, 0);
+        mmio.write64(0x20, 3 << 10);
+        command(&mmio, 1 << 30, true);
+        command(&mmio, 1 << 31, true);
+        let page = platform.allocate(iommu_core::Order::PAGE).expect("a page");
+        let request = read(ONE, page.hpa().as_u64());
+        let state = plan.discover(&platform)[0].firmware_state();
+        assert!(state.translation && state.abort && !state.scalable);
+        let open = Arc::new(AtomicUsize::new(0));
+        let seen = Arc::clone(&open);
+        platform.before_writes(move |machine, _, _, _| {
+            let passes = |outcome: &vtd_model::Outcome| outcome.address().is_some();
+            if machine.possible(&request).iter().any(passes) {
+                seen.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let units = plan.prepare(&platform).expect("up");
+        assert_eq!(units[0].needs_translation_window(), !live);
+        let driver = plan.driver(&platform, units);
+        let driver = driver.enable().expect("on");
+        assert_blocked(&platform, &read(ONE, page.hpa().as_u64()));
+        let window = |event: &Event| matches!(event, Event::TranslationWindow { .. });
+        let told = platform.take_events().iter().any(window);
+        assert_eq!((open.load(Ordering::Relaxed) > 0, told), (!live, !live));
+        assert_clean(&platform);
+        drop(driver);
         platform.release(page);
     }
 }

@@ -254,6 +254,132 @@ fn all_entries_can_be_taken_and_one_more_is_refused() {
     });
 }
 
+/// Interrupts that go to a running guest (§5.2).
+mod posted {
+    use super::*;
+    use iommu_core::{Hpa, Platform};
+    use vtd::{PostError, PostedDescriptor, PostedTarget};
+
+    const VECTOR: u8 = 0x51;
+    const NOTIFICATION: u8 = 0xf2;
+
+    fn target(descriptor: Hpa, urgent: bool) -> PostedTarget {
+        PostedTarget {
+            descriptor,
+            vector: VECTOR,
+            urgent,
+        }
+    }
+
+    fn notification(apic_id: u32) -> InterruptOutcome {
+        InterruptOutcome::Posted {
+            notification: Some(Message {
+                address: 0xfee0_0000 | u64::from(apic_id) << 12,
+                data: NOTIFICATION.into(),
+                origin: Origin::Notification(ONE),
+            }),
+        }
+    }
+
+    const QUIET: InterruptOutcome = InterruptOutcome::Posted { notification: None };
+
+    fn rigs() -> impl Iterator<Item = Rig> {
+        FREEDOMS.into_iter().flat_map(|freedom| {
+            [
+                Config::everything(),
+                Config::everything().with_caching_mode(),
+                Config::everything().non_coherent(),
+            ]
+            .map(|config| Plan::new(config).freedom(freedom).start())
+        })
+    }
+
+    #[test]
+    fn a_posted_interrupt_is_noted_and_notified_once() {
+        for rig in rigs() {
+            let page = rig
+                .platform
+                .allocate(iommu_core::Order::PAGE)
+                .expect("a page");
+            let descriptor = PostedDescriptor::of_frame(&page, 3).expect("one of 64");
+            let at = Hpa::new(page.hpa().as_u64() + 3 * 64);
+            descriptor.prepare(7, false, NOTIFICATION);
+            let handle = rig.driver.allocate(device(ONE), 2).expect("entries");
+            let message = rig
+                .driver
+                .post(&handle, 1, target(at, false))
+                .expect("posted");
+            let raise =
+                || rig.with(|machine| machine.interrupt(ONE, message.address, message.data));
+            assert_eq!(raise(), notification(7));
+            assert_eq!(raise(), QUIET, "one is outstanding");
+            let mut vectors = [0; 4];
+            vectors[usize::from(VECTOR / 64)] = 1 << (VECTOR % 64);
+            assert_eq!(descriptor.take(), vectors);
+            assert_eq!(descriptor.take(), [0; 4]);
+            // The virtual CPU moves, and is notified there.
+            descriptor.move_to(9, false);
+            assert_eq!(raise(), notification(9));
+            descriptor.take();
+            descriptor.suppress(true);
+            assert_eq!(raise(), QUIET);
+            assert_eq!(descriptor.take(), vectors, "noted all the same");
+            rig.driver
+                .post(&handle, 1, target(at, true))
+                .expect("urgent");
+            assert_eq!(raise(), notification(9));
+            // Another device may not use the entry.
+            let forged =
+                rig.with(|machine| machine.interrupt(OTHER, message.address, message.data));
+            assert!(matches!(forged, InterruptOutcome::Blocked { .. }));
+            assert_eq!(rig.faults().len(), 1);
+            rig.driver.free(handle).expect("free");
+            rig.platform.release(page);
+            rig.assert_clean();
+        }
+    }
+
+    #[test]
+    fn an_entry_goes_from_remapped_to_posted_and_back() {
+        for rig in rigs() {
+            let page = rig
+                .platform
+                .allocate(iommu_core::Order::PAGE)
+                .expect("a page");
+            let descriptor = PostedDescriptor::of_frame(&page, 0).expect("one of 64");
+            descriptor.prepare(7, false, NOTIFICATION);
+            let handle = rig.driver.allocate(device(ONE), 1).expect("an entry");
+            let message = rig.driver.route(&handle, 0, to(3, 0x41)).expect("routed");
+            let remapped = send(&rig, ONE, &message);
+            assert!(matches!(remapped, InterruptOutcome::Delivered(_)));
+            let same = rig.driver.post(&handle, 0, target(page.hpa(), false));
+            assert_eq!(same, Ok(message));
+            let raise =
+                || rig.with(|machine| machine.interrupt(ONE, message.address, message.data));
+            assert_eq!(raise(), notification(7));
+            assert_eq!(rig.driver.route(&handle, 0, to(3, 0x41)), Ok(message));
+            assert_eq!(send(&rig, ONE, &message), remapped);
+            rig.platform.release(page);
+            rig.assert_clean();
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_posted_is_refused_by_name() {
+        let rig = Plan::new(Config::everything()).start();
+        let handle = rig.driver.allocate(device(ONE), 1).expect("an entry");
+        for at in [0x1020, 1 << 46] {
+            let at = Hpa::new(at);
+            let refused = rig.driver.post(&handle, 0, target(at, false));
+            assert_eq!(refused, Err(PostError::Descriptor(at)));
+        }
+        let rig = Plan::new(Config::legacy()).start();
+        let handle = rig.driver.allocate(device(ONE), 1).expect("an entry");
+        let refused = rig.driver.post(&handle, 0, target(Hpa::new(0x1000), false));
+        assert_eq!(refused, Err(PostError::Unsupported { unit: 0 }));
+    }
+}
+
 #[test]
 fn interrupts_are_remapped_again_after_a_suspension() {
     for freedom in FREEDOMS {

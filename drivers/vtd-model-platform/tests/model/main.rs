@@ -4,6 +4,7 @@ mod bring_up;
 mod coherence;
 mod device_tlbs;
 mod firmware;
+mod floods;
 mod guest;
 mod guest_random;
 mod guests;

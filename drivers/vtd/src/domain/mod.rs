@@ -98,8 +98,10 @@ pub(crate) struct Domains {
     pub(crate) attachments: Attachments,
     /// By position of the unit.
     pub(crate) ids: Vec<DomainIds>,
-    /// Devices whose own TLBs are in use, sorted.
+    /// Devices whose own TLBs are in use, sorted. Has its room from the beginning.
     pub(crate) device_tlbs: Vec<(DeviceId, DeviceTlbTarget)>,
+    /// Places in that list for devices that are being turned on.
+    promised: usize,
 }
 
 impl Domains {
@@ -116,12 +118,45 @@ impl Domains {
             generation: 0,
             value: None,
         });
+        let mut device_tlbs = Vec::new();
+        device_tlbs
+            .try_reserve_exact(usize::from(attachments))
+            .map_err(|_| OutOfFrames { order: Order::PAGE })?;
         Ok(Self {
             entries,
             attachments: Attachments::new(attachments)?,
             ids,
-            device_tlbs: Vec::new(),
+            device_tlbs,
+            promised: 0,
         })
+    }
+
+    /// Promises a place for another device with a TLB of its own. Says whether there is one.
+    pub(crate) fn promise_device_tlb(&mut self) -> bool {
+        let spoken_for = self.device_tlbs.len().saturating_add(self.promised);
+        let has_room = spoken_for < self.device_tlbs.capacity();
+        self.promised = self.promised.saturating_add(usize::from(has_room));
+        has_room
+    }
+
+    /// Keeps a promise: the device is told of invalidations from now on, or (`None`) it was
+    /// not turned on after all.
+    pub(crate) fn keep_promise(&mut self, device: DeviceId, target: Option<DeviceTlbTarget>) {
+        self.promised = self.promised.saturating_sub(1);
+        let Some(target) = target else {
+            return;
+        };
+        let found = self
+            .device_tlbs
+            .binary_search_by_key(&device, |(known, _)| *known);
+        match found {
+            Ok(at) => {
+                if let Some(known) = self.device_tlbs.get_mut(at) {
+                    known.1 = target;
+                }
+            }
+            Err(at) => self.device_tlbs.insert(at, (device, target)),
+        }
     }
 
     /// How a device's own TLB is invalidated, if it is in use.

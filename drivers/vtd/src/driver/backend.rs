@@ -305,6 +305,7 @@ where
     fn drain_faults(&self, sink: &mut dyn FnMut(&FaultRecord)) {
         for unit in &self.units {
             unit.drain_faults(&self.platform, sink);
+            self.watch_floods(unit);
         }
     }
 

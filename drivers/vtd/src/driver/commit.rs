@@ -54,7 +54,8 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
         for (position, unit) in self.units.iter().enumerate() {
             let mut expansion =
                 Expansion::everything(self.scene(position, unit), unit.everything());
-            self.tell(unit, &mut expansion, flushed)?;
+            let drain = unit.abilities.drains_page_requests();
+            self.tell(unit, &mut expansion, drain, flushed)?;
         }
         Ok(())
     }
@@ -68,7 +69,8 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
         flushed: &mut Flushed,
     ) -> Result<(), FlushError> {
         let mut expansion = Expansion::new(debts, self.scene(position, unit));
-        let rounds = self.tell(unit, &mut expansion, flushed)?;
+        let drain = self.wants_drain(position, unit, debts);
+        let rounds = self.tell(unit, &mut expansion, drain, flushed)?;
         if rounds == 0 && concerns(debts, position) {
             // No invalidation has flushed it along.
             unit.flush_write_buffer(&self.platform)
@@ -80,15 +82,33 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
         Ok(())
     }
 
+    /// Whether a slot is left by a device that may have asked for pages: then its requests
+    /// must have arrived before anybody says that it is gone (§7.10).
+    fn wants_drain(&self, position: usize, unit: &Unit<M>, debts: &[Debt]) -> bool {
+        if !unit.abilities.drains_page_requests() {
+            return false;
+        }
+        let tables = unit.tables.lock(&self.platform);
+        debts.iter().any(|debt| match debt.0 {
+            Kind::Entry(change) => {
+                change.unit == position
+                    && change.left.is_some()
+                    && tables.lets_ask_for_pages(change.source)
+            }
+            _ => false,
+        })
+    }
+
     /// Submits an expansion in as many rounds as it takes, and says how many.
     fn tell(
         &self,
         unit: &Unit<M>,
         expansion: &mut Expansion<'_>,
+        drain: bool,
         flushed: &mut Flushed,
     ) -> Result<u32, FlushError> {
         match &unit.queue {
-            Some(queue) => self.tell_by_queue(unit, queue, expansion, flushed),
+            Some(queue) => self.tell_by_queue(unit, queue, expansion, drain, flushed),
             None => self.tell_by_register(unit, expansion, flushed),
         }
     }
@@ -128,16 +148,23 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
         unit: &Unit<M>,
         queue: &Queue,
         expansion: &mut Expansion<'_>,
+        drain: bool,
         flushed: &mut Flushed,
     ) -> Result<u32, FlushError> {
+        let mut again = drain.then(|| expansion.clone());
         let begun = self.platform.now();
         let mut silent = None;
         let mut rounds = 0u32;
         let mut attempts = 0u32;
         loop {
             let retry = expansion.clone();
-            match self.submit(unit, queue, expansion) {
-                Submitted::Nothing => break,
+            match self.submit(unit, queue, expansion, drain) {
+                // Requests that found no room were answered by hardware, perhaps just now:
+                // once more, behind those answers.
+                Submitted::Nothing => match again.take().filter(|_| unit.lost_page_requests()) {
+                    Some(whole) => *expansion = whole,
+                    None => break,
+                },
                 Submitted::NoRoom => {
                     *expansion = retry;
                     self.await_room(unit, begun)?;
@@ -181,7 +208,13 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
 
     /// One round, as much as fits. Attachments are looked up under the lock of the domains,
     /// which is not held while hardware works.
-    fn submit(&self, unit: &Unit<M>, queue: &Queue, expansion: &mut Expansion<'_>) -> Submitted {
+    fn submit(
+        &self,
+        unit: &Unit<M>,
+        queue: &Queue,
+        expansion: &mut Expansion<'_>,
+        drain: bool,
+    ) -> Submitted {
         let domains = self.domains.lock(&self.platform);
         if expansion.is_done(&domains) {
             return Submitted::Nothing;
@@ -190,7 +223,7 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
             &self.platform,
             &unit.registers,
             &unit.counters,
-            false,
+            drain,
             &mut || expansion.next(&domains),
         );
         ticket.map_or(Submitted::NoRoom, Submitted::Round)

@@ -6,13 +6,12 @@
 
 use super::Driver;
 use crate::Event;
+use crate::fault::Restraint;
 use crate::queue::{ContextScope, Descriptor, DeviceTlbTarget, IotlbScope, PasidScope, QueueError};
 use crate::unit::Unit;
 use core::error::Error;
 use core::fmt;
-use iommu_core::{
-    BackendError, DeviceId, FlushError, Mmio, Observer, OutOfFrames, Platform, SourceId,
-};
+use iommu_core::{BackendError, DeviceId, FlushError, Mmio, Observer, Platform, SourceId};
 
 /// What a device's ATS capability says, and what it shall be allowed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,6 +68,20 @@ pub(crate) struct Standing {
     pub(crate) translations: bool,
     /// Page requests.
     pub(crate) page_requests: bool,
+    /// It is held back because it made too many faults.
+    pub(crate) restraint: Option<Restraint>,
+}
+
+impl Standing {
+    /// FPD.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.silenced || self.restraint.is_some()
+    }
+
+    /// Its entry is withheld.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.restraint == Some(Restraint::Blocked)
+    }
 }
 
 impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
@@ -101,14 +114,19 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
             page_requests: settings.page_requests,
             ..standing
         };
-        self.reserve_device_tlb()?;
-        self.set_standing(unit, device, open)?;
-        if let Err(error) = turn_on() {
-            self.set_standing(unit, device, closed)?;
-            return Err(DeviceTlbError::Device(error));
+        if !self.domains.lock(&self.platform).promise_device_tlb() {
+            return Err(BackendError::OutOfDomains.into());
         }
-        self.note_device_tlb(device, target);
-        Ok(())
+        let turned_on = match self.set_standing(unit, device, open) {
+            Ok(()) => turn_on().map_err(DeviceTlbError::Device),
+            Err(error) => Err(error.into()),
+        };
+        let told = turned_on.is_ok().then_some(target);
+        self.domains.lock(&self.platform).keep_promise(device, told);
+        if let Err(DeviceTlbError::Device(_)) = turned_on {
+            self.set_standing(unit, device, closed)?;
+        }
+        turned_on
     }
 
     /// Takes a device's right to cache translations back. The device does no DMA
@@ -127,7 +145,7 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
         // Drains translated requests that are still under way (§4.5.2). Whoever does not
         // answer loses its entry all the same.
         let with_pasids = unit.mode().is_scalable() && unit.abilities.ecap.pasid();
-        let drained = unit.invalidate(&self.platform, &target.everything(with_pasids));
+        let drained = unit.invalidate_and_drain(&self.platform, &target.everything(with_pasids));
         self.domains
             .lock(&self.platform)
             .device_tlbs
@@ -146,37 +164,9 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
         })
     }
 
-    fn reserve_device_tlb(&self) -> Result<(), BackendError> {
-        let mut domains = self.domains.lock(&self.platform);
-        domains.device_tlbs.try_reserve(1).map_err(|_| {
-            BackendError::OutOfFrames(OutOfFrames {
-                order: iommu_core::Order::PAGE,
-            })
-        })
-    }
-
-    fn note_device_tlb(&self, device: DeviceId, target: DeviceTlbTarget) {
-        let mut domains = self.domains.lock(&self.platform);
-        let tlbs = &mut domains.device_tlbs;
-        match tlbs.binary_search_by_key(&device, |(known, _)| *known) {
-            Ok(at) => {
-                if let Some(known) = tlbs.get_mut(at) {
-                    known.1 = target;
-                }
-            }
-            // Another device may have taken the room that was reserved for this one; the
-            // list then grows by what is one entry, at the time of setting devices up.
-            Err(at) => {
-                if tlbs.try_reserve(1).is_ok() {
-                    tlbs.insert(at, (device, target));
-                }
-            }
-        }
-    }
-
     /// Changes what a context entry allows, and makes hardware forget the old one (row
     /// "context entry" of §6.5.3.3).
-    fn set_standing(
+    pub(super) fn set_standing(
         &self,
         unit: &Unit<M>,
         device: DeviceId,

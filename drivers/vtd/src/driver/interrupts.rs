@@ -2,12 +2,16 @@
 
 use super::Driver;
 use crate::Event;
-use crate::irq_remap::{InterruptSource, InterruptTable, remappable_message};
+use crate::irq_remap::{
+    DESCRIPTOR_SHIFT, InterruptSource, InterruptTable, PostError, PostedTarget, remappable_message,
+};
 use crate::queue::{Descriptor, index_blocks};
+use crate::tables::above_host_width;
 use crate::unit::Unit;
 use arrayvec::ArrayVec;
 use iommu_core::{
-    DeviceId, IrqError, IrqHandle, IrqMessage, IrqRemapper, IrqTarget, Mmio, Observer, Platform,
+    Address, DeviceId, IrqError, IrqHandle, IrqMessage, IrqRemapper, IrqTarget, Mmio, Observer,
+    Platform,
 };
 
 impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
@@ -70,6 +74,34 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
             first,
             count,
         })
+    }
+}
+
+impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
+    /// Makes entry `index` of the handle post to a virtual CPU's descriptor, and returns the
+    /// message that raises it. [`IrqRemapper::route`] makes it an ordinary one again.
+    pub fn post(
+        &self,
+        handle: &IrqHandle,
+        index: u16,
+        target: PostedTarget,
+    ) -> Result<IrqMessage, PostError> {
+        let (unit, table) = self.table(handle)?;
+        let entry = Self::entry(handle, index)?;
+        if !unit.abilities.posts_interrupts() {
+            return Err(PostError::Unsupported { unit: unit.index() });
+        }
+        let at = target.descriptor;
+        let beyond = at.as_u64() & above_host_width(unit.abilities.host_bits) != 0;
+        if beyond || !at.is_aligned(DESCRIPTOR_SHIFT) {
+            return Err(PostError::Descriptor(at));
+        }
+        if table.post(&self.platform, entry, &target)? {
+            self.forget(unit, entry, 1)?;
+        } else {
+            self.appeared(unit, entry)?;
+        }
+        Ok(remappable_message(handle.first, index))
     }
 }
 

@@ -5,6 +5,7 @@ mod capabilities;
 mod commit;
 mod device_tlb;
 mod enable;
+mod floods;
 mod inspect;
 mod interrupts;
 mod page_requests;
@@ -26,6 +27,7 @@ pub use virtual_pasids::{VirtualCommandError, VirtualPasids};
 use crate::Event;
 use crate::bring_up::Ready;
 use crate::domain::{DomainIds, Domains, IdSet, Numbering, PagingTables};
+use crate::fault::FaultLimit;
 use crate::invalidation::CostRule;
 use crate::statistics::Statistics;
 use crate::takeover::read_domain_ids;
@@ -72,6 +74,8 @@ pub struct DriverConfig {
     pub attachments: u16,
     /// When many invalidations become one.
     pub costs: CostRule,
+    /// What a device may do by way of faults; `None` lets it do anything.
+    pub fault_limit: Option<FaultLimit>,
 }
 
 impl Default for DriverConfig {
@@ -80,6 +84,7 @@ impl Default for DriverConfig {
             domains: 1_024,
             attachments: 4_096,
             costs: CostRule::default(),
+            fault_limit: Some(FaultLimit::default()),
         }
     }
 }
@@ -96,7 +101,8 @@ impl<P: Platform + Observer<Event>, M: Mmio> Driver<P, M, Preparing> {
         let mut all: Vec<Unit<M>> = Vec::new();
         let mut ids = Vec::new();
         let no_memory = |_| OutOfFrames { order: Order::PAGE };
-        for ready in units {
+        for mut ready in units {
+            ready.unit.faults.get_mut().limit = config.fault_limit;
             all.try_reserve(1).map_err(no_memory)?;
             ids.try_reserve(1).map_err(no_memory)?;
             ids.push(ids_of(&platform, &ready.unit)?);

@@ -86,7 +86,7 @@ impl<M: Mmio> Unit<M> {
         next: &mut usize,
         most: usize,
     ) -> ArrayVec<FaultRecord, CHUNK> {
-        let _one_at_a_time = self.faults.lock(platform);
+        let mut watch = self.faults.lock(platform);
         let mut records = ArrayVec::new();
         for _ in 0..most {
             let index = next
@@ -100,6 +100,8 @@ impl<M: Mmio> Unit<M> {
             clear_record(&self.registers, &self.abilities, platform, index);
             let low = FrcdLow::from_bits(low);
             let record = decode(self.index(), self.segment, low, high, platform.now());
+            let interrupts = record.reason.is_interrupt();
+            watch.note(record.device.source, interrupts, record.at);
             let _ = records.try_push(record);
             *next = index.saturating_add(1);
         }

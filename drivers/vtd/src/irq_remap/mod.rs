@@ -7,9 +7,11 @@
 
 mod allocation;
 mod message;
+mod posted;
 mod table;
 
 pub use message::ioapic_entry;
 pub(crate) use message::remappable_message;
+pub use posted::{PostError, PostedDescriptor, PostedTarget};
 pub use table::InterruptSource;
-pub(crate) use table::InterruptTable;
+pub(crate) use table::{DESCRIPTOR_SHIFT, InterruptTable};

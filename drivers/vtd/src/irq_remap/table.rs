@@ -1,10 +1,12 @@
 //! The table of one unit.
 
 use super::allocation::Allocation;
+use super::posted::PostedTarget;
 use crate::driver::{Inspected, Sink};
 use crate::registers::Irta;
 use crate::tables::frame_number;
 use crate::tables::interrupt::{IrteHigh, IrteLow, SourceQualifier, SourceValidation};
+use crate::tables::posted::{PostedHigh, PostedLow};
 use iommu_core::sync::{Mutex, Rank};
 use iommu_core::{Coherence, DeviceId, Frame, IrqError, IrqTarget, Order, OutOfFrames, Platform};
 
@@ -14,6 +16,8 @@ const SMALLEST_LOG2: u8 = 8;
 const LARGEST_LOG2: u8 = 16;
 /// Vectors below are not for devices (Intel SDM 3A, 12.5.2).
 const FIRST_VECTOR: u8 = 16;
+/// Log2 of the bytes of a posted-interrupt descriptor.
+pub(crate) const DESCRIPTOR_SHIFT: u32 = 6;
 
 /// Who may raise an interrupt (§5.1.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -147,16 +151,46 @@ impl InterruptTable {
             .with_v(target.vector)
             .with_dst(self.destination(target.apic_id)?);
         let _entries = self.allocation.lock(platform);
-        let [old, owner] = self.load(index);
-        self.publish(platform, index, [low.into_bits(), owner]);
+        let [old, _] = self.load(index);
+        self.publish(platform, index, [low.into_bits(), self.owner(index)]);
         Ok(IrteLow::from_bits(old).p())
+    }
+
+    /// Makes an entry post to a descriptor (§5.2.2). Says whether it was present.
+    pub(crate) fn post<P: Platform>(
+        &self,
+        platform: &P,
+        index: u16,
+        target: &PostedTarget,
+    ) -> Result<bool, IrqError> {
+        if target.vector < FIRST_VECTOR {
+            return Err(IrqError::BadVector(target.vector));
+        }
+        let at = target.descriptor.as_u64();
+        let low = PostedLow::new()
+            .with_p(true)
+            .with_im(true)
+            .with_urg(target.urgent)
+            .with_vv(target.vector)
+            .with_pda_low((at as u32) >> DESCRIPTOR_SHIFT);
+        let _entries = self.allocation.lock(platform);
+        let [old, _] = self.load(index);
+        let high = PostedHigh::from_bits(self.owner(index)).with_pda_high((at >> 32) as u32);
+        self.publish(platform, index, [low.into_bits(), high.into_bits()]);
+        Ok(IrteLow::from_bits(old).p())
+    }
+
+    /// Who may use an entry: the upper word without a descriptor's address.
+    fn owner(&self, index: u16) -> u64 {
+        let [_, high] = self.load(index);
+        PostedHigh::from_bits(high).with_pda_high(0).into_bits()
     }
 
     /// Makes an entry not present; it keeps its owner. Says whether it was present.
     pub(crate) fn mask<P: Platform>(&self, platform: &P, index: u16) -> bool {
         let _entries = self.allocation.lock(platform);
-        let [old, owner] = self.load(index);
-        self.publish(platform, index, [0, owner]);
+        let [old, _] = self.load(index);
+        self.publish(platform, index, [0, self.owner(index)]);
         IrteLow::from_bits(old).p()
     }
 

@@ -111,6 +111,12 @@ impl PageRequestQueue {
 }
 
 impl<M: Mmio> Unit<M> {
+    /// Whether the queue was full when a request came, and nobody has dealt with that yet
+    /// (PRS.PRO).
+    pub(crate) fn lost_page_requests(&self) -> bool {
+        self.page_requests.is_some() && self.registers.read32::<Prs>().pro()
+    }
+
     /// Takes all page requests. The sink is called with no lock held.
     pub(crate) fn drain_page_requests<P: Platform + Observer<Event>>(
         &self,

@@ -19,11 +19,14 @@ impl Tables {
         let [low, high] = target.context_entry(&self.abilities, standing.translations);
         let words = [
             ContextLow::from_bits(low)
-                .with_fpd(standing.silenced)
+                .with_fpd(standing.is_silent())
                 .into_bits(),
             high,
         ];
         let mut change = Change::default();
+        if self.withhold(source, words) {
+            return Ok(change);
+        }
         if words == [0, 0] && self.context(source).is_none() {
             return Ok(change);
         }
@@ -65,12 +68,17 @@ impl Tables {
         let standing = self.standing_of(source);
         let word0 = ScalableContext0::new()
             .with_p(true)
-            .with_fpd(standing.silenced)
+            .with_fpd(standing.is_silent())
             .with_dte(standing.translations)
             .with_pre(standing.page_requests)
             .with_paside(self.abilities.ecap.pasid())
             .with_pdts(pdts & 7)
             .with_pasiddirptr(frame_number(directory));
+        let word0 = if standing.is_blocked() {
+            ScalableContext0::from_bits(self.absent_context(source))
+        } else {
+            word0
+        };
         let word1 = ScalableContext1::new().with_rid_pasid(rid_pasid & 0xf_ffff);
         if let Some(table) = self.context(source) {
             platform.publish128(
@@ -107,6 +115,7 @@ impl Tables {
             silenced: standing.silenced,
             ..Standing::default()
         });
+        self.withheld.retain(|(known, _)| *known != source);
         let index = self.context_cell(source);
         let Some(table) = self.context(source) else {
             return false;

@@ -44,6 +44,9 @@ pub(crate) struct Tables {
     directories: Vec<(SourceId, Directory)>,
     /// Sources that may do more than send untranslated requests, sorted.
     standing: Vec<(SourceId, Standing)>,
+    /// Legacy entries of sources that are held back, sorted. In scalable mode the entry
+    /// can be made again from the directory.
+    withheld: Vec<(SourceId, [u64; 2])>,
 }
 
 /// What writing an entry did.
@@ -87,6 +90,7 @@ impl Tables {
             contexts,
             directories: Vec::new(),
             standing: Vec::new(),
+            withheld: Vec::new(),
         })
     }
 

@@ -69,11 +69,11 @@ impl SourceQualifier {
     /// All 16 bits.
     pub const ALL: Self = Self(0);
 
-    const fn from_bits(bits: u8) -> Self {
+    pub(super) const fn from_bits(bits: u8) -> Self {
         Self(bits & 3)
     }
 
-    const fn into_bits(self) -> u8 {
+    pub(super) const fn into_bits(self) -> u8 {
         self.0 & 3
     }
 }
@@ -91,11 +91,11 @@ impl SourceValidation {
     /// The source's bus lies between bits 15:8 and bits 7:0 of SID.
     pub const BUS_RANGE: Self = Self(2);
 
-    const fn from_bits(bits: u8) -> Self {
+    pub(super) const fn from_bits(bits: u8) -> Self {
         Self(bits & 3)
     }
 
-    const fn into_bits(self) -> u8 {
+    pub(super) const fn into_bits(self) -> u8 {
         self.0 & 3
     }
 }

@@ -6,6 +6,7 @@
 pub mod context;
 pub mod interrupt;
 pub mod pasid;
+pub mod posted;
 pub mod root;
 
 /// Ones from bit `host_bits` (HAW) to bit 63: address bits that no entry may set.

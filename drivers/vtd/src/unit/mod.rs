@@ -8,6 +8,7 @@ pub use command::{Command, TimeLimits, TimedOut};
 
 use crate::Event;
 use crate::abilities::Abilities;
+use crate::fault::Watch;
 use crate::irq_remap::InterruptTable;
 use crate::mode::{Mode, ModeChoice};
 use crate::page_request::PageRequestQueue;
@@ -49,8 +50,8 @@ pub(crate) struct Unit<M> {
     pub(crate) page_request_message: Option<Message>,
     /// Whoever gives a command holds this until the command is done.
     pub(crate) commands: Mutex<()>,
-    /// Whoever reads fault records holds this.
-    pub(crate) faults: Mutex<()>,
+    /// Whoever reads fault records holds this, and counts.
+    pub(crate) faults: Mutex<Watch>,
     /// Our tables are in force.
     pub(crate) translating: AtomicBool,
     /// Bits of PASID that a test wants, whatever ECAP says.
@@ -92,6 +93,27 @@ impl<M: Mmio> Unit<M> {
                 .iter()
                 .try_for_each(|one| self.invalidate_by_register(platform, *one)),
         }
+    }
+
+    /// The same, and page requests that came before are in their queue on return (§7.10).
+    pub(crate) fn invalidate_and_drain<P: Platform + Observer<Event>>(
+        &self,
+        platform: &P,
+        descriptors: &[Descriptor],
+    ) -> Result<(), QueueError> {
+        let Some(queue) = self
+            .queue
+            .as_ref()
+            .filter(|_| self.abilities.drains_page_requests())
+        else {
+            return self.invalidate(platform, descriptors);
+        };
+        self.submit(platform, queue, descriptors, true)?;
+        if self.lost_page_requests() {
+            // Behind the answers that hardware gave for want of room.
+            self.submit(platform, queue, descriptors, true)?;
+        }
+        Ok(())
     }
 
     /// The same by a queue, waiting for the page requests that were received before too,
@@ -220,7 +242,7 @@ impl<M: Mmio> Unit<M> {
             fault_message: parts.fault_message,
             page_request_message: parts.page_request_message,
             commands: Mutex::new(Rank::Registers, ()),
-            faults: Mutex::new(Rank::Faults, ()),
+            faults: Mutex::new(Rank::Faults, Watch::default()),
             translating: AtomicBool::new(false),
             #[cfg(feature = "test-hooks")]
             extra_pasid_bits: core::sync::atomic::AtomicU8::new(0),

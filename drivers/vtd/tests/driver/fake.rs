@@ -2,6 +2,7 @@
 //! written, and faults and failures on demand. It checks what hardware would choke on:
 //! access widths, more than one command a write, descriptors with reserved bits.
 
+use crate::heap::outside;
 use iommu_core::{Hpa, Mmio, Order, Platform};
 use std::collections::BTreeSet;
 use std::mem::ManuallyDrop;
@@ -407,7 +408,7 @@ impl Mmio for Registers {
     }
 
     fn read32(&self, offset: usize) -> u32 {
-        self.0.get32(offset)
+        outside(|| self.0.get32(offset))
     }
 
     fn read64(&self, offset: usize) -> u64 {
@@ -415,11 +416,21 @@ impl Mmio for Registers {
             offset >= 0x100 || SIZES_OF_64.contains(&offset),
             "{offset:#x}"
         );
-        self.0.get64(offset)
+        outside(|| self.0.get64(offset))
     }
 
     fn write32(&self, offset: usize, value: u32) {
-        let mut state = self.0.state();
+        outside(|| self.0.write32(offset, value));
+    }
+
+    fn write64(&self, offset: usize, value: u64) {
+        outside(|| self.0.write64(offset, value));
+    }
+}
+
+impl Fake {
+    fn write32(&self, offset: usize, value: u32) {
+        let mut state = self.state();
         match offset {
             GCMD => state.command(value),
             FSTS => {
@@ -454,12 +465,12 @@ impl Mmio for Registers {
 
     fn write64(&self, offset: usize, value: u64) {
         assert!(SIZES_OF_64.contains(&offset), "64 bits at {offset:#x}");
-        let mut state = self.0.state();
+        let mut state = self.state();
         state.set64(offset, value);
         match offset {
             IQT => {
                 state.doorbells += 1;
-                self.0.run_queue(&mut state);
+                self.run_queue(&mut state);
             }
             VCMD => state.virtual_command(value),
             CCMD => state.invalidate_by_register(CCMD, 0, 61, 59),

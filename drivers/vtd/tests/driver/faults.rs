@@ -243,3 +243,162 @@ fn a_silenced_device_keeps_what_it_may_reach_and_its_entry_tells_not_to_record()
         assert!(world.walk(slot(0x20), 5).is_ok());
     }
 }
+
+mod floods {
+    use super::*;
+    use vtd::{FaultLimit, Restraint};
+
+    const LOUD: u16 = 0x20;
+    const QUIET: u16 = 0x28;
+    const FPD: u64 = 2;
+
+    fn limit(restraint: Restraint) -> FaultLimit {
+        FaultLimit {
+            faults: 10,
+            restraint,
+            ..FaultLimit::default()
+        }
+    }
+
+    /// Both devices lead to a domain with a page at 5.
+    fn flooded(plan: Plan, restraint: Restraint) -> (World, DomainHandle) {
+        let config = vtd::DriverConfig {
+            fault_limit: Some(limit(restraint)),
+            ..plan.config
+        };
+        let world = Plan { config, ..plan }.boot();
+        let domain = world.domain();
+        world.map(domain, 5);
+        world.attach(slot(LOUD), Attachment::Domain(domain));
+        world.attach(slot(QUIET), Attachment::Domain(domain));
+        (world, domain)
+    }
+
+    fn faults(world: &World, source: u16, reason: u8, count: usize) {
+        for _ in 0..count {
+            world.fake.fault(0, 0x9000, refused(source, reason));
+            drained(world);
+        }
+    }
+
+    fn pause(world: &World) {
+        world
+            .machine
+            .memory
+            .advance(Nanoseconds::from_millis(10_000));
+        world.driver.end_pauses();
+    }
+
+    fn flood(restraint: Restraint, interrupts: bool) -> Event {
+        Event::Flood {
+            device: device(LOUD),
+            faults: 11,
+            interrupts,
+            restraint,
+        }
+    }
+
+    fn is_silent(world: &World, source: u16) -> bool {
+        world.context(source).unwrap()[0] & FPD != 0
+    }
+
+    #[test]
+    fn a_device_that_floods_is_silenced_for_a_while_and_others_are_not() {
+        for plan in [Plan::legacy(), Plan::second_stage()] {
+            let (world, _) = flooded(plan, Restraint::Silenced);
+            faults(&world, QUIET, 5, 10);
+            faults(&world, LOUD, 5, 10);
+            assert!(!is_silent(&world, LOUD));
+            world.fake.take_executed();
+            faults(&world, LOUD, 5, 1);
+            assert!(is_silent(&world, LOUD) && !is_silent(&world, QUIET));
+            assert!(!world.fake.take_executed().is_empty(), "hardware was told");
+            let event = flood(Restraint::Silenced, false);
+            assert!(world.machine.saw(|seen| *seen == event));
+            assert_eq!(world.walk(slot(LOUD), 5), Ok(Hpa::new(0x1000_5000)));
+            pause(&world);
+            assert!(!is_silent(&world, LOUD));
+            let over = Event::FloodOver {
+                device: device(LOUD),
+            };
+            assert!(world.machine.saw(|seen| *seen == over));
+        }
+    }
+
+    #[test]
+    fn a_device_that_is_blocked_for_flooding_reaches_nothing_until_the_pause_is_over() {
+        for plan in [Plan::legacy(), Plan::second_stage()] {
+            let (world, _) = flooded(plan, Restraint::Blocked);
+            faults(&world, LOUD, 5, 11);
+            assert_eq!(world.context(LOUD).unwrap(), [FPD, 0]);
+            assert!(world.walk(slot(LOUD), 5).is_err());
+            assert!(world.walk(slot(QUIET), 5).is_ok());
+            pause(&world);
+            assert_eq!(world.walk(slot(LOUD), 5), Ok(Hpa::new(0x1000_5000)));
+            assert!(!is_silent(&world, LOUD));
+        }
+    }
+
+    #[test]
+    fn what_a_blocked_device_is_given_it_has_when_the_pause_is_over() {
+        for plan in [Plan::legacy(), Plan::second_stage()] {
+            let (world, _) = flooded(plan, Restraint::Blocked);
+            faults(&world, LOUD, 5, 11);
+            let other = world.domain();
+            world.map(other, 6);
+            world.attach(slot(LOUD), Attachment::Domain(other));
+            assert!(world.walk(slot(LOUD), 6).is_err());
+            pause(&world);
+            assert_eq!(world.walk(slot(LOUD), 6), Ok(Hpa::new(0x1000_6000)));
+            assert!(world.walk(slot(LOUD), 5).is_err());
+            // And what is taken from it meanwhile does not come back.
+            faults(&world, LOUD, 5, 11);
+            world.detach(slot(LOUD));
+            pause(&world);
+            assert!(world.walk(slot(LOUD), 6).is_err());
+        }
+    }
+
+    #[test]
+    fn a_flood_of_interrupt_faults_masks_the_event() {
+        let (world, _) = flooded(Plan::legacy(), Restraint::Silenced);
+        assert_eq!(world.fake.get32(FECTL), 0);
+        faults(&world, LOUD, 0x22, 11);
+        assert_eq!(world.fake.get32(FECTL), 1 << 31);
+        assert!(!is_silent(&world, LOUD), "it would not help");
+        let event = flood(Restraint::EventMasked, true);
+        assert!(world.machine.saw(|seen| *seen == event));
+        // Records are still read by who asks.
+        world.fake.fault(0, 0x9000, refused(LOUD, 0x22));
+        assert_eq!(drained(&world).len(), 1);
+        pause(&world);
+        assert_eq!(world.fake.get32(FECTL), 0);
+    }
+
+    #[test]
+    fn a_device_for_which_there_is_no_memory_masks_the_event_instead() {
+        let (world, _) = flooded(Plan::legacy(), Restraint::Silenced);
+        // Nothing was attached on this bus, so there is no entry to be silent.
+        const ELSEWHERE: u16 = 0x0700;
+        faults(&world, ELSEWHERE, 1, 10);
+        world.machine.memory.fail_allocation(1);
+        faults(&world, ELSEWHERE, 1, 1);
+        assert!(!world.machine.memory.failure_is_pending());
+        assert_eq!(world.fake.get32(FECTL), 1 << 31);
+        pause(&world);
+        assert_eq!(world.fake.get32(FECTL), 0);
+        faults(&world, ELSEWHERE, 1, 11);
+        assert!(is_silent(&world, ELSEWHERE));
+    }
+
+    #[test]
+    fn who_was_silenced_by_its_owner_stays_so() {
+        let (world, _) = flooded(Plan::legacy(), Restraint::Silenced);
+        world.driver.silence(device(LOUD), true).unwrap();
+        faults(&world, LOUD, 5, 11);
+        pause(&world);
+        assert!(is_silent(&world, LOUD));
+        world.driver.silence(device(LOUD), false).unwrap();
+        assert!(!is_silent(&world, LOUD));
+    }
+}

@@ -11,9 +11,14 @@ const PQT: usize = 0xc8;
 const PQA: usize = 0xd0;
 
 fn asking() -> World {
+    unit(1 << 29 | 1 << 42)
+}
+
+/// A unit that has this besides.
+fn unit(ecap: u64) -> World {
     let plan = Plan::rich();
     Plan {
-        ecap: plan.ecap | 1 << 29 | 1 << 42,
+        ecap: plan.ecap | ecap,
         ..plan
     }
     .boot()
@@ -162,4 +167,82 @@ fn only_a_device_that_may_ask_has_its_entry_opened() {
         let bits = world.context(NET).unwrap()[0] & (1 << 2 | 1 << 4);
         assert_eq!(bits, expected);
     }
+}
+
+/// Low words of the waits since the last look.
+fn waits(world: &World) -> Vec<u64> {
+    let executed = std::mem::take(&mut world.fake.state().executed);
+    let low = executed.iter().map(|words| words[0]);
+    low.filter(|low| low & 0xf == 5).collect()
+}
+
+/// An attached device that may ask for pages, or not.
+fn attached(page_requests: bool) -> (World, DomainHandle) {
+    attached_on(asking(), page_requests)
+}
+
+fn attached_on(world: World, page_requests: bool) -> (World, DomainHandle) {
+    let domain = world.domain();
+    world.attach(pasid_slot(NET, 9), Attachment::Domain(domain));
+    let settings = DeviceTlb {
+        queue_depth: 0,
+        physical_function: SourceId::from_bits(NET),
+        page_requests,
+    };
+    let turned_on = world
+        .driver
+        .enable_device_tlb(device(NET), settings, || Ok::<(), ()>(()));
+    turned_on.unwrap();
+    waits(&world);
+    (world, domain)
+}
+
+/// PD of a wait (§6.5.2.9).
+const DRAIN: u64 = 1 << 7;
+
+#[test]
+fn page_requests_are_drained_when_a_device_that_asks_for_pages_leaves() {
+    for asks in [true, false] {
+        let (world, domain) = attached(asks);
+        // A change of translations is no reason.
+        world.map(domain, 5);
+        world.commit(world.driver.unmap(domain, pages(5, 1)).unwrap());
+        assert!(waits(&world).iter().all(|wait| wait & DRAIN == 0));
+        world.detach(pasid_slot(NET, 9));
+        let told = waits(&world);
+        let [wait] = told[..] else {
+            panic!("{told:x?}")
+        };
+        assert_eq!(wait & DRAIN != 0, asks);
+    }
+}
+
+#[test]
+fn a_drain_that_found_the_queue_full_is_done_once_more() {
+    let (world, _) = attached(true);
+    world.fake.set32(PRS, 2);
+    world.detach(pasid_slot(NET, 9));
+    let told = waits(&world);
+    assert_eq!(told.iter().filter(|wait| *wait & DRAIN != 0).count(), 2);
+}
+
+#[test]
+fn turning_a_device_that_asks_off_drains_too() {
+    let (world, _) = attached(true);
+    let turned_off = world
+        .driver
+        .disable_device_tlb(device(NET), || Ok::<(), ()>(()));
+    turned_off.unwrap();
+    assert_ne!(waits(&world)[0] & DRAIN, 0);
+}
+
+#[test]
+fn a_unit_that_cannot_drain_is_not_told_to() {
+    let (world, _) = attached_on(unit(1 << 29), true);
+    world.detach(pasid_slot(NET, 9));
+    let told = waits(&world);
+    let [wait] = told[..] else {
+        panic!("{told:x?}")
+    };
+    assert_eq!(wait & DRAIN, 0);
 }

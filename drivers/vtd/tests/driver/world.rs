@@ -1,6 +1,7 @@
 //! A machine with one unit, and the driver on it.
 
 use crate::fake::{self, Fake, Registers};
+use crate::heap::outside;
 use iommu_core::sync::Rank;
 use iommu_core::*;
 use std::ops::Range;
@@ -34,33 +35,33 @@ impl Machine {
 impl Observer<Event> for Machine {
     fn observe(&self, event: &Event) {
         if !matches!(event, Event::RegisterWritten { .. } | Event::Queued { .. }) {
-            self.events.lock().unwrap().push(*event);
+            outside(|| self.events.lock().unwrap().push(*event));
         }
     }
 }
 
 impl Platform for Machine {
     fn allocate(&self, order: Order) -> Result<Frame, OutOfFrames> {
-        self.memory.allocate(order)
+        outside(|| self.memory.allocate(order))
     }
     fn release(&self, frame: Frame) {
-        self.memory.release(frame)
+        outside(|| self.memory.release(frame))
     }
     unsafe fn adopt(&self, hpa: Hpa, order: Order) -> Frame {
         // SAFETY: the caller's promise is the same.
-        unsafe { self.memory.adopt(hpa, order) }
+        outside(|| unsafe { self.memory.adopt(hpa, order) })
     }
     fn publish64(&self, frame: &Frame, index: usize, value: u64, coherence: Coherence) {
-        self.memory.publish64(frame, index, value, coherence)
+        outside(|| self.memory.publish64(frame, index, value, coherence))
     }
     fn publish128(&self, frame: &Frame, index: usize, value: [u64; 2], coherence: Coherence) {
-        self.memory.publish128(frame, index, value, coherence)
+        outside(|| self.memory.publish128(frame, index, value, coherence))
     }
     fn write_back(&self, frame: &Frame, cells: Range<usize>) {
-        self.memory.write_back(frame, cells)
+        outside(|| self.memory.write_back(frame, cells))
     }
     fn peek(&self, at: Hpa) -> Option<u64> {
-        self.memory.device_load(at)
+        outside(|| self.memory.device_load(at))
     }
     fn fence(&self) {
         self.memory.fence()
@@ -74,10 +75,10 @@ impl Platform for Machine {
         self.memory.relax()
     }
     fn enter(&self, rank: Rank) -> u64 {
-        self.memory.enter(rank)
+        outside(|| self.memory.enter(rank))
     }
     fn leave(&self, rank: Rank, state: u64) {
-        self.memory.leave(rank, state)
+        outside(|| self.memory.leave(rank, state))
     }
 }
 

@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: runs the benchmarks of the driver crates, optimised as a release
-//! is, and shows what they measured beside their peers.
+//! is, and shows what they measured or counted beside their peers.
 //!
 //! A benchmark is a target of its crate that prints an array of [`Row`]s with `--json`.
 
@@ -12,7 +12,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 /// Benchmarks by crate and target.
-const BENCHMARKS: [(&str, &str); 1] = [("io-pgtable", "ranges")];
+const BENCHMARKS: [(&str, &str); 2] = [("io-pgtable", "ranges"), ("vtd-model-platform", "batches")];
 
 /// Switches of `cargo xtask bench`.
 #[derive(Debug, Args)]
