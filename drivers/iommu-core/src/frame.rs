@@ -8,11 +8,11 @@
 //!    through 64-bit accesses, which are atomic, so no data race can arise.
 //! 3. A [`FrameList`] owns its frames. The links lie in the first two cells of each.
 
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::{Address, Hpa, Order, PAGE_SHIFT};
 use core::fmt;
 use core::mem;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 /// A naturally aligned block of `2^order` pages, owned.
 ///
@@ -32,7 +32,9 @@ unsafe impl Sync for Frame {}
 
 impl Frame {
     /// 64-bit cells in a page of 4 KiB.
-    pub const CELLS_IN_PAGE: usize = 512;
+    ///
+    /// `loom`, which keeps a history of each, gets as many as its tests use.
+    pub const CELLS_IN_PAGE: usize = if cfg!(loom) { 16 } else { 512 };
 
     /// Makes a frame of memory that the caller owns.
     ///

@@ -6,11 +6,19 @@
 //! interrupt handlers, so interrupts are off while one is held, and nothing is waited for
 //! under one except where its rank says so.
 //!
-//! This module is the one place where a permutation tester replaces the primitives.
+//! # Permutation testing
+//! A lock that is taken waits by [`Platform::relax`], and enters by [`Platform::enter`]: a
+//! platform that gives way to other threads there (and in its memory and registers) is all
+//! that `shuttle` needs. For `loom`, which must see every atomic, `--cfg loom` replaces the
+//! primitives here, and nothing else is different.
+
+mod primitive;
+
+pub use primitive::atomic;
 
 use crate::Platform;
 use core::ops::{Deref, DerefMut};
-use spin::mutex::{SpinMutex, SpinMutexGuard};
+use primitive::{Lock, LockGuard, unless_loom};
 
 /// The order in which locks are taken: a lock may be taken only under locks of lower rank.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -51,15 +59,17 @@ pub enum Rank {
 #[derive(Debug)]
 pub struct Mutex<T> {
     rank: Rank,
-    inner: SpinMutex<T>,
+    inner: Lock<T>,
 }
 
 impl<T> Mutex<T> {
-    /// A lock of this rank around `value`.
-    pub const fn new(rank: Rank, value: T) -> Self {
-        Self {
-            rank,
-            inner: SpinMutex::new(value),
+    unless_loom! {
+        /// A lock of this rank around `value`.
+        pub const fn new(rank: Rank, value: T) -> Self {
+            Self {
+                rank,
+                inner: Lock::new(value),
+            }
         }
     }
 
@@ -72,7 +82,7 @@ impl<T> Mutex<T> {
             state,
         };
         Guard {
-            value: self.inner.lock(),
+            value: primitive::lock(&self.inner, platform),
             _section: section,
         }
     }
@@ -111,32 +121,29 @@ impl<T> Mutex<T> {
 /// [`Mutex`] is held, never in an interrupt handler, and a CPU holds one at a time.
 #[derive(Debug)]
 pub struct Turn<T> {
-    inner: SpinMutex<T>,
+    inner: Lock<T>,
 }
 
 impl<T> Turn<T> {
-    /// A lock around `value`.
-    pub const fn new(value: T) -> Self {
-        Self {
-            inner: SpinMutex::new(value),
+    unless_loom! {
+        /// A lock around `value`.
+        pub const fn new(value: T) -> Self {
+            Self {
+                inner: Lock::new(value),
+            }
         }
     }
 
     /// Waits for its turn.
-    pub fn take<P: Platform + ?Sized>(&self, platform: &P) -> SpinMutexGuard<'_, T> {
-        loop {
-            match self.inner.try_lock() {
-                Some(guard) => return guard,
-                None => platform.relax(),
-            }
-        }
+    pub fn take<P: Platform + ?Sized>(&self, platform: &P) -> LockGuard<'_, T> {
+        primitive::lock(&self.inner, platform)
     }
 }
 
 /// Holds a lock; gives it back when dropped, and then restores the interrupt flag.
 pub struct Guard<'a, T, P: Platform + ?Sized> {
     // Fields drop in this order: the lock is free before interrupts come back.
-    value: SpinMutexGuard<'a, T>,
+    value: LockGuard<'a, T>,
     _section: Section<'a, P>,
 }
 

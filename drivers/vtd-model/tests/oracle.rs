@@ -343,8 +343,9 @@ fn a_drain_of_other_addresses_leaves_requests_under_way() {
         let mut bench = bench();
         let slot = bench.second(0x5000, 1, PAGE | 3);
         bench.poke(slot, 0);
-        // Invalidates without a drain, then drains.
-        bench.submit(&[(0x7_0032, 0x5040), (0x7_00f2, address)]);
+        // Invalidates without a drain, then drains; one after the other.
+        bench.submit(&[(0x7_0032, 0x5040)]);
+        bench.submit(&[(0x7_00f2, address)]);
         bench.machine.own(PAGE, 0x1000, Owner::Nobody);
         assert_eq!(told(&mut bench).len(), count, "{address:#x}");
     }
@@ -387,4 +388,40 @@ fn a_violation_carries_the_calls_that_led_to_it() {
     let test = stack.iter().any(|call| call.contains("tests/oracle.rs"));
     let inside = stack.iter().any(|call| call.contains("src/"));
     assert!(test && !inside, "{stack:#?}");
+}
+
+/// The entry is cleared and the page given to somebody else; a write is still on its way.
+#[test]
+fn a_posted_write_lands_in_foreign_memory_unless_it_is_drained() {
+    // Version 1; descriptor flags, whether it may land late, by mode.
+    for (freedoms, flags, late) in [
+        (vec![PESSIMIST], 0xc0, false),
+        (vec![PESSIMIST], 0x80, true),
+        ((0..40).map(Freedom::Random).collect(), 0xc0, false),
+        ((0..40).map(Freedom::Random).collect(), 0x80, true),
+    ] {
+        let mut happened = false;
+        for freedom in freedoms {
+            let mut bench = Bench::legacy(Config::legacy(), freedom);
+            bench.machine.assign(DEVICE, None, Owner::Guest(1));
+            bench.machine.own(PAGE, 0x1000, Owner::Guest(1));
+            let slot = bench.second(0x5000, 1, PAGE | 3);
+            assert!(bench.machine.post_write(DEVICE, None, 0x5008, &[7; 8]));
+            bench.poke(slot, 0);
+            bench.submit(&[(0x7_0032 | flags, 0x5040)]);
+            told(&mut bench);
+            bench.machine.own(PAGE, 0x1000, Owner::Guest(2));
+            let under_way = bench.machine.posted() > 0;
+            // A later drain of everything ends it in any case.
+            bench.submit(&[(0xd2, 0)]);
+            assert_eq!(bench.machine.posted(), 0);
+            assert_eq!(bench.machine.read_u64(PAGE + 8), 0x0707_0707_0707_0707);
+            let landed = told(&mut bench)
+                .iter()
+                .any(|(rule, message)| *rule == Rule::Containment && message.contains("lands at"));
+            assert_eq!(landed, under_way, "{freedom:?}");
+            happened |= landed;
+        }
+        assert_eq!(happened, late, "{flags:#x}");
+    }
 }

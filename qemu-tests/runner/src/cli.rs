@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::build::LogLevels;
 use crate::provision::Suite;
 use crate::qemu::{Choice, Mode};
-use crate::{bench, decode, differential, dmar, mutants};
+use crate::{bench, decode, differential, dmar, fuzz, mutants};
 
 /// Builds the hypervisor, boots it in QEMU, decodes what it says and judges it.
 #[derive(Debug, Parser)]
@@ -36,6 +36,8 @@ pub(crate) enum Command {
     Decode(decode::Arguments),
     /// Measure mapping, beside other crates and the limit.
     Bench(bench::Arguments),
+    /// Give a reader of foreign bytes all that a fuzzer can think of.
+    Fuzz(fuzz::Arguments),
     /// Give the same tables and requests to the model and to QEMU, and compare.
     Differential(differential::Arguments),
 }

@@ -10,6 +10,7 @@ mod decode;
 mod differential;
 mod dmar;
 mod features;
+mod fuzz;
 mod gdb;
 mod host;
 mod judge;
@@ -54,6 +55,7 @@ fn dispatch(command: &Command) -> Result<ExitCode> {
         Command::Decode(arguments) => decode::run(arguments),
         Command::Differential(arguments) => differential::run(&workspace, arguments),
         Command::Dmar(arguments) => dmar::run(arguments),
+        Command::Fuzz(arguments) => fuzz::run(&workspace, arguments),
         Command::Features => features::run(&workspace),
         Command::Mutants(arguments) => mutants::run(&workspace, arguments),
         Command::Test(arguments) => test::run(&workspace, arguments),

@@ -32,8 +32,7 @@ pub enum Debt {
 
 struct Domain {
     spec: DomainSpec,
-    /// Of a paging domain: page to host page and rights.
-    mappings: BTreeMap<u64, (u64, Access)>,
+    mappings: Mappings,
     alive: bool,
 }
 
@@ -53,6 +52,16 @@ pub struct State {
     pub wholesale: u64,
     fail: BTreeMap<&'static str, u64>,
     generation: u32,
+}
+
+/// What a paging domain holds: page to host page and rights.
+type Mappings = BTreeMap<u64, (u64, Access)>;
+
+/// Where slots lead, and what the domains are and hold.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Standing {
+    pub attached: BTreeMap<Slot, DomainHandle>,
+    pub domains: BTreeMap<u16, (DomainSpec, Mappings)>,
 }
 
 /// Looks at the host pages that devices can reach.
@@ -95,6 +104,18 @@ impl Hardware {
     /// Makes the next call of a function fail.
     pub fn fail_next(&self, function: &'static str) {
         self.state.lock().unwrap().fail.insert(function, 1);
+    }
+
+    /// All that a call which is refused must leave as it is.
+    pub fn standing(&self) -> Standing {
+        let state = self.state.lock().unwrap();
+        let domains = state.domains.iter();
+        Standing {
+            attached: state.attached.clone(),
+            domains: domains
+                .map(|(&index, (_, domain))| (index, (domain.spec, domain.mappings.clone())))
+                .collect(),
+        }
     }
 
     pub fn parked(&self) -> (usize, usize) {

@@ -111,6 +111,11 @@ impl GuestRam {
         Some(state.word(*host, gpa))
     }
 
+    /// What the guest's pages hold, those left out that were never written.
+    pub fn contents(&self) -> HashMap<u64, Box<[u64; 512]>> {
+        self.state.lock().unwrap().contents.clone()
+    }
+
     pub fn write_bytes(&self, gpa: u64, bytes: &[u8]) {
         for (offset, byte) in (0..).zip(bytes) {
             let at = gpa + offset;

@@ -89,6 +89,7 @@ impl Unit {
     /// under way, and those that it names will be drained as it says.
     pub(crate) fn invalidated(&mut self, world: &World, whose: Drained, drain: Drain) {
         let buried = self.caches.iotlb.exhume();
+        self.drain_posted(&whose, drain);
         if !world.pessimist || !self.config.draining {
             return;
         }
@@ -113,5 +114,6 @@ impl Unit {
     /// arrived.
     pub(crate) fn drains_complete(&mut self) {
         self.underway.retain(|held| held.drained != Drain::ALL);
+        self.land_drained();
     }
 }

@@ -18,6 +18,7 @@ impl Machine {
             return u64::MAX;
         };
         let value = this.read_register(&mut self.world, offset, width);
+        self.land(unit);
         self.after_disturbance(unit);
         value
     }

@@ -16,6 +16,7 @@ mod device;
 pub(crate) mod drain;
 mod face;
 mod memory;
+pub(crate) mod posted;
 mod prefetch;
 mod time;
 mod translation;

@@ -10,6 +10,7 @@ impl Machine {
         for unit in 0..self.units.len() {
             self.units[unit].count(&mut self.world, &[Happening::CLOCK]);
             self.advance(unit, self.world.pessimist);
+            self.land_at_random(unit);
             self.units[unit].age_invalidations(&mut self.world, self.patience);
         }
         self.devices_answer();
@@ -65,6 +66,7 @@ impl Machine {
             this.complete_enhanced_command(&mut self.world);
             this.complete_virtual_command(&mut self.world);
         }
+        self.land(unit);
         self.after_disturbance(unit);
     }
 
@@ -84,6 +86,7 @@ impl Machine {
             let taken = worst.filter(|_| self.world.pessimist).unwrap_or(any);
             let mut outgoing = Vec::new();
             let removal = self.units[unit].execute(&mut self.world, taken, &mut outgoing);
+            self.land(unit);
             self.deliver(outgoing);
             self.after_removal(unit, removal);
             if !all && self.world.random.bool() {

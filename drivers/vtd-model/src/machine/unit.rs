@@ -27,6 +27,10 @@ pub(crate) struct Unit {
     pub(crate) disturbed: bool,
     /// Pessimist: requests that were translated and have not arrived.
     pub(crate) underway: Vec<super::drain::Underway>,
+    /// Writes that were translated and have not landed.
+    pub(crate) posted: Vec<super::posted::Posted>,
+    /// Those that land with the step that is going on.
+    pub(crate) landing: Vec<super::posted::Posted>,
     /// Paging entries whose flags were set since the machine last looked.
     pub(crate) updated: Vec<u64>,
 }
@@ -59,6 +63,8 @@ impl Unit {
             faults,
             disturbed: true,
             underway: Vec::new(),
+            posted: Vec::new(),
+            landing: Vec::new(),
             updated: Vec::new(),
             config,
         }

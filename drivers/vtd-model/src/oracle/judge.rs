@@ -12,7 +12,7 @@ impl Machine {
     /// can reach them any more, through any table or cache. Memory given to
     /// [`Owner::Nobody`] is free: it may not serve as a table either.
     pub fn own(&mut self, hpa: u64, bytes: u64, owner: Owner) {
-        let last = hpa + bytes.saturating_sub(1);
+        let last = hpa.saturating_add(bytes.saturating_sub(1));
         self.oracle.ownership.own(hpa, last, owner);
         self.check_frames(hpa, last);
         if owner == Owner::Nobody {

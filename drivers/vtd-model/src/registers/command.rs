@@ -225,6 +225,10 @@ impl Unit {
         self.latched.enabled = on;
         // Enabling drains; and without translation nothing is contained any more.
         self.underway.clear();
+        if on {
+            self.drain_posted(&Drained::default(), Drain::ALL);
+            self.land_drained();
+        }
         if !on {
             self.registers.root_set = false;
             if self.config.scalable_mode {

@@ -6,7 +6,7 @@ use crate::Event;
 use crate::registers::{Iqa, Iqt, Registers};
 use crate::statistics::Counters;
 use arrayvec::ArrayVec;
-use core::sync::atomic::{AtomicU32, Ordering};
+use iommu_core::sync::atomic::{AtomicU32, Ordering};
 use iommu_core::sync::{Mutex, Rank};
 use iommu_core::{Address, Frame, Hpa, Mmio, Observer, Order, OutOfFrames, Platform};
 
@@ -83,6 +83,12 @@ impl Queue {
             status,
             failure_count: AtomicU32::new(0),
         })
+    }
+
+    /// Where hardware finds the ring.
+    #[cfg(all(test, loom))]
+    pub(super) fn ring_address<P: Platform>(&self, platform: &P) -> Hpa {
+        self.ring.lock(platform).frame.hpa()
     }
 
     /// Gives the memory back. Hardware must not know it (any more).

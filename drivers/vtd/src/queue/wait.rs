@@ -5,7 +5,7 @@ use super::ring::{Queue, Ticket, has_reached};
 use crate::Event;
 use crate::registers::Registers;
 use crate::statistics::Counters;
-use core::sync::atomic::Ordering;
+use iommu_core::sync::atomic::Ordering;
 use iommu_core::{Mmio, Nanoseconds, Observer, Platform, SourceId};
 
 /// Why a round was not done.
@@ -31,7 +31,9 @@ impl From<Failure> for QueueError {
 
 /// Reading the fault status takes a bus access; the status word is in memory. So the former
 /// is looked at once for so many looks at the latter.
-const LOOKS_FOR_EACH_STATUS: u32 = 32;
+///
+/// `loom`'s waiting CPUs sleep until the unit does something, so each look counts there.
+const LOOKS_FOR_EACH_STATUS: u32 = if cfg!(loom) { 1 } else { 32 };
 
 impl Queue {
     /// Waits until the round is done. The ring is not locked meanwhile, except to handle
@@ -60,10 +62,10 @@ impl Queue {
                 counters.timeouts.increment();
                 return Err(QueueError::TimedOut(waited));
             }
-            looks = looks.wrapping_add(1);
-            if looks % LOOKS_FOR_EACH_STATUS == 1 {
+            if looks.is_multiple_of(LOOKS_FOR_EACH_STATUS) {
                 self.recover(platform, registers, counters);
             }
+            looks = looks.wrapping_add(1);
             platform.relax();
         }
     }

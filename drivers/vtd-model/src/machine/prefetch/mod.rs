@@ -23,6 +23,7 @@ use crate::registers::Removal;
 use attachment::Attachment;
 pub(crate) use permission::Permitted;
 use permission::permission_alive;
+pub(crate) use random::serving;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeMap;
 use sweep::{EVERYWHERE, Sweep};

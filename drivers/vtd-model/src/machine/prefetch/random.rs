@@ -3,7 +3,7 @@
 
 use super::attachment::{Attachment, Kind};
 use crate::caches::{CachedContext, NO_PASID};
-use crate::choice::Chooser;
+use crate::choice::{Chooser, Explorer};
 use crate::machine::Machine;
 use crate::machine::unit::Unit;
 use crate::machine::world::World;
@@ -39,6 +39,24 @@ impl Machine {
             }
         }
     }
+}
+
+/// The domain id and PASID that tag what serves a requester now, and whether a first stage
+/// takes part.
+pub(crate) fn serving(
+    unit: &Unit,
+    world: &World,
+    source: u16,
+    pasid: Option<u32>,
+) -> Option<(u16, u32, bool)> {
+    if !unit.latched.enabled {
+        return None;
+    }
+    let mut effects = Effects::default();
+    let mut explorer = Explorer::default();
+    let mut walker = unit.walker(world, Chooser::Explore(&mut explorer), &mut effects);
+    let found = attachment(&mut walker, source, pasid)?;
+    Some((found.domain(), found.tag, found.first().is_some()))
 }
 
 /// A request that the tables of memory let through, found by going down at random.
