@@ -13,7 +13,7 @@
 //! flush goes to the back-end's quarantine: the frame is never reused, because the device may
 //! still reach it.
 //!
-//! Works with any [`Backend`] and [`Platform`]; allocates nothing but frames.
+//! Works with any [`Backend`](iommu_core::Backend) and [`Platform`](iommu_core::Platform); allocates nothing but frames.
 
 #![no_std]
 #![forbid(unsafe_code)]

@@ -119,25 +119,20 @@ impl Vm {
             setup.pages,
             &mut random,
         )?);
-        let mut nested = NestedTables::new(platform)?;
-        for (gpa, frame) in ram.pages() {
-            nested.map(platform, gpa, frame.hpa(), Kind::Memory)?;
-        }
-        let wanted = Start {
-            magic: 0,
-            memory_base: 0,
-            memory_bytes: 0,
-            free_from: 0,
-            seed: random.u64(..),
-            tsc_per_ms: setup.tsc_per_ms,
-            parameter: setup.parameter,
-        };
-        let (entry, start) = match setup.program {
-            Some(file) => {
-                let (entry, start) = image::load(&ram, file, wanted)?;
-                (Some(entry), start)
+        let mut nested = match NestedTables::new(platform) {
+            Ok(nested) => nested,
+            Err(error) => {
+                give_back(platform, ram, None);
+                return Err(error.into());
             }
-            None => (None, image::without_program(&ram, wanted)?),
+        };
+        let loaded = fill(setup, &ram, &mut nested, &mut random);
+        let (entry, start) = match loaded {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                give_back(platform, ram, Some(nested));
+                return Err(error);
+            }
         };
         Ok(Self {
             platform,
@@ -270,10 +265,45 @@ impl Vm {
     /// Gives the guest's memory back. Its devices are blocked, its CPUs have stopped, and
     /// nobody else holds its memory any more; if somebody does, it is leaked.
     pub fn release(self) {
-        self.nested.release(self.platform);
-        if let Some(ram) = Arc::into_inner(self.ram) {
-            ram.release(self.platform);
+        give_back(self.platform, self.ram, Some(self.nested));
+    }
+}
+
+/// Maps the guest's memory for its CPU, and loads its program.
+fn fill(
+    setup: &Setup,
+    ram: &GuestRam,
+    nested: &mut NestedTables,
+    random: &mut fastrand::Rng,
+) -> Result<(Option<Entry>, Start), SetupError> {
+    for (gpa, frame) in ram.pages() {
+        nested.map(setup.platform, gpa, frame.hpa(), Kind::Memory)?;
+    }
+    let wanted = Start {
+        magic: 0,
+        memory_base: 0,
+        memory_bytes: 0,
+        free_from: 0,
+        seed: random.u64(..),
+        tsc_per_ms: setup.tsc_per_ms,
+        parameter: setup.parameter,
+    };
+    Ok(match setup.program {
+        Some(file) => {
+            let (entry, start) = image::load(ram, file, wanted)?;
+            (Some(entry), start)
         }
+        None => (None, image::without_program(ram, wanted)?),
+    })
+}
+
+/// Gives memory back. If somebody else still holds the guest's, it is leaked.
+fn give_back(platform: &dyn Platform, ram: Arc<GuestRam>, nested: Option<NestedTables>) {
+    if let Some(nested) = nested {
+        nested.release(platform);
+    }
+    if let Some(ram) = Arc::into_inner(ram) {
+        ram.release(platform);
     }
 }
 
@@ -385,6 +415,37 @@ pub(super) mod tests {
             voice,
         });
         (vm.unwrap(), voice)
+    }
+
+    #[test]
+    fn a_guest_that_cannot_be_made_leaves_no_memory_behind() {
+        let platform: &'static TestPlatform = Box::leak(Box::new(TestPlatform::new(64)));
+        let make = || {
+            Vm::new(&Setup {
+                platform,
+                program: None,
+                pages: 16,
+                seed: 1,
+                tsc_per_ms: 1,
+                parameter: 0,
+                iommu: &Echo,
+                surroundings: Some(&Nothing),
+                voice: Box::leak(Box::<Ear>::default()),
+            })
+        };
+        let before = platform.allocations();
+        make().unwrap().release();
+        let needed = platform.allocations() - before;
+        assert!(needed > 16);
+        assert_eq!(platform.outstanding(), 0);
+        for n in 1..=needed {
+            platform.fail_allocation(n);
+            assert!(make().is_err(), "allocation {n}");
+            assert_eq!(platform.outstanding(), 0, "allocation {n}");
+        }
+        // One more, and nothing fails.
+        make().unwrap().release();
+        assert_eq!(platform.outstanding(), 0);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::switch::{self, GuestRegisters};
 use crate::cpu::vectors::OutOfVectors;
 use crate::vcpu::{Cause, Ending, ExitCounters, Vcpu, slice};
 use crate::vm::{ConfigPorts, Vm};
+use arrayvec::ArrayVec;
 use core::fmt;
 use iommu_core::{Frame, Nanoseconds, Order, OutOfFrames, Platform};
 use x86_64::registers::model_specific::{Efer, EferFlags, Msr};
@@ -124,13 +125,26 @@ pub struct SvmVcpu<'s> {
 impl<'s> SvmVcpu<'s> {
     /// A virtual CPU that has not started yet.
     pub fn new(svm: &'s Svm, platform: &dyn Platform) -> Result<Self, SvmError> {
-        let io_permissions = platform.allocate(IO_PERMISSIONS)?;
-        let msr_permissions = platform.allocate(MSR_PERMISSIONS)?;
+        /// VMCB, host state, port and MSR permissions.
+        const ORDERS: [Order; 4] = [Order::PAGE, Order::PAGE, IO_PERMISSIONS, MSR_PERMISSIONS];
+        let mut frames: ArrayVec<Frame, 4> = ArrayVec::new();
+        for order in ORDERS {
+            match platform.allocate(order) {
+                Ok(frame) => frames.push(frame),
+                Err(error) => {
+                    frames.into_iter().for_each(|frame| platform.release(frame));
+                    return Err(error.into());
+                }
+            }
+        }
+        let no_memory = |_| OutOfFrames { order: Order::PAGE };
+        let [vmcb, host, io_permissions, msr_permissions] =
+            frames.into_inner().map_err(no_memory)?;
         state::fill_permissions(io_permissions.cells(), msr_permissions.cells());
         Ok(Self {
             _svm: svm,
-            vmcb: platform.allocate(Order::PAGE)?,
-            host: platform.allocate(Order::PAGE)?,
+            vmcb,
+            host,
             io_permissions,
             msr_permissions,
             registers: GuestRegisters::default(),

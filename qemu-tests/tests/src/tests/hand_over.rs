@@ -250,7 +250,7 @@ fn a_queue_that_a_unit_does_not_give_up_is_told(bench: &mut Bench) -> Outcome {
             for cell in page.cells().iter().skip(first).take(slot / 8) {
                 cell.store(0, Ordering::Release);
             }
-            core::mem::forget(page);
+            page.leak();
             registers.write64(Iqt::from_bits(tail.into_bits() + slot as u64));
             let status: Fsts = registers.read32();
             let status_bits = status.into_bits();
