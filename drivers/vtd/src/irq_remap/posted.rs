@@ -2,7 +2,7 @@
 //! memory, and tells the CPU that there is something, once for as long as nobody has looked.
 
 use crate::tables::posted::PostedControl;
-use core::sync::atomic::{AtomicU64, Ordering};
+use iommu_core::sync::atomic::{AtomicU64, Ordering};
 use iommu_core::{Frame, Hpa, IrqError};
 
 /// Cells of a descriptor, which is as large and as aligned as a cache line.
