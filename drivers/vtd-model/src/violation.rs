@@ -74,7 +74,7 @@ impl Violation {
             if let Some(place) = line.strip_prefix("at ") {
                 calls.push((function.to_owned(), place.to_owned()));
             } else {
-                function = line.rsplit_once(" - ").map_or(line, |(_, name)| name);
+                function = without_hash(line.rsplit_once(" - ").map_or(line, |(_, name)| name));
             }
         }
         let model = concat!(env!("CARGO_MANIFEST_DIR"), "/src/");
@@ -93,6 +93,17 @@ impl Violation {
             .filter(|(_, place)| !library(place))
             .map(|(function, place)| format!("{function} at {}", short(&place)))
             .collect()
+    }
+}
+
+/// A symbol's name without the hash that older mangling ends with, which debug information in
+/// full gives and line tables do not.
+fn without_hash(name: &str) -> &str {
+    match name.rsplit_once("::h") {
+        Some((path, hash)) if hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()) => {
+            path
+        }
+        _ => name,
     }
 }
 

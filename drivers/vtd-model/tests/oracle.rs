@@ -383,8 +383,10 @@ fn a_violation_carries_the_calls_that_led_to_it() {
     bench.second(0x6000, 1, OTHER | 3);
     let violation = bench.machine.take_violations().remove(0);
     let stack = violation.stack();
-    // From the store to the test, and nothing of the model or the harness.
-    assert!(stack[0].starts_with("poke at "), "{stack:#?}");
+    // From the store to the test, and nothing of the model or the harness. How much of a
+    // function's path is known depends on the debug information.
+    let function = stack[0].split(" at ").next().unwrap();
+    assert_eq!(function.rsplit("::").next(), Some("poke"), "{stack:#?}");
     let test = stack.iter().any(|call| call.contains("tests/oracle.rs"));
     let inside = stack.iter().any(|call| call.contains("src/"));
     assert!(test && !inside, "{stack:#?}");

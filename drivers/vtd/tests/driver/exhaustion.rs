@@ -337,15 +337,6 @@ const OPERATIONS: &[Operation] = &[
         heap: true,
         act: |scene| scene.world.driver.silence(device(EDU), true).is_ok(),
     },
-    Operation {
-        name: "reclaim",
-        frames: 0..1,
-        heap: true,
-        act: |scene| match scene.world.driver.reclaim() {
-            Ok(flushed) => flushed.descriptors > 0,
-            Err(error) => panic!("{error}"),
-        },
-    },
 ];
 
 /// Those that only a unit with everything has.

@@ -1,5 +1,6 @@
 //! What was not settled is kept, and can be had back.
 
+use crate::heap;
 use crate::world::*;
 use iommu_core::*;
 
@@ -37,6 +38,22 @@ fn a_flush_of_everything_gives_frames_and_ids_back() {
     assert_eq!(world.pasid_entry(EDU, 0).unwrap(), [0; 8]);
     world.attach(slot(1), Attachment::Domain(two));
     assert_eq!(world.pasid_entry(1, 0).unwrap()[1] & 0xffff, 2, "its id");
+}
+
+#[test]
+fn without_memory_hardware_forgets_and_what_is_parked_stays() {
+    let world = Plan::first_stage().boot();
+    let domain = world.domain();
+    world.map(domain, 5);
+    drop(world.driver.unmap(domain, pages(5, 1)).unwrap());
+    let parked = world.driver.quarantined();
+    heap::fail_allocation(1);
+    let flushed = reclaimed(&world);
+    assert!(!heap::failure_is_pending(), "there was memory");
+    assert_eq!(flushed, (4, 0));
+    assert_eq!(world.driver.quarantined(), parked);
+    assert_eq!(reclaimed(&world), (4, 3), "now that there is memory");
+    assert_eq!(world.driver.quarantined(), vtd::Quarantined::default());
 }
 
 #[test]
