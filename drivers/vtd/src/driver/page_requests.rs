@@ -5,7 +5,6 @@ use super::Driver;
 use super::device_tlb::backend_error;
 use crate::Event;
 use crate::queue::{Descriptor, IotlbScope};
-use crate::registers::Prs;
 use iommu_core::{BackendError, Mmio, Observer, Pasid, Platform, Slot};
 
 /// The domain id of the invalidation that only stands where one must: no translation has it.
@@ -43,6 +42,6 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
         ];
         unit.invalidate_behind_requests(&self.platform, queue, &steps)
             .map_err(|error| backend_error(unit, device, error))?;
-        Ok(unit.registers.read32::<Prs>().pro())
+        Ok(unit.lost_page_requests())
     }
 }

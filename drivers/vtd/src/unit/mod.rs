@@ -101,17 +101,13 @@ impl<M: Mmio> Unit<M> {
         platform: &P,
         descriptors: &[Descriptor],
     ) -> Result<(), QueueError> {
-        let Some(queue) = self
-            .queue
-            .as_ref()
-            .filter(|_| self.abilities.drains_page_requests())
-        else {
+        let Some(queue) = &self.queue else {
             return self.invalidate(platform, descriptors);
         };
-        self.submit(platform, queue, descriptors, true)?;
-        if self.lost_page_requests() {
+        self.invalidate_behind_requests(platform, queue, descriptors)?;
+        if self.abilities.drains_page_requests() && self.lost_page_requests() {
             // Behind the answers that hardware gave for want of room.
-            self.submit(platform, queue, descriptors, true)?;
+            self.invalidate_behind_requests(platform, queue, descriptors)?;
         }
         Ok(())
     }
@@ -124,7 +120,8 @@ impl<M: Mmio> Unit<M> {
         queue: &Queue,
         descriptors: &[Descriptor],
     ) -> Result<(), QueueError> {
-        self.submit(platform, queue, descriptors, self.abilities.ecap.pds())
+        let drain = self.abilities.drains_page_requests();
+        self.submit(platform, queue, descriptors, drain)
     }
 
     fn submit<P: Platform + Observer<Event>>(
