@@ -4,7 +4,7 @@ use super::GuestError;
 use crate::memory::RegisterWindow;
 use crate::pci::Bus;
 use crate::platform::KernelPlatform;
-use crate::remapping::{Driver, Remapping};
+use crate::remapping::{self, Driver, Remapping};
 use crate::vm::{IommuCalls, VirtualInterrupts};
 use alloc::sync::Arc;
 use arrayvec::ArrayVec;
@@ -128,5 +128,13 @@ pub(super) struct Caller {
 impl IommuCalls for Caller {
     fn call(&self, operation: u64, argument: Gpa) -> i64 {
         self.policy.call(self.vm, operation, argument)
+    }
+
+    fn tend(&self) {
+        // A unit whose fault event is masked, because somebody floods it, tells nobody.
+        remapping::faults::drain();
+        if remapping::page_requests::take_pending() {
+            self.policy.serve_page_requests();
+        }
     }
 }
