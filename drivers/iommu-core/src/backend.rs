@@ -113,6 +113,9 @@ pub struct DeviceCapabilities {
     pub supervisor: bool,
     /// The device's interrupts are remapped and its source id verified.
     pub interrupts_remapped: bool,
+    /// Writes through second-stage tables can be tracked
+    /// ([`DirtyTracking`](crate::DirtyTracking)).
+    pub dirty_tracking: bool,
 }
 
 impl DeviceCapabilities {
@@ -140,6 +143,7 @@ impl DeviceCapabilities {
             page_requests: false,
             supervisor: false,
             interrupts_remapped: false,
+            dirty_tracking: false,
         }
     }
 
@@ -218,6 +222,8 @@ pub enum BackendError {
         /// The format.
         format: TableFormat,
     },
+    /// The domain's writes are tracked, and the device's unit cannot do that.
+    DirtyTrackingUnsupported(DeviceId),
     /// The PASID is 0, which is kept for requests without one, or has more bits than unit
     /// and device support.
     PasidOutOfRange(Slot),
