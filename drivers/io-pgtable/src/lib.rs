@@ -30,4 +30,4 @@ mod table;
 
 pub use entry::{Entry, Limits, decode, encode_leaf, encode_table, is_present};
 pub use geometry::{in_width, index_of, span_shift};
-pub use table::{Mapped, PageTable, TableConfig, Unmapped};
+pub use table::{Mapped, PageTable, TableConfig, Taken, Unmapped};
