@@ -15,8 +15,8 @@ use iommu_core::{
 };
 
 impl PageTable {
-    /// Prepares for hardware that marks what is written: clears all marks, and splits large
-    /// pages if that is wanted. Hardware does not mark yet.
+    /// Prepares for hardware that marks what is written: clears all marks, unless they are
+    /// being tracked already, and splits large pages if that is wanted.
     ///
     /// A split changes no translation, so nothing need be told; but what is told when
     /// hardware is made to mark must cover paging structures too.
@@ -40,12 +40,14 @@ impl PageTable {
             memory.split_all(&root, level, self.whole(), &mut reserve, &mut out);
         }
         memory.give_back(reserve);
-        let mut sweep = Sweep {
-            read: DirtyRead::Clear,
-            bitmap: None,
-            cleared: None,
-        };
-        memory.sweep(&root, level, self.whole(), &mut sweep);
+        if self.tracking.is_none() {
+            let mut sweep = Sweep {
+                read: DirtyRead::Clear,
+                bitmap: None,
+                cleared: None,
+            };
+            memory.sweep(&root, level, self.whole(), &mut sweep);
+        }
         self.tables = self.tables.saturating_add(out.added);
         self.tracking = Some(large);
         Ok(())

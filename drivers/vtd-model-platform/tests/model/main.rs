@@ -3,6 +3,7 @@
 mod bring_up;
 mod coherence;
 mod device_tlbs;
+mod dirty;
 mod firmware;
 mod floods;
 mod guest;

@@ -348,7 +348,10 @@ fn concerns(debts: &[Debt], position: usize) -> bool {
     debts.iter().any(|debt| match debt.0 {
         Kind::Nothing | Kind::Destroyed(_) => false,
         Kind::Entry(change) => change.unit == position,
-        Kind::Mapped { .. } | Kind::Changed { .. } | Kind::ChangedAll(_) => true,
+        Kind::Mapped { .. }
+        | Kind::Changed { .. }
+        | Kind::ChangedAll(_)
+        | Kind::EntriesChanged(_) => true,
     })
 }
 

@@ -4,6 +4,7 @@ mod backend;
 mod capabilities;
 mod commit;
 mod device_tlb;
+mod dirty;
 mod enable;
 mod floods;
 mod inspect;

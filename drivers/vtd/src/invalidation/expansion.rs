@@ -184,6 +184,7 @@ impl<'d> Expansion<'d> {
                 self.debt_done();
             }
             Kind::Destroyed(handle)
+            | Kind::EntriesChanged(handle)
             | Kind::ChangedAll(handle)
             | Kind::Mapped { domain: handle, .. }
             | Kind::Changed { domain: handle, .. } => {
@@ -227,7 +228,7 @@ impl<'d> Expansion<'d> {
     fn unit_steps(&self, domains: &Domains, kind: Kind, found: &Found<'_>) -> Steps {
         let abilities = &self.scene.abilities;
         let attachment = found.attachment;
-        if let Kind::Destroyed(_) = kind {
+        if let Kind::Destroyed(_) | Kind::EntriesChanged(_) = kind {
             return steps::left(self.scene.scalable, attachment, Some(found.domain));
         }
         let stage = found.stage();
@@ -347,9 +348,10 @@ fn device_steps(domains: &Domains, kind: Kind, found: &Found<'_>) -> Steps {
                 },
             }
         }
-        Kind::Changed { .. } | Kind::ChangedAll(_) | Kind::Destroyed(_) => {
-            device_everything(domains, attachment)
-        }
+        Kind::Changed { .. }
+        | Kind::ChangedAll(_)
+        | Kind::EntriesChanged(_)
+        | Kind::Destroyed(_) => device_everything(domains, attachment),
         _ => Steps::none(),
     }
 }

@@ -24,6 +24,13 @@ pub(crate) struct FirstStage {
     pub(crate) write_protect: bool,
 }
 
+/// What the entries of a domain say beside where its tables are.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Attributes {
+    /// Accessed and dirty flags are set in second-stage tables (SSADE).
+    pub(crate) dirty: bool,
+}
+
 /// Where a slot leads, in hardware's terms.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Target {
@@ -121,7 +128,7 @@ impl Target {
     }
 
     /// A PASID table entry.
-    pub(crate) fn pasid_entry(&self, abilities: &Abilities) -> PasidEntry {
+    pub(crate) fn pasid_entry(&self, abilities: &Abilities, attributes: &Attributes) -> PasidEntry {
         let word0 = Pasid0::new().with_p(true);
         let word1 = Pasid1::new()
             .with_did(self.domain_id())
@@ -134,11 +141,14 @@ impl Target {
                     .with_aw(quirks::unused_address_width(abilities)),
                 word1,
                 word2: Pasid2::new(),
+                ..PasidEntry::default()
             },
             Self::Second { second, .. } => PasidEntry {
-                word0: with_second_stage(word0, second).with_pgtt(TranslationType::SECOND_STAGE),
+                word0: with_second_stage(word0, second, attributes)
+                    .with_pgtt(TranslationType::SECOND_STAGE),
                 word1,
                 word2: Pasid2::new(),
+                ..PasidEntry::default()
             },
             Self::First { first, .. } => PasidEntry {
                 word0: word0
@@ -146,18 +156,22 @@ impl Target {
                     .with_aw(quirks::unused_address_width(abilities)),
                 word1,
                 word2: with_first_stage(first),
+                ..PasidEntry::default()
             },
             Self::Nested { first, second, .. } => PasidEntry {
-                word0: with_second_stage(word0, second).with_pgtt(TranslationType::NESTED),
+                word0: with_second_stage(word0, second, attributes)
+                    .with_pgtt(TranslationType::NESTED),
                 word1,
                 word2: with_first_stage(first),
+                ..PasidEntry::default()
             },
         }
     }
 }
 
-fn with_second_stage(word: Pasid0, second: &SecondStage) -> Pasid0 {
-    word.with_aw(Abilities::address_width_code(second.levels) & 7)
+fn with_second_stage(word: Pasid0, second: &SecondStage, attributes: &Attributes) -> Pasid0 {
+    word.with_ssade(attributes.dirty)
+        .with_aw(Abilities::address_width_code(second.levels) & 7)
         .with_ssptptr(frame_number(second.root))
 }
 
