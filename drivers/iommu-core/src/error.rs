@@ -157,6 +157,10 @@ mod of_backends {
                     f,
                     "the unit of {device} keeps no dirty flags, which the domain is tracked by"
                 ),
+                Self::Unchecked(device) => write!(
+                    f,
+                    "what {device} translated itself cannot be checked"
+                ),
                 Self::PasidOutOfRange(slot) => write!(
                     f,
                     "{:?} is no PASID that slots of {} can have",
@@ -221,6 +225,9 @@ mod of_backends {
                     write!(f, "the format has no entry that allows just {access}")
                 }
                 Self::Malformed => write!(f, "no pages, or not multiples of {PAGE_SIZE:#x} bytes"),
+                Self::MappedTooOften(at) => {
+                    write!(f, "{at} is mapped in more places than can be counted")
+                }
                 Self::Corrupt(at) => write!(
                     f,
                     "an entry on the way to {at} was not written by the driver"

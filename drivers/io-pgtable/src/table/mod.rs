@@ -141,6 +141,19 @@ impl PageTable {
         runs: &[Run],
         access: Access,
     ) -> Result<Mapped, MapError> {
+        self.map_behind(platform, iova, runs, access, || Ok(()))
+    }
+
+    /// The same, and does something else before the first entry is written, when nothing but
+    /// that can fail any more.
+    pub fn map_behind<P: Platform>(
+        &mut self,
+        platform: &P,
+        iova: Iova,
+        runs: &[Run],
+        access: Access,
+        before: impl FnOnce() -> Result<(), MapError>,
+    ) -> Result<Mapped, MapError> {
         self.check_access(access)?;
         let runs = Runs::check(runs, self.config.limits.host_bits)?;
         let range = AddressRange::of_pages(iova, runs.total).map_err(|error| match error {
@@ -158,6 +171,10 @@ impl PageTable {
         let mut mapping = Mapping::new(&runs, self.leaves(), access);
         let missing = memory.missing_tables(Some(&top), level, span, &mut mapping.clone())?;
         let mut reserve = memory.reserve(missing)?;
+        if let Err(error) = before() {
+            memory.give_back(reserve);
+            return Err(error);
+        }
         let linked = memory.fill::<true>(&top, level, span, &mut mapping, &mut reserve);
         memory.give_back(reserve);
         self.tables = self.tables.saturating_add(missing);

@@ -1,6 +1,7 @@
 //! The driver on the hardware model.
 
 mod bring_up;
+mod checked;
 mod coherence;
 mod device_tlbs;
 mod dirty;

@@ -7,7 +7,7 @@ mod paging;
 
 pub(crate) use attachments::{Attachment, AttachmentRef, Attachments};
 pub(crate) use ids::{DomainIds, IdSet, Numbering};
-pub(crate) use paging::PagingTables;
+pub(crate) use paging::{Kept, PagingTables};
 
 use crate::queue::DeviceTlbTarget;
 use crate::slots::Attributes;
@@ -181,8 +181,19 @@ impl Domains {
         })
     }
 
-    /// Adds a domain and returns its handle, or gives it back if there is no room.
+    /// Adds a domain and returns its handle, if there is room.
     pub(crate) fn add(&mut self, translation: Translation) -> Option<DomainHandle> {
+        self.add_with(translation, |_| ())
+    }
+
+    /// The same, with entries that say more.
+    pub(crate) fn add_with(
+        &mut self,
+        translation: Translation,
+        say: impl FnOnce(&mut Attributes),
+    ) -> Option<DomainHandle> {
+        let mut attributes = Attributes::default();
+        say(&mut attributes);
         let handle = self.vacant()?;
         let entry = self.entries.get_mut(usize::from(handle.index))?;
         entry.value = Some(Domain {
@@ -192,7 +203,7 @@ impl Domains {
             had_children: false,
             dying: false,
             settled: false,
-            attributes: Attributes::default(),
+            attributes,
         });
         Some(handle)
     }

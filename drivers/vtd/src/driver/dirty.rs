@@ -7,10 +7,9 @@
 use super::Driver;
 use super::replace::target_of;
 use crate::Event;
-use crate::domain::Domains;
+use crate::domain::{Domains, Kept};
 use crate::invalidation::{Debt, Kind};
 use crate::slots::Attributes;
-use io_pgtable::PageTable;
 use iommu_core::{
     AddressRange, DirtyBitmap, DirtyError, DirtyRead, DirtyTracking, DomainHandle, FrameList, Iova,
     LargePages, MapError, Mmio, Observer, Owed, Platform, Stage,
@@ -72,20 +71,25 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
     fn with_tracked<R>(
         &self,
         domain: DomainHandle,
-        act: impl FnOnce(&mut PageTable) -> Result<R, MapError>,
+        act: impl FnOnce(&mut Kept) -> Result<R, MapError>,
     ) -> Result<R, DirtyError> {
         let known = self.domains.lock(&self.platform).get(domain).is_some();
         if !known {
             return Err(DirtyError::NoDomain(domain));
         }
         self.paging
-            .with(&self.platform, domain, |table| {
-                if !table.is_tracking() {
+            .with(&self.platform, domain, |kept| {
+                if !kept.table.is_tracking() {
                     return Err(DirtyError::NotTracking(domain));
                 }
-                act(table).map_err(DirtyError::Range)
+                act(kept).map_err(DirtyError::Range)
             })
             .ok_or(DirtyError::NotSecondStage(domain))?
+    }
+
+    fn end_tracking(&self, domain: DomainHandle) {
+        self.paging
+            .with(&self.platform, domain, |kept| kept.table.end_tracking());
     }
 
     fn owe_entries(&self, domain: DomainHandle) -> Owed<'_, Debt> {
@@ -125,15 +129,14 @@ where
         self.check_marking(&self.domains.lock(&self.platform), domain)?;
         // Before hardware marks anything: what it marks from then on is new.
         self.paging
-            .with(&self.platform, domain, |table| {
-                table.begin_tracking(&self.platform, large)
+            .with(&self.platform, domain, |kept| {
+                kept.table.begin_tracking(&self.platform, large)
             })
             .ok_or(DirtyError::NotSecondStage(domain))?
             .map_err(DirtyError::OutOfFrames)?;
         if let Err(error) = self.set_marking(domain, true) {
             // Somebody attached it elsewhere meanwhile.
-            self.paging
-                .with(&self.platform, domain, PageTable::end_tracking);
+            self.end_tracking(domain);
             return Err(error);
         }
         Ok(self.owe_entries(domain))
@@ -142,8 +145,7 @@ where
     fn stop_tracking(&self, domain: DomainHandle) -> Result<Owed<'_, Debt>, DirtyError> {
         self.with_tracked(domain, |_| Ok(()))?;
         self.set_marking(domain, false)?;
-        self.paging
-            .with(&self.platform, domain, PageTable::end_tracking);
+        self.end_tracking(domain);
         Ok(self.owe_entries(domain))
     }
 
@@ -153,8 +155,8 @@ where
         read: DirtyRead,
         bitmap: &mut DirtyBitmap<'_>,
     ) -> Result<Owed<'_, Debt>, DirtyError> {
-        let cleared = self.with_tracked(domain, |table| {
-            table.read_dirty(&self.platform, read, bitmap)
+        let cleared = self.with_tracked(domain, |kept| {
+            kept.table.read_dirty(&self.platform, read, bitmap)
         })?;
         Ok(self.owe_range(domain, cleared, true, FrameList::new()))
     }
@@ -165,8 +167,8 @@ where
         bitmap: &mut DirtyBitmap<'_>,
     ) -> Result<Owed<'_, Debt>, DirtyError> {
         let range = bitmap.range();
-        let unmapped = self.with_tracked(domain, |table| {
-            table.unmap_telling(&self.platform, range, &mut |taken| {
+        let unmapped = self.with_tracked(domain, |kept| {
+            kept.unmap_telling(&self.platform, range, &mut |taken| {
                 if taken.dirty
                     && let Ok(page) = AddressRange::of_pages(taken.iova, taken.order.pages())
                 {

@@ -2,6 +2,7 @@
 
 mod backend;
 mod capabilities;
+mod checked;
 mod commit;
 mod device_tlb;
 mod dirty;

@@ -34,6 +34,12 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
             return Ok(self.unchanged(previous));
         }
         let entering = enter(&mut domains, position, unit, slot, to)?;
+        if let Some(e) = &entering
+            && !self.may_enter(&domains, unit, slot, &e.attributes)
+        {
+            take_back(&mut domains, position, entering);
+            return Err(BackendError::Unchecked(slot.device));
+        }
         let target = entering.as_ref().map_or(Target::Blocked, |e| e.target);
         let attributes = entering.as_ref().map(|e| e.attributes).unwrap_or_default();
         let written = unit.tables.lock(&self.platform).set(
@@ -243,6 +249,7 @@ fn record<M: Mmio>(
             domain_id: entering.target.domain_id(),
             domain: entering.domain.map(|handle| handle.index),
             leaving: false,
+            checked: entering.attributes.permissions.is_some() && unit.checks_translated_requests(),
             debts: u8::from(!quiet),
             retired: change.retired,
         }),

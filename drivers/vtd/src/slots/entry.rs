@@ -4,7 +4,7 @@ use crate::abilities::Abilities;
 use crate::quirks;
 use crate::tables::context::{ContextHigh, ContextLow, TranslationType as LegacyType};
 use crate::tables::frame_number;
-use crate::tables::pasid::{Pasid0, Pasid1, Pasid2, PasidEntry, TranslationType};
+use crate::tables::pasid::{Pasid0, Pasid1, Pasid2, Pasid4, Pasid5, PasidEntry, TranslationType};
 use iommu_core::{Gpa, Hpa, TableFormat};
 
 /// A second-stage table as an entry names it.
@@ -29,6 +29,8 @@ pub(crate) struct FirstStage {
 pub(crate) struct Attributes {
     /// Accessed and dirty flags are set in second-stage tables (SSADE).
     pub(crate) dirty: bool,
+    /// Root of the host permission table, one page (HPTPTR).
+    pub(crate) permissions: Option<Hpa>,
 }
 
 /// Where a slot leads, in hardware's terms.
@@ -129,6 +131,19 @@ impl Target {
 
     /// A PASID table entry.
     pub(crate) fn pasid_entry(&self, abilities: &Abilities, attributes: &Attributes) -> PasidEntry {
+        let entry = self.translation(abilities, attributes);
+        match attributes.permissions {
+            Some(root) if abilities.checks_translated_requests() && entry.word0.p() => PasidEntry {
+                word4: Pasid4::new().with_hptptr(frame_number(root)),
+                word5: Pasid5::new().with_hptdid(self.domain_id()),
+                ..entry
+            },
+            _ => entry,
+        }
+    }
+
+    /// The part of a PASID table entry that says where requests are translated.
+    fn translation(&self, abilities: &Abilities, attributes: &Attributes) -> PasidEntry {
         let word0 = Pasid0::new().with_p(true);
         let word1 = Pasid1::new()
             .with_did(self.domain_id())
