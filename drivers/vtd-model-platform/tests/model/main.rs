@@ -1,8 +1,10 @@
 //! The driver on the hardware model.
 
 mod bring_up;
+mod checked;
 mod coherence;
 mod device_tlbs;
+mod dirty;
 mod firmware;
 mod floods;
 mod guest;
