@@ -8,6 +8,7 @@ mod entries;
 mod flushes;
 mod guests;
 mod interrupts;
+mod locks;
 mod queues;
 mod sources;
 mod teardown;

@@ -93,3 +93,52 @@ fn xsa_450_no_protection_depends_on_how_it_is_built() {
         files.len()
     );
 }
+
+/// What stands between backticks.
+fn names(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn the_table_of_failures_names_each_of_these_tests_and_none_that_is_not() {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let table = package.join("../../docs/security.md");
+    let table = std::fs::read_to_string(table).expect("the table");
+    let mut files = Vec::new();
+    sources(&package.join("tests/model/known_failures"), &mut files);
+    files.push(package.join("../iommu/tests/known_failures.rs"));
+    let mut tests = 0;
+    for file in &files {
+        let text = std::fs::read_to_string(file).expect("a source");
+        let ours = file.starts_with(package.join("tests"));
+        let module = file.file_stem().expect("a name").to_string_lossy();
+        for (at, _) in text.match_indices("#[test]\nfn ") {
+            let name = text[at + "#[test]\nfn ".len()..].split('(').next();
+            let name = name.expect("a name");
+            if name.starts_with("the_table_of") {
+                continue;
+            }
+            let full = if ours {
+                format!("{module}::{name}")
+            } else {
+                format!("iommu::{module}::{name}")
+            };
+            assert!(
+                names(&table).any(|named| named == full),
+                "{full} is not told"
+            );
+            tests += 1;
+        }
+    }
+    assert!(tests >= 44, "{tests} tests");
+    let class = ["::xsa_", "::cve_", "::own_", "::qi_", "::posted_"];
+    for named in names(&table).filter(|named| class.iter().any(|mark| named.contains(mark))) {
+        let name = named.rsplit("::").next().expect("a name");
+        let function = format!("fn {name}()");
+        let exists = |file: &PathBuf| {
+            let text = std::fs::read_to_string(file).expect("a source");
+            text.contains(&function)
+        };
+        assert!(files.iter().any(exists), "{named} does not exist");
+    }
+}
