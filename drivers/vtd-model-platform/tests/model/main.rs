@@ -3,6 +3,7 @@
 mod bring_up;
 mod checked;
 mod coherence;
+mod corrections;
 mod device_tlbs;
 mod dirty;
 mod firmware;
