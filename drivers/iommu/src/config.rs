@@ -59,6 +59,10 @@ pub struct Quota {
     pub shadow_pages: u32,
     /// Events that wait at a time, faults and page requests.
     pub fault_events: u16,
+    /// Queues of events at a time, beside the guest's own.
+    pub queues: u16,
+    /// Events that those can hold together.
+    pub queue_events: u32,
     /// Page requests at a time whose groups are not whole.
     pub page_requests: u16,
     /// Groups of page requests at a time that the guest has not answered.
@@ -77,6 +81,8 @@ impl Default for Quota {
             objects: 64,
             shadow_pages: 2048,
             fault_events: 64,
+            queues: 8,
+            queue_events: 1024,
             page_requests: 64,
             page_groups: 32,
             pasids: 64,

@@ -59,7 +59,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
                 return None;
             }
             let mut inbox = slot.inbox.lock(&self.platform);
-            inbox.events.push(event(record, &attribution))
+            inbox.tell(event(record, &attribution))
         };
         attribution.lost = pushed == Pushed::Lost;
         if pushed == Pushed::First {

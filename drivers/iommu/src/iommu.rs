@@ -257,6 +257,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             result = result.and(self.stop_page_requests(vm, device));
         }
         result = result.and(self.reset(device));
+        self.forget_routes(guest, handle);
         guest.objects.remove(handle);
         self.owners.lock(&self.platform).take(device);
         result

@@ -8,6 +8,7 @@
 //!
 //! * `argument`, `dispatch`, `calls`: what guests ask for. One check for every argument,
 //!   one function for each operation.
+//! * `ring`: many calls for one exit, in memory of the guest.
 //! * `object`, `vm`, `owners`, `pasid`: who has what.
 //! * `service`: how a page table of a guest's own is used for a device.
 //! * `nesting`: on hardware that nests, above a second stage that maps the guest's memory.
@@ -69,6 +70,7 @@ mod object;
 mod owners;
 mod page_request;
 mod pasid;
+mod ring;
 mod service;
 mod shadow;
 mod vm;

@@ -55,7 +55,9 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         let mut batch = self.batch_for(guest, RANGES)?;
         guest.shadow.begin(RANGES);
         let built = match object {
-            Object::Device(_) => return Err(Errno::ENOENT.into()),
+            Object::Device(_) | Object::Ring(_) | Object::Queue => {
+                return Err(Errno::ENOENT.into());
+            }
             Object::Managed(managed) => {
                 binding.domain = managed.domain;
                 Ok(false)
