@@ -21,6 +21,10 @@ pub struct Config {
     pub devices: u16,
     /// Slots (devices, and PASIDs of devices) that are bound at a time.
     pub bindings: u16,
+    /// Slices of devices that guests share, at a time.
+    pub slices: u16,
+    /// PASIDs that guests have at a time, all together.
+    pub pasids: u16,
     /// A device whose interrupts are not remapped may be given to a guest. It can then
     /// raise any interrupt of the machine by DMA: for experiments only.
     pub allow_unremapped_interrupts: bool,
@@ -40,6 +44,8 @@ impl Default for Config {
             guests: 16,
             devices: 64,
             bindings: 256,
+            slices: 64,
+            pasids: 1024,
             allow_unremapped_interrupts: false,
             allow_without_reset: false,
             nesting: Nesting::Hardware,

@@ -25,6 +25,8 @@ pub struct Figures {
     pub faults: u64,
     /// Operations that were done of rings, the refused ones included.
     pub ring_operations: u64,
+    /// PASIDs that are never given to anybody again, since a shared device may use them still.
+    pub retired_pasids: u64,
 }
 
 #[derive(Debug, Default)]
@@ -38,6 +40,7 @@ pub(crate) struct Counters {
     pub(crate) shadow_entries: AtomicU64,
     pub(crate) faults: AtomicU64,
     pub(crate) ring_operations: AtomicU64,
+    pub(crate) retired_pasids: AtomicU64,
 }
 
 /// Adds to a counter.
@@ -65,6 +68,7 @@ impl Counters {
             shadow_entries: read(&self.shadow_entries),
             faults: read(&self.faults),
             ring_operations: read(&self.ring_operations),
+            retired_pasids: read(&self.retired_pasids),
         }
     }
 }

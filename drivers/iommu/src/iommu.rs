@@ -30,6 +30,8 @@ pub struct Iommu<B, P, H, A = PasidBitmap> {
     pub(crate) unconfirmed: Unconfirmed,
     /// Held while page requests go from the units to their guests.
     pub(crate) serving: Turn<()>,
+    /// Held while a device begins or ceases to be shared.
+    pub(crate) sharing: Turn<()>,
     slots: Vec<VmSlot>,
 }
 
@@ -62,8 +64,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             .try_reserve_exact(usize::from(config.guests))
             .map_err(|_| IommuError::OutOfMemory)?;
         slots.resize_with(usize::from(config.guests), VmSlot::new);
-        let owners = Owners::new(usize::from(config.devices), usize::from(config.bindings))
-            .ok_or(IommuError::OutOfMemory)?;
+        let owners = Owners::new(&config).ok_or(IommuError::OutOfMemory)?;
         Ok(Self {
             backend,
             platform,
@@ -74,6 +75,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             counters: Counters::default(),
             unconfirmed: Unconfirmed::default(),
             serving: Turn::new(()),
+            sharing: Turn::new(()),
             slots,
         })
     }
@@ -129,19 +131,18 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         let mut state = slot.state.take(&self.platform);
         let mut guest = state.take().ok_or(IommuError::NoGuest(vm))?;
         let mut result = self.unbind_all(&mut guest, |_| true);
-        for (_, device) in guest.objects.devices() {
+        while let Some((handle, device)) = guest.objects.any_device() {
             if device.asks.is_some() {
                 result = result.and(self.stop_page_requests(vm, device.device));
             }
-            result = result.and(self.reset(device.device));
-            self.owners.lock(&self.platform).take(device.device);
+            result = result.and(self.take_device(&mut guest, &device));
+            guest.objects.remove(handle);
         }
-        guest.objects.forget_devices();
         result = result.and(self.drop_parents(&mut guest));
         result = result.and(self.destroy_managed(&mut guest));
         result = result.and_then(|()| self.confirm());
         while let Some(host) = guest.pasids.free_any() {
-            self.host_pasids.free(&self.platform, host);
+            self.give_back(&guest, host);
         }
         let memory = slot.memory.lock(&self.platform).take();
         let inbox = core::mem::replace(&mut *slot.inbox.lock(&self.platform), Inbox::none());
@@ -168,6 +169,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             capabilities,
             parent: None,
             asks: None,
+            slice: false,
         });
         let device_id = guest
             .objects
@@ -197,7 +199,8 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
 
     fn own(&self, device: DeviceId, vm: VmId, device_id: u32) -> Result<(), IommuError> {
         let mut owners = self.owners.lock(&self.platform);
-        if let Some(owner) = owners.owner(device) {
+        let shared = owners.sharer(device);
+        if let Some(owner) = owners.owner(device).or(shared) {
             return Err(IommuError::Owned {
                 device,
                 by: owner.vm,
@@ -209,7 +212,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     }
 
     /// Blocks and resets a device before anybody has it.
-    fn make_ready(&self, device: DeviceId) -> Result<(), IommuError> {
+    pub(crate) fn make_ready(&self, device: DeviceId) -> Result<(), IommuError> {
         let mut batch = Batch::with_capacity(1).ok_or(IommuError::OutOfMemory)?;
         let slot = Slot {
             device,
@@ -222,7 +225,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         self.reset(device)
     }
 
-    fn reset(&self, device: DeviceId) -> Result<(), IommuError> {
+    pub(crate) fn reset(&self, device: DeviceId) -> Result<(), IommuError> {
         match self.host.reset(device) {
             Ok(()) => Ok(()),
             Err(_) if self.config.allow_without_reset => Ok(()),
@@ -230,7 +233,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         }
     }
 
-    /// Takes a device back: blocked, forgotten by hardware, and reset. It belongs to
+    /// Takes a device back, or a guest's slice of it: blocked, forgotten by hardware, and reset. It belongs to
     /// nobody then. If it cannot be blocked, it stays with the guest; after any other error
     /// it is taken, and blocked.
     pub fn take_back(&self, vm: VmId, device: DeviceId) -> Result<(), IommuError> {
@@ -249,17 +252,15 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         {
             return result;
         }
-        if guest
-            .objects
-            .device(handle)
-            .is_ok_and(|device| device.asks.is_some())
-        {
+        let known = guest.objects.device(handle).copied();
+        if known.is_ok_and(|device| device.asks.is_some()) {
             result = result.and(self.stop_page_requests(vm, device));
         }
-        result = result.and(self.reset(device));
+        if let Ok(known) = known {
+            result = result.and(self.take_device(guest, &known));
+        }
         self.forget_routes(guest, handle);
         guest.objects.remove(handle);
-        self.owners.lock(&self.platform).take(device);
         result
             .and(self.drop_parents(guest))
             .and_then(|()| self.confirm())

@@ -21,6 +21,8 @@ pub(crate) struct Device {
     pub(crate) capabilities: DeviceCapabilities,
     /// The second stage that its guest's tables stand on, where hardware nests them.
     pub(crate) parent: Option<ParentId>,
+    /// Only a part of it is the guest's: PASIDs of its own.
+    pub(crate) slice: bool,
     /// It may ask for pages, and has this TLB.
     pub(crate) asks: Option<AtsCapability>,
 }
@@ -131,13 +133,10 @@ impl Objects {
             .map(|(handle, _)| handle)
     }
 
-    /// Takes all devices out.
-    pub(crate) fn forget_devices(&mut self) {
-        for object in &mut self.objects {
-            if matches!(object, Some(Object::Device(_))) {
-                *object = None;
-            }
-        }
+    /// One of the devices, if there are any.
+    pub(crate) fn any_device(&self) -> Option<(u32, Device)> {
+        let (handle, device) = self.devices().next()?;
+        Some((handle, *device))
     }
 
     pub(crate) fn get(&self, handle: u32) -> Result<&Object, Errno> {
