@@ -44,6 +44,8 @@ impl World {
         for place in 0..count {
             let mut known = known.clone();
             known.buffer += 0x100 * place;
+            // A ring cannot end itself.
+            known.rings.retain(|_| !polite);
             let op = match place {
                 _ if batch => Op::Invalidate,
                 0 => Op::ALL[random.usize(..Op::ALL.len())],
