@@ -3,7 +3,7 @@
 use crate::counters::count;
 use crate::guest_walk::{self, GuestEntry, Outcome};
 use crate::inbox::Pushed;
-use crate::owners::{Bound, Owner};
+use crate::owners::{Bound, Owner, Owners};
 use crate::{Iommu, PasidAllocator};
 use iommu_abi::{FaultEvent, FaultEventKind};
 use iommu_core::{
@@ -39,8 +39,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     /// May be called in an interrupt handler. Reads at most one entry a level of the
     /// guest's table, as it is now.
     pub fn report(&self, record: &FaultRecord) -> Option<Attribution> {
-        let slot = slot_of(record);
-        let (owner, pasid, bound) = self.whose(slot)?;
+        let (owner, pasid, bound) = self.whose(record)?;
         count(&self.counters.faults, 1);
         let vm = self.slot(owner.vm)?;
         let outcome = self.explain(owner.vm, record, bound.as_ref());
@@ -56,7 +55,8 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         let pushed = {
             let owners = self.owners.lock(&self.platform);
             // The device may have another owner by now, whom this is none of the business.
-            if owners.owner_of(slot).map(|(owner, _)| owner) != Some(owner) {
+            let now = owners.owner_of(slot_of(&owners, record));
+            if now.map(|(owner, _)| owner) != Some(owner) {
                 return None;
             }
             let mut inbox = vm.inbox.lock(&self.platform);
@@ -69,8 +69,9 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         Some(attribution)
     }
 
-    fn whose(&self, slot: Slot) -> Option<(Owner, Option<Pasid>, Option<Bound>)> {
+    fn whose(&self, record: &FaultRecord) -> Option<(Owner, Option<Pasid>, Option<Bound>)> {
         let owners = self.owners.lock(&self.platform);
+        let slot = slot_of(&owners, record);
         let (owner, pasid) = owners.owner_of(slot)?;
         Some((owner, pasid, owners.bound(slot)))
     }
@@ -127,9 +128,9 @@ fn as_first_stage(reason: FaultReason) -> FaultReason {
     }
 }
 
-fn slot_of(record: &FaultRecord) -> Slot {
+fn slot_of(owners: &Owners, record: &FaultRecord) -> Slot {
     Slot {
-        device: record.device,
+        device: owners.who_requests_as(record.device),
         // PASID 0 is that of requests without one, and some units say so.
         pasid: record.pasid.filter(|pasid| *pasid != Pasid::ZERO),
     }

@@ -1,6 +1,7 @@
 //! The hypervisor's side: guests come and go, devices are given and taken.
 
 use crate::counters::Counters;
+use crate::detach::REPLACE_DEBTS;
 use crate::inbox::Inbox;
 use crate::object::{Device, Object};
 use crate::owners::Owners;
@@ -153,6 +154,9 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
 
     /// Gives a device to a guest, blocked and reset. Returns the guest's handle.
     ///
+    /// Refused if a device that cannot be kept apart from it
+    /// ([`VmHost::companions`]) is another guest's, or leads somewhere for the hypervisor.
+    ///
     /// `virtual_id` says where the guest finds it: PCI segment in bits 31:16, and bus,
     /// device and function in bits 15:0.
     pub fn assign(&self, vm: VmId, device: DeviceId, virtual_id: u32) -> Result<u32, IommuError> {
@@ -178,7 +182,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         let owned = self.own(device, vm, device_id);
         let ready = owned.and_then(|()| {
             let ready = self
-                .make_ready(device)
+                .make_ready(guest, device)
                 .and_then(|()| self.parent_for(guest, device, &capabilities));
             if ready.is_err() {
                 self.owners.lock(&self.platform).take(device);
@@ -197,44 +201,22 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         }
     }
 
-    fn own(&self, device: DeviceId, vm: VmId, device_id: u32) -> Result<(), IommuError> {
-        let mut owners = self.owners.lock(&self.platform);
-        let shared = owners.sharer(device);
-        if let Some(owner) = owners.owner(device).or(shared) {
-            return Err(IommuError::Owned {
-                device,
-                by: owner.vm,
-            });
-        }
-        owners
-            .give(device, vm, device_id)
-            .map_err(|_| IommuError::Full(device))
-    }
-
     /// Blocks and resets a device before anybody has it.
-    pub(crate) fn make_ready(&self, device: DeviceId) -> Result<(), IommuError> {
-        let mut batch = Batch::with_capacity(1).ok_or(IommuError::OutOfMemory)?;
+    pub(crate) fn make_ready(&self, guest: &Vm, device: DeviceId) -> Result<(), IommuError> {
+        let mut batch = Batch::with_capacity(REPLACE_DEBTS).ok_or(IommuError::OutOfMemory)?;
         let slot = Slot {
             device,
             pasid: None,
         };
-        let replaced = self.backend.replace(slot, Attachment::Blocked)?;
-        // There is room for it.
-        let _ = batch.add(replaced.owed);
+        let slots = self.slots_alone(guest, slot)?;
+        self.lead(&slots, Attachment::Blocked, &mut batch)?;
         self.commit(&mut batch)?;
-        self.reset(device)
+        self.check_companions(device)?;
+        self.reset(guest, device)
     }
 
-    pub(crate) fn reset(&self, device: DeviceId) -> Result<(), IommuError> {
-        match self.host.reset(device) {
-            Ok(()) => Ok(()),
-            Err(_) if self.config.allow_without_reset => Ok(()),
-            Err(error) => Err(IommuError::Reset(error)),
-        }
-    }
-
-    /// Takes a device back, or a guest's slice of it: blocked, forgotten by hardware, and reset. It belongs to
-    /// nobody then. If it cannot be blocked, it stays with the guest; after any other error
+    /// Takes a device back, or a guest's slice of it: blocked, forgotten by hardware, and
+    /// reset if nobody else shares it. It belongs to nobody then. If it cannot be blocked, it stays with the guest; after any other error
     /// it is taken, and blocked.
     pub fn take_back(&self, vm: VmId, device: DeviceId) -> Result<(), IommuError> {
         let slot = self.slot(vm).ok_or(IommuError::NoSuchSlot(vm))?;
@@ -321,7 +303,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
 
     /// Before memory or a device may have another owner: makes hardware forget what flushes
     /// that failed were about, be it long ago. What the tables say now does not tell of it.
-    fn confirm(&self) -> Result<(), IommuError> {
+    pub(crate) fn confirm(&self) -> Result<(), IommuError> {
         let failed = self.unconfirmed.failed.load(Ordering::Acquire);
         if self.unconfirmed.covered.load(Ordering::Acquire) >= failed {
             return Ok(());

@@ -4,7 +4,7 @@
 use crate::Config;
 use crate::guest_walk::Table;
 use alloc::vec::Vec;
-use iommu_core::{DeviceId, Pasid, Slot, VmId};
+use iommu_core::{DeviceId, Pasid, Slot, SourceId, VmId};
 
 /// The owner of a device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,6 +37,9 @@ pub(crate) struct Owners {
     slices: Vec<(DeviceId, Owner)>,
     /// The machine's PASIDs that guests have: whose, and their own number of it. Sorted.
     pasids: Vec<(Pasid, VmId, Pasid)>,
+    /// Other ids under which requests of those devices come, and whose they are. An id that
+    /// several have in common stands here for each.
+    aliases: Vec<(DeviceId, DeviceId)>,
     /// Sorted by slot.
     bound: Vec<Bound>,
     assignments: u64,
@@ -47,6 +50,8 @@ fn room<T>(count: u16) -> Option<Vec<T>> {
     room.try_reserve_exact(count.into()).ok()?;
     Some(room)
 }
+/// Other ids that all devices have together, for each device that there is room for.
+const ALIASES: usize = 4;
 
 /// No room.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,10 +60,14 @@ pub(crate) struct Full;
 impl Owners {
     /// Room for so many; `None` without memory.
     pub(crate) fn new(config: &Config) -> Option<Self> {
+        let mut aliases = Vec::new();
+        let count = usize::from(config.devices).saturating_mul(ALIASES);
+        aliases.try_reserve_exact(count).ok()?;
         Some(Self {
             devices: room(config.devices)?,
             slices: room(config.slices)?,
             pasids: room(config.pasids)?,
+            aliases,
             bound: room(config.bindings)?,
             assignments: 0,
         })
@@ -156,14 +165,36 @@ impl Owners {
         self.devices.get(place).map(|(_, owner)| *owner)
     }
 
+    /// The device whose requests come under an id: itself, if somebody has it, and else one
+    /// whose other id that is.
+    pub(crate) fn who_requests_as(&self, id: DeviceId) -> DeviceId {
+        if self.owner(id).is_some() {
+            return id;
+        }
+        let mut aliases = self.aliases.iter();
+        aliases
+            .find(|(alias, _)| *alias == id)
+            .map_or(id, |(_, device)| *device)
+    }
+
     /// Gives a device that nobody has to a guest, which knows it by this handle.
-    pub(crate) fn give(&mut self, device: DeviceId, vm: VmId, device_id: u32) -> Result<(), Full> {
+    pub(crate) fn give(
+        &mut self,
+        device: DeviceId,
+        vm: VmId,
+        device_id: u32,
+        aliases: &[SourceId],
+    ) -> Result<(), Full> {
         let Err(place) = self.place(device) else {
             return Err(Full);
         };
-        if self.devices.len() == self.devices.capacity() {
+        let alias_room = self.aliases.capacity().saturating_sub(self.aliases.len());
+        if self.devices.len() == self.devices.capacity() || alias_room < aliases.len() {
             return Err(Full);
         }
+        let with_segment = |alias: &SourceId| DeviceId::new(device.segment, *alias);
+        self.aliases
+            .extend(aliases.iter().map(|alias| (with_segment(alias), device)));
         let owner = self.next_owner(vm, device_id);
         self.devices.insert(place, (device, owner));
         Ok(())
@@ -172,6 +203,7 @@ impl Owners {
     pub(crate) fn take(&mut self, device: DeviceId) {
         if let Ok(place) = self.place(device) {
             self.devices.remove(place);
+            self.aliases.retain(|(_, known)| *known != device);
         }
     }
 

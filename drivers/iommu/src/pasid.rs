@@ -88,6 +88,8 @@ pub(crate) struct HostPasid {
     /// A device may use it still that the guest does not share any more: nobody gets it
     /// again.
     pub(crate) retired: bool,
+    /// A device that others share may have used it.
+    pub(crate) shared: bool,
 }
 
 /// Why a guest cannot have a PASID.
@@ -121,6 +123,7 @@ impl GuestPasids {
         let host = HostPasid {
             number: host,
             retired: false,
+            shared: false,
         };
         self.pairs.insert(place, (number, host));
         Ok(number)

@@ -16,7 +16,8 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     /// Gives a guest a slice of a device. Returns the guest's handle.
     ///
     /// The first slice has the device blocked and reset, and the device is shared from then
-    /// on: nobody can have all of it while anybody has a slice. `virtual_id` is as for
+    /// on: nobody can have all of it while anybody has a slice. A device that cannot be kept
+    /// apart from others, or for which others speak, is not shared. `virtual_id` is as for
     /// [`assign`](Self::assign).
     pub fn assign_slice(
         &self,
@@ -56,7 +57,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             }
         };
         let ready = match first {
-            true => self.make_ready(device),
+            true => self.make_ready(guest, device),
             false => Ok(()),
         };
         let ready = ready.and_then(|()| self.parent_for(guest, device, &capabilities));
@@ -75,6 +76,23 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
 
     /// Notes that the device is shared. Says whether it was not before.
     fn share(&self, device: DeviceId, vm: VmId, device_id: u32) -> Result<bool, IommuError> {
+        // Others could speak for it, or it for them.
+        let mut companion = self
+            .aliases(device)?
+            .first()
+            .map(|alias| DeviceId::new(device.segment, *alias));
+        self.host.companions(device, &mut |other| {
+            if other != device {
+                companion.get_or_insert(other);
+            }
+        });
+        if let Some(companion) = companion {
+            return Err(IommuError::Companion {
+                device,
+                companion,
+                by: None,
+            });
+        }
         let mut owners = self.owners.lock(&self.platform);
         let owner = owners.owner(device).or(owners.slice(device, vm));
         if let Some(owner) = owner {
@@ -116,7 +134,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     pub(crate) fn take_device(&self, guest: &mut Vm, device: &Device) -> Result<(), IommuError> {
         let id = device.device;
         if !device.slice {
-            let result = self.reset(id);
+            let result = self.reset_after(guest, id);
             self.owners.lock(&self.platform).take(id);
             return result;
         }
@@ -127,7 +145,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             .lock(&self.platform)
             .is_shared_beside(id, guest.id);
         let result = match last {
-            true => self.reset(id),
+            true => self.reset_after(guest, id),
             false => Ok(()),
         };
         self.owners.lock(&self.platform).take_slice(id, guest.id);
@@ -142,6 +160,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
                 device,
                 pasid: Some(host.number),
             };
+            host.shared = true;
             host.retired |= self.host.stop_pasid(slot).is_err();
         }
     }
@@ -149,14 +168,17 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     /// Gives a PASID of the machine back that a guest has no more, once no device that the
     /// guest shares does anything with it.
     pub(crate) fn give_back(&self, guest: &Vm, host: crate::pasid::HostPasid) {
-        let mut retired = host.retired;
+        let (mut retired, mut shared) = (host.retired, host.shared);
         for (_, device) in guest.objects.devices().filter(|(_, device)| device.slice) {
             let slot = Slot {
                 device: device.device,
                 pasid: Some(host.number),
             };
+            shared = true;
             retired |= self.host.stop_pasid(slot).is_err();
         }
+        // What hardware did not confirm could lead the next owner's requests here.
+        retired |= shared && self.confirm().is_err();
         self.owners.lock(&self.platform).forget_pasid(host.number);
         if retired {
             count(&self.counters.retired_pasids, 1);

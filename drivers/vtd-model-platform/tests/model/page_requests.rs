@@ -92,7 +92,7 @@ pub(crate) fn asking<'h>(house: &'h House<'h>, quota: Quota) -> Tenant<'h> {
 
 /// A table that the device asks for pages of, and the PASID that it is bound to.
 pub(crate) struct Space {
-    root: u64,
+    pub(crate) root: u64,
     pub(crate) table: UserTable,
     pub(crate) pasid: Option<GuestPasid>,
     /// The host's number of it: the lowest that is free.
@@ -191,7 +191,7 @@ pub(crate) fn group(tenant: &mut Tenant<'_>) -> PageGroup {
     events.remove(0).group.expect("the last of its group")
 }
 
-fn touch(house: &House, space: &Space, address: u64) -> Outcome {
+pub(crate) fn touch(house: &House, space: &Space, address: u64) -> Outcome {
     house.platform.with_machine(|machine| {
         machine.ats_access(CACHING, space.host_pasid, address, Access::Write)
     })
