@@ -56,6 +56,7 @@ mod invalidation;
 mod irq_remap;
 mod mode;
 pub mod page_request;
+mod performance;
 pub mod queue;
 mod quirks;
 pub mod registers;
@@ -80,5 +81,8 @@ pub use fault::{FaultLimit, Restraint};
 pub use invalidation::{CostRule, Debt};
 pub use irq_remap::{InterruptSource, PostError, PostedDescriptor, PostedTarget, ioapic_entry};
 pub use mode::{Mode, ModeChoice, ModeError, ModeRequest};
+pub use performance::{
+    Count, EventGroup, Filter, Performance, PerformanceCapabilities, PerformanceError,
+};
 pub use statistics::{Latencies, Statistics};
 pub use unit::{Command, Message, TimeLimits, TimedOut};
