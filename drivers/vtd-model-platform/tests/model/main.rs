@@ -1,8 +1,11 @@
 //! The driver on the hardware model.
 
+mod attributes;
 mod bring_up;
 mod checked;
 mod coherence;
+mod completion;
+mod counters;
 mod device_tlbs;
 mod dirty;
 mod firmware;
@@ -19,5 +22,6 @@ mod queue_errors;
 mod random;
 mod replacing;
 mod rig;
+mod shared;
 mod shutting_down;
 mod units;

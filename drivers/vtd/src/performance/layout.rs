@@ -145,11 +145,7 @@ impl Layout {
         Ok((at, 1u64 << (index & 63)))
     }
 
-    pub(super) fn group<M: Mmio>(
-        &self,
-        registers: &Registers<M>,
-        index: u8,
-    ) -> Option<EventGroup> {
+    pub(super) fn group<M: Mmio>(&self, registers: &Registers<M>, index: u8) -> Option<EventGroup> {
         if index >= self.capabilities.groups || index > 15 {
             return None;
         }

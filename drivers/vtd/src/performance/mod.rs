@@ -10,6 +10,7 @@ mod layout;
 pub use error::PerformanceError;
 pub use layout::{EventGroup, PerformanceCapabilities};
 
+use crate::Event;
 use crate::driver::Driver;
 use crate::registers::enhanced_command::{Eccap3, Ecmd, Ecrsp};
 use crate::registers::performance::{
@@ -17,7 +18,6 @@ use crate::registers::performance::{
     Perfintruaddr,
 };
 use crate::unit::{Message, Unit, wait_until};
-use crate::Event;
 use iommu_core::{Mmio, Observer, Platform};
 use layout::Layout;
 
@@ -142,12 +142,9 @@ impl<P: Platform + Observer<Event>, M: Mmio> Performance<'_, P, M> {
                 filter.into_bits(),
             );
         }
-        self.unit.registers.write64_at(
-            self.platform,
-            "PERFCNTRCFG",
-            at,
-            configuration.into_bits(),
-        );
+        self.unit
+            .registers
+            .write64_at(self.platform, "PERFCNTRCFG", at, configuration.into_bits());
         Ok(())
     }
 
