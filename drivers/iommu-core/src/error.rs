@@ -36,6 +36,7 @@ impl fmt::Display for ResetError {
         match self {
             Self::NoMethod(device) => write!(f, "{device} has no reset that is known"),
             Self::TimedOut(device) => write!(f, "{device} did not come back from its reset"),
+            Self::Gone(device) => write!(f, "{device} does not answer; was it taken out?"),
         }
     }
 }

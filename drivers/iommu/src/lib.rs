@@ -9,6 +9,8 @@
 //! * `argument`, `dispatch`, `calls`: what guests ask for. One check for every argument,
 //!   one function for each operation.
 //! * `object`, `vm`, `owners`, `pasid`: who has what.
+//! * `group`: devices that cannot be kept apart have one owner; `requesters`: every id of a
+//!   device leads where the device leads.
 //! * `service`: how a page table of a guest's own is used for a device.
 //! * `nesting`: on hardware that nests, above a second stage that maps the guest's memory.
 //! * `shadow`, `guest_table`: on hardware that cannot.
@@ -60,6 +62,7 @@ mod detach;
 mod dispatch;
 mod error;
 mod fault;
+mod group;
 mod guest_table;
 mod guest_walk;
 mod inbox;
@@ -69,6 +72,7 @@ mod object;
 mod owners;
 mod page_request;
 mod pasid;
+mod requesters;
 mod service;
 mod shadow;
 mod vm;

@@ -84,5 +84,6 @@ pub use mode::{Mode, ModeChoice, ModeError, ModeRequest};
 pub use performance::{
     Count, EventGroup, Filter, Performance, PerformanceCapabilities, PerformanceError,
 };
+pub use quirks::Corrections;
 pub use statistics::{Latencies, Statistics};
 pub use unit::{Command, Message, TimeLimits, TimedOut};

@@ -24,7 +24,7 @@ use x86_64::{PhysAddr, VirtAddr};
 #[derive(Default)]
 pub(crate) struct Hypervisor {
     pub(crate) notified: AtomicUsize,
-    resets: AtomicUsize,
+    pub(crate) resets: AtomicUsize,
     /// Times that a device was made to ask for pages, less those that it was stopped.
     pub(crate) asking: AtomicUsize,
     /// Devices cannot be made to.
@@ -61,7 +61,7 @@ pub(crate) struct House<'h> {
     pub(crate) iommu: Policies<'h>,
     pub(crate) platform: Arc<Platform>,
     pub(crate) host: &'h Hypervisor,
-    idle: usize,
+    pub(crate) idle: usize,
     /// Hardware caches all that it may.
     pessimist: bool,
 }
@@ -69,11 +69,11 @@ pub(crate) struct House<'h> {
 /// A way in which guests' tables come to hardware.
 pub(crate) struct Way {
     pub(crate) name: &'static str,
-    config: Config,
-    mode: ModeRequest,
+    pub(crate) config: Config,
+    pub(crate) mode: ModeRequest,
     nesting: Nesting,
     /// Hardware walks the guest's table itself.
-    nested: bool,
+    pub(crate) nested: bool,
     upper_half: bool,
 }
 
@@ -185,7 +185,7 @@ pub(crate) fn ways() -> Vec<Way> {
     ]
 }
 
-fn each(mut test: impl FnMut(&House, &Way)) {
+pub(crate) fn each(mut test: impl FnMut(&House, &Way)) {
     for way in ways() {
         for freedom in FREEDOMS {
             eprintln!("{}, {freedom:?}", way.name);
@@ -235,7 +235,7 @@ impl<'h> House<'h> {
         }
     }
 
-    fn driver(&self) -> &Driver {
+    pub(crate) fn driver(&self) -> &Driver {
         self.iommu.backend()
     }
 
@@ -378,7 +378,7 @@ impl Tenant<'_> {
         self.client.flush(&mut list).expect("flushed");
     }
 
-    fn map(&mut self, table: &UserTable, root: u64, gva: u64, gpa: u64, bits: u64) {
+    pub(crate) fn map(&mut self, table: &UserTable, root: u64, gva: u64, gpa: u64, bits: u64) {
         self.guest.map(root, gva, gpa, bits);
         self.flush(table, gva, 1, Change::Mapped);
     }
@@ -387,18 +387,18 @@ impl Tenant<'_> {
         read(self.source, address)
     }
 
-    fn write(&self, address: u64) -> Request {
+    pub(crate) fn write(&self, address: u64) -> Request {
         write(self.source, address)
     }
 
     #[track_caller]
-    fn assert_reaches(&self, request: &Request, gpa: u64) {
+    pub(crate) fn assert_reaches(&self, request: &Request, gpa: u64) {
         self.house.assert_reaches(request, self.guest.hpa(gpa));
     }
 
     /// The request is refused, and its guest told why: as hardware that nests would say.
     #[track_caller]
-    fn assert_faults(&mut self, request: &Request, reason: FaultReason) {
+    pub(crate) fn assert_faults(&mut self, request: &Request, reason: FaultReason) {
         self.house.assert_blocked(request);
         let notified = self.house.host.notified.load(Ordering::Relaxed);
         let record = rig::refused(&self.house.platform, self.house.driver(), request);
@@ -703,6 +703,9 @@ fn memory_that_the_host_takes_is_reached_by_nobody_before_it_is_used_again() {
         forget(&tenant, page);
         tenant.client.flush_everything(&table).expect("flushed");
         tenant.assert_faults(&tenant.read(0x6000), FaultReason::SECOND_STAGE_NOT_PRESENT);
+        // The root itself.
+        forget(&tenant, root);
+        house.assert_blocked(&tenant.read(0x6000));
         tenant.unbind(None);
     });
 }

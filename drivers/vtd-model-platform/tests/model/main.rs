@@ -14,6 +14,7 @@ mod guest;
 mod guest_random;
 mod guests;
 mod interrupts;
+mod known_failures;
 mod mapping;
 mod nesting;
 mod page_requests;
