@@ -159,7 +159,13 @@ fn an_entry_that_goes_is_told_to_the_context_cache_first_and_then_its_domain_is(
     world.detach(slot(EDU));
     let context = 1 << 63 | 3 << 61 | u64::from(EDU) << 16 | 2;
     let iotlb = 1 << 63 | 2 << 60 | 3 << 48 | 2 << 32;
-    let told: Vec<u64> = world.fake.state().by_register.iter().map(|w| w[0]).collect();
+    let told: Vec<u64> = world
+        .fake
+        .state()
+        .by_register
+        .iter()
+        .map(|w| w[0])
+        .collect();
     assert_eq!(told, [context, iotlb]);
 }
 
