@@ -153,3 +153,54 @@ fn xsa_492_who_owns_a_device_is_asked_in_every_call_about_it() {
     policy.destroy_guest(OTHER).unwrap();
     bench.end();
 }
+
+#[test]
+fn xsa_449_phantom_functions_change_owners_with_their_device() {
+    const OTHER: VmId = VmId(5);
+    let machine = Setup::new(FirstStage4).build();
+    *machine.around.aliases.lock().unwrap() = [20, 21, 22]
+        .map(|phantom| (device(4), device(phantom).source))
+        .to_vec();
+    let bench = Bench::on(machine);
+    let table = bench.allocate(ROOT);
+    assert_eq!(bench.bind(bench.device_id, table), 0);
+    let machine = &bench.machine;
+    let reached = || [4, 20, 21, 22].map(|id| machine.hardware.walk(rid(id), 0x5000).is_some());
+    assert_eq!(reached(), [true; 4]);
+    let ram = machine.ram.clone();
+    let policy = &machine.policy;
+    policy.create_guest(OTHER, Quota::default(), ram).unwrap();
+    policy.take_back(VM, device(4)).unwrap();
+    assert_eq!(reached(), [false; 4]);
+    policy.assign(OTHER, device(4), 0).unwrap();
+    assert_eq!(reached(), [false; 4], "nothing of the owner before");
+    policy.destroy_guest(OTHER).unwrap();
+    bench.end();
+}
+
+#[test]
+fn xsa_461_devices_that_share_a_way_have_one_owner_until_all_are_taken_back() {
+    const OTHER: VmId = VmId(5);
+    let bench = Bench::new(Setup::new(FirstStage4));
+    *bench.machine.around.group.lock().unwrap() = [4, 5, 6].map(device).to_vec();
+    let ram = bench.machine.ram.clone();
+    let policy = &bench.machine.policy;
+    policy.create_guest(OTHER, Quota::default(), ram).unwrap();
+    bench.machine.assign(5);
+    let refused = |number, companion| {
+        let why = IommuError::Companion {
+            device: device(number),
+            companion: device(companion),
+            by: Some(VM),
+        };
+        assert_eq!(policy.assign(OTHER, device(number), 0), Err(why));
+    };
+    refused(6, 4);
+    policy.take_back(VM, device(4)).unwrap();
+    refused(6, 5);
+    refused(4, 5);
+    policy.take_back(VM, device(5)).unwrap();
+    assert_eq!(policy.assign(OTHER, device(6), 0), Ok(1));
+    policy.destroy_guest(OTHER).unwrap();
+    bench.end();
+}

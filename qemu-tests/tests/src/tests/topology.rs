@@ -130,7 +130,7 @@ boot_test!(
     caching = "off",
     cpus = "1",
     seconds = "60",
-    provokes = "refused-dma",
+    provokes = "refused-dma absent-interrupt",
     logs = "requests come as|reset by a bus reset",
 );
 fn a_guest_uses_a_device_behind_a_bridge(bench: &mut Bench) -> Outcome {
