@@ -5,6 +5,7 @@ mod bring_up;
 mod checked;
 mod coherence;
 mod completion;
+mod corrections;
 mod counters;
 mod counting;
 mod device_tlbs;
