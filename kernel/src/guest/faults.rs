@@ -62,7 +62,11 @@ impl FaultSink for Faults {
             defmt::info!("  it is of {}", attribution);
         }
         if let Some(vm) = self.vm(attribution.vm) {
-            vm.note_fault(record);
+            // Trials know the device by its own id.
+            vm.note_fault(&FaultRecord {
+                device: self.policy.host().who_requests_as(record.device),
+                ..*record
+            });
         }
     }
 }

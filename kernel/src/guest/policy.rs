@@ -69,6 +69,14 @@ impl Hypervisor {
         let _ = self.guests.lock(&KernelPlatform).try_push((vm, interrupts));
     }
 
+    /// The device whose requests come under an id that is no function's.
+    pub(super) fn who_requests_as(&self, id: DeviceId) -> DeviceId {
+        match self.bus.topology.function(id) {
+            Some(_) => id,
+            None => self.bus.topology.spoken_of(id),
+        }
+    }
+
     fn interrupts(&self, vm: VmId) -> Option<Arc<VirtualInterrupts>> {
         let guests = self.guests.lock(&KernelPlatform);
         let found = guests.iter().find(|(id, _)| *id == vm);

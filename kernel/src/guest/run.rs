@@ -20,7 +20,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use core::fmt;
 use iommu::Quota;
-use iommu_core::{DeviceId, Nanoseconds, VmId};
+use iommu_core::{DeviceId, Nanoseconds, SourceId, VmId};
 
 /// Memory of a guest, in pages.
 const PAGES: usize = 768;
@@ -123,7 +123,7 @@ pub fn start(host: &Host, archive: &Archive, order: &Order) -> Result<Guest, Gue
         .create_guest(id, Quota::default(), vm.ram().clone())
         .map_err(GuestError::Iommu)?;
     policy.host().introduce(id, vm.interrupts().clone());
-    let virtual_id = order.device.source;
+    let virtual_id = on_bus_0(order.device.source);
     assign::assign(&mut vm, id, policy, host, order.device, virtual_id)?;
     let vm: &'static Vm = Box::leak(Box::new(vm));
     let faults: &'static Faults = Box::leak(Box::new(Faults::new(policy)));
@@ -136,6 +136,11 @@ pub fn start(host: &Host, archive: &Archive, order: &Order) -> Result<Guest, Gue
         voice,
         cpu,
     })
+}
+
+/// Where the guest finds a device: its machine has one bus.
+fn on_bus_0(source: SourceId) -> SourceId {
+    SourceId::from_bits(source.devfn().into())
 }
 
 fn cpu_for(order: &Order) -> Result<Cpu, GuestError> {

@@ -1,10 +1,16 @@
 //! The driver on the hardware model.
 
+mod attributes;
 mod bring_up;
 mod checked;
 mod coherence;
+mod completion;
+mod corrections;
+mod counters;
+mod counting;
 mod device_tlbs;
 mod dirty;
+mod explaining;
 mod firmware;
 mod floods;
 mod guest;
@@ -17,8 +23,12 @@ mod nesting;
 mod page_requests;
 mod pasids;
 mod queue_errors;
+mod queues;
 mod random;
 mod replacing;
 mod rig;
+mod rings;
+mod shared;
 mod shutting_down;
+mod slices;
 mod units;

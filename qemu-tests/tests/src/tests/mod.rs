@@ -14,3 +14,4 @@ mod pasid;
 mod registers;
 mod runner;
 mod switches;
+mod topology;
