@@ -340,6 +340,39 @@ fn page_requests_reach_the_driver_and_are_answered_once_a_group() {
 }
 
 #[test]
+fn what_a_device_asked_for_has_arrived_when_the_device_has_left() {
+    each(Promptness::Prompt, |rig, case| {
+        if case.mode == ModeRequest::Legacy || !case.config.page_request_drain {
+            return;
+        }
+        let domain = rig.domain(CACHING, case.format);
+        rig.attach(CACHING, case.pasid, domain);
+        enable(rig, true);
+        for group in 0..6 {
+            let request = PageRequest {
+                source: CACHING,
+                pasid: case.pasid,
+                address: 0x7000,
+                read: true,
+                write: false,
+                execute: false,
+                privileged: false,
+                group,
+                last: true,
+            };
+            rig.with(|machine| machine.page_request(&request));
+        }
+        // Nothing that comes later is of before.
+        rig.detach(CACHING, case.pasid);
+        let mut groups = Vec::new();
+        rig.driver
+            .drain_page_requests(&mut |request| groups.push(request.group));
+        assert_eq!(groups, [0, 1, 2, 3, 4, 5]);
+        rig.destroy(domain);
+    });
+}
+
+#[test]
 fn more_page_requests_than_the_queue_holds_are_answered_all_the_same() {
     each(Promptness::Prompt, |rig, case| {
         if case.mode == ModeRequest::Legacy {
