@@ -2,7 +2,7 @@
 
 use super::step;
 use crate::command_line::GuestKind;
-use crate::guest::{self, BackEnd, Guest, GuestError, Order};
+use crate::guest::{self, BackEnd, Guest, GuestError, Order, Trials};
 use crate::host::Host;
 use crate::log::report::{self, Verdict};
 use crate::start::Machine;
@@ -33,21 +33,22 @@ pub fn guest(host: &Host, machine: &Machine, kind: GuestKind, seed: u64) -> Resu
         .ok_or(GuestError::NoDevice)?
         .id;
     let order = Order {
-        program: PROGRAM,
         back_end,
-        seed,
-        parameter: 0,
-        device,
+        ..Order::new(PROGRAM, seed, device)
     };
     let mut guest = guest::start(host, &machine.archive, &order)?;
     let ending = guest.run(LIMIT);
-    judge(&guest, ending);
     figures(&guest);
+    judge(guest, ending);
     Ok(())
 }
 
-fn judge(guest: &Guest, ending: Ending) {
-    let (trials, failed) = guest.trials();
+fn judge(guest: Guest, ending: Ending) {
+    let Trials {
+        all: trials,
+        failed,
+        ..
+    } = guest.trials();
     // What the guest thinks of itself is told, and counts for nothing but a failure.
     let fits = ending == Ending::Finished(Outcome::Pass) && trials > 0 && failed == 0;
     step(
@@ -73,7 +74,8 @@ fn figures(guest: &Guest) {
     let devices = guest.vm().devices().iter();
     let interrupts = devices.map(|device| device.line().passed_on()).sum();
     report::figure("guest-interrupts", interrupts);
-    let (trials, failed) = guest.trials();
-    report::figure("trials", trials);
-    report::figure("trials-failed", failed);
+    let trials = guest.trials();
+    report::figure("trials", trials.all);
+    report::figure("trials-failed", trials.failed);
+    report::figure("trials-repeated", trials.void);
 }

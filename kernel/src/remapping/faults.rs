@@ -4,9 +4,10 @@
 use super::start::{Driver, remapping};
 use crate::cpu::vectors::Vector;
 use crate::platform::KernelPlatform;
-use core::sync::atomic::{AtomicU64, Ordering};
+use crate::time;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use iommu_core::sync::{Mutex, Rank};
-use iommu_core::{Backend, FaultKind, FaultRecord, Slot, WalkStep};
+use iommu_core::{Backend, FaultKind, FaultRecord, Nanoseconds, Slot, WalkStep};
 use spin::Once;
 
 /// Faults that are explained in full; of later ones a guest could make any number.
@@ -19,6 +20,8 @@ pub trait FaultSink: Sync {
 }
 
 static SINK: Once<&'static dyn FaultSink> = Once::new();
+/// CPUs that are taking faults.
+static DELIVERING: AtomicU32 = AtomicU32::new(0);
 static TAKEN: AtomicU64 = AtomicU64::new(0);
 static INTERRUPTS: AtomicU64 = AtomicU64::new(0);
 static LAST: Mutex<Option<FaultRecord>> = Mutex::new(Rank::Events, None);
@@ -55,9 +58,24 @@ pub fn drain() {
     let Some(remapping) = remapping() else {
         return;
     };
+    DELIVERING.fetch_add(1, Ordering::AcqRel);
     remapping
         .driver
         .drain_faults(&mut |record| tell(&remapping.driver, record));
+    DELIVERING.fetch_sub(1, Ordering::AcqRel);
+}
+
+/// Like [`drain`], and waits until other CPUs have delivered what they had taken before: then
+/// whoever wants to know of a fault that has happened knows of it. CPUs that go on taking
+/// faults are not waited for longer than faults take to be delivered.
+pub fn drain_and_settle() {
+    /// A record is explained by a walk, and logged.
+    const PATIENCE: Nanoseconds = Nanoseconds::from_millis(20);
+    drain();
+    let begun = time::now();
+    while DELIVERING.load(Ordering::Acquire) > 0 && time::now().since(begun) < PATIENCE {
+        core::hint::spin_loop();
+    }
 }
 
 fn tell(driver: &Driver, record: &FaultRecord) {

@@ -13,4 +13,5 @@ mod own_driver;
 mod pasid;
 mod registers;
 mod runner;
+mod several;
 mod switches;
