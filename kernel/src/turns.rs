@@ -40,7 +40,67 @@ pub trait Task: Send {
     fn is_awake(&self) -> bool {
         false
     }
+
+    /// Does what is due by itself, for whomever. Called now and then, between turns.
+    fn tend(&self) {}
 }
+
+/// Tasks for whose sake others go on.
+#[derive(Debug)]
+pub struct Countdown(AtomicUsize);
+
+impl Countdown {
+    /// So many are not over.
+    pub const fn new(tasks: usize) -> Self {
+        Self(AtomicUsize::new(tasks))
+    }
+
+    /// Whether all are over.
+    pub fn is_over(&self) -> bool {
+        self.0.load(Ordering::Acquire) == 0
+    }
+}
+
+/// A task that counts when it is over.
+pub struct Counted<'c, T> {
+    /// The task.
+    pub task: T,
+    countdown: &'c Countdown,
+    is_over: bool,
+}
+
+impl<'c, T: Task> Counted<'c, T> {
+    /// A task that is not over yet.
+    pub const fn new(task: T, countdown: &'c Countdown) -> Self {
+        Self {
+            task,
+            countdown,
+            is_over: false,
+        }
+    }
+}
+
+impl<T: Task> Task for Counted<'_, T> {
+    fn turn(&mut self) -> Turn {
+        let turn = self.task.turn();
+        if turn == Turn::Over && !core::mem::replace(&mut self.is_over, true) {
+            self.countdown.0.fetch_sub(1, Ordering::AcqRel);
+        }
+        turn
+    }
+
+    fn is_awake(&self) -> bool {
+        self.task.is_awake()
+    }
+
+    fn tend(&self) {
+        self.task.tend();
+    }
+}
+
+/// Time between two looks at what is due by itself. By the clock, since a task that waits
+/// often enough never sees the end of a slice.
+const TEND_EVERY: Nanoseconds = Nanoseconds::from_millis(10);
 
 /// A task and until when it waits.
 struct Place<'t> {
@@ -90,7 +150,7 @@ pub fn together(tasks: &mut [&mut dyn Task]) -> usize {
     }
     run(own);
     while AT_WORK.load(Ordering::Acquire) > 0 {
-        halt_unless(|| AT_WORK.load(Ordering::Acquire) == 0);
+        halt_for_a_slice(|| AT_WORK.load(Ordering::Acquire) == 0);
     }
     left_out
 }
@@ -102,7 +162,10 @@ fn hand(index: usize, share: Share<'_>) {
     let share = unsafe { core::mem::transmute::<Share<'_>, Share<'static>>(share) };
     AT_WORK.fetch_add(1, Ordering::AcqRel);
     *HANDED[index].lock() = Some(share);
-    cpu::kick(index as u32);
+    // It halts until it is kicked, so that is tried until it is.
+    while !cpu::kick(index as u32) && HANDED[index].lock().is_some() {
+        core::hint::spin_loop();
+    }
 }
 
 /// What a CPU but the first does for ever: what it is handed.
@@ -116,15 +179,20 @@ pub(crate) fn serve() -> ! {
                 AT_WORK.fetch_sub(1, Ordering::AcqRel);
                 cpu::kick(0);
             }
-            // Nobody holds the lock for longer than it takes to store.
-            None => halt_unless(|| handed.try_lock().is_none_or(|handed| handed.is_some())),
+            // Nobody holds the lock for longer than it takes to store. Whoever stores kicks.
+            None => halt(|| handed.try_lock().is_none_or(|handed| handed.is_some())),
         }
     }
 }
 
 /// Lets tasks take turns until all are over.
 fn run(mut share: Share<'_>) {
-    while !share.is_empty() {
+    let mut tended = time::now();
+    while let Some(first) = share.first() {
+        if time::now().since(tended) >= TEND_EVERY {
+            first.task.tend();
+            tended = time::now();
+        }
         let mut nobody_went = true;
         share.retain(|place| {
             if !place.is_ready() {
@@ -139,14 +207,27 @@ fn run(mut share: Share<'_>) {
             true
         });
         if nobody_went {
-            halt_unless(|| share.iter().any(Place::is_ready));
+            halt_for_a_slice(|| share.iter().any(Place::is_ready));
         }
     }
 }
 
-/// Halts this CPU until an interrupt comes, a slice of time at most, unless `ready` is true
-/// already.
-fn halt_unless(ready: impl Fn() -> bool) {
+/// Like [`halt`], for a slice of time at most.
+fn halt_for_a_slice(ready: impl Fn() -> bool) {
+    let ready_or_armed = || {
+        let is_ready = ready();
+        if !is_ready {
+            // With interrupts off: its end cannot come before the halt.
+            slice::begin();
+        }
+        is_ready
+    };
+    halt(ready_or_armed);
+    slice::end();
+}
+
+/// Halts this CPU until an interrupt comes, unless `ready` is true already.
+fn halt(ready: impl Fn() -> bool) {
     // Interrupts are off from looking until the halt, which turns them on: none slips in
     // between.
     let _ = interrupts::disable();
@@ -154,7 +235,5 @@ fn halt_unless(ready: impl Fn() -> bool) {
         interrupts::restore(interrupts::Saved::ON);
         return;
     }
-    slice::begin();
     x86_64::instructions::interrupts::enable_and_hlt();
-    slice::end();
 }

@@ -50,14 +50,15 @@ pub(crate) fn apic_id(index: u32) -> Option<u32> {
     (index < count()).then(|| APIC_IDS[index].load(Ordering::Relaxed))
 }
 
-/// Makes a CPU leave the guest that it is in, or its halt. Nothing for the CPU that asks.
-pub fn kick(index: u32) {
+/// Makes a CPU leave the guest that it is in, or its halt. Nothing for the CPU that asks. False
+/// if the local APIC does not send it; then the CPU looks again at the end of its slice.
+pub fn kick(index: u32) -> bool {
     if index == per_cpu::index() {
-        return;
+        return true;
     }
-    if let (Some(id), Some(vector)) = (apic_id(index), KICK.get()) {
-        // One that cannot be sent is made up for at the end of the CPU's slice of time.
-        let _ = apic::send(id, Signal::Interrupt(*vector));
+    match (apic_id(index), KICK.get()) {
+        (Some(id), Some(vector)) => apic::send(id, Signal::Interrupt(*vector)).is_ok(),
+        _ => true,
     }
 }
 

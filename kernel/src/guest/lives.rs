@@ -2,13 +2,12 @@
 
 use super::run::{Guest, Order, start_again};
 use super::voice::StreamVoice;
-use super::{GuestError, Stopper};
+use super::{GuestError, Stopper, belongings};
 use crate::archive::Archive;
 use crate::host::Host;
-use crate::turns::{Task, Turn};
+use crate::turns::{Countdown, Task, Turn};
 use crate::vcpu::Ending;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, Ordering};
 use iommu_core::Nanoseconds;
 
 /// How the lives of a guest ended, how often.
@@ -21,7 +20,7 @@ pub struct Endings {
     pub crashed: u64,
     /// Its time was over, or somebody wanted it to stop.
     pub stopped: u64,
-    /// It could not be made anew, or not taken back.
+    /// It could not be made anew or not taken back, or had written where it may not.
     pub failed: u64,
     /// Hypercalls that it made, in all lives.
     pub hypercalls: u64,
@@ -36,7 +35,7 @@ impl Endings {
     }
 }
 
-/// A guest that lives again and again until it is told that it is enough.
+/// A guest that lives again and again until others are over.
 ///
 /// Each life has a seed of its own, which follows from the first. Everything of a life is given
 /// back before the next begins, while other guests go on.
@@ -47,8 +46,8 @@ pub struct Lives<'a> {
     guest: Option<Guest>,
     voice: Arc<StreamVoice>,
     endings: Endings,
-    /// The last life ends when this is true.
-    enough: &'a AtomicBool,
+    /// The last life ends with this.
+    others: &'a Countdown,
     /// The most time of one life.
     limit: Nanoseconds,
     error: Option<GuestError>,
@@ -61,10 +60,11 @@ impl<'a> Lives<'a> {
         archive: &'a Archive<'a>,
         order: Order<'a>,
         limit: Nanoseconds,
-        enough: &'a AtomicBool,
+        others: &'a Countdown,
     ) -> Result<Self, GuestError> {
         let mut guest = super::start(host, archive, &order)?;
         guest.set_limit(limit);
+        belongings::tell(&guest, order.label);
         Ok(Self {
             host,
             archive,
@@ -72,7 +72,7 @@ impl<'a> Lives<'a> {
             voice: guest.voice().clone(),
             guest: Some(guest),
             endings: Endings::default(),
-            enough,
+            others,
             limit,
             error: None,
         })
@@ -108,6 +108,9 @@ impl<'a> Lives<'a> {
             Some(_) => &mut endings.crashed,
         } += 1;
         endings.hypercalls = endings.hypercalls.saturating_add(guest.vm().hypercalls());
+        if !belongings::tell_end(&guest, self.order.label) {
+            endings.failed += 1;
+        }
         if let Err(error) = guest.end() {
             self.fail(error);
         }
@@ -118,10 +121,10 @@ impl<'a> Lives<'a> {
         self.error = self.error.or(Some(error));
     }
 
-    /// Ends this life and begins another, unless it is enough.
+    /// Ends this life and begins another, unless the others are over.
     fn live_again(&mut self) -> Turn {
         self.end();
-        if self.enough.load(Ordering::Acquire) || self.error.is_some() {
+        if self.others.is_over() || self.error.is_some() {
             return Turn::Over;
         }
         // One step of a linear congruential generator (Knuth's), so that lives differ.
@@ -131,6 +134,7 @@ impl<'a> Lives<'a> {
         match start_again(self.host, self.archive, &self.order, voice) {
             Ok(mut guest) => {
                 guest.set_limit(self.limit);
+                belongings::tell(&guest, self.order.label);
                 self.guest = Some(guest);
                 Turn::Again
             }
@@ -147,7 +151,7 @@ impl Task for Lives<'_> {
         let Some(guest) = &mut self.guest else {
             return Turn::Over;
         };
-        if self.enough.load(Ordering::Acquire) {
+        if self.others.is_over() {
             self.end();
             return Turn::Over;
         }
@@ -159,6 +163,12 @@ impl Task for Lives<'_> {
 
     fn is_awake(&self) -> bool {
         let awake = self.guest.as_ref().is_none_or(Task::is_awake);
-        awake || self.enough.load(Ordering::Acquire)
+        awake || self.others.is_over()
+    }
+
+    fn tend(&self) {
+        if let Some(guest) = &self.guest {
+            guest.tend();
+        }
     }
 }

@@ -3,7 +3,9 @@
 //! QEMU's device believes whatever offset into its buffer it is told, and some versions then
 //! write over the emulator's own memory. So a guest that is not trusted with it names copies,
 //! and [`Transfer`](edu::Transfer) refuses those that leave the buffer. Where in memory the
-//! device reads and writes is the guest's choice: that is what remapping is for.
+//! device reads and writes is the guest's choice: that is what remapping is for. But where
+//! interrupt messages go it may not write: QEMU's device does that without its source id, and
+//! QEMU then verifies none, so that every interrupt of the machine would be the guest's.
 
 use super::GuestError;
 use crate::memory::RegisterWindow;
@@ -30,6 +32,12 @@ impl MediatedEdu {
     }
 }
 
+/// Whether bytes of a range lie where requests are interrupts (§3.14).
+fn touches_interrupts(first: u64, bytes: u32) -> bool {
+    let last = first.saturating_add(u64::from(bytes));
+    first <= 0xfeef_ffff && last >= 0xfee0_0000
+}
+
 impl Mediated for MediatedEdu {
     fn virtual_id(&self) -> SourceId {
         self.virtual_id
@@ -42,6 +50,9 @@ impl Mediated for MediatedEdu {
         };
         let offset = u16::try_from(wanted.offset).map_err(|_| Errno::EINVAL)?;
         let bytes = u16::try_from(wanted.bytes).map_err(|_| Errno::EINVAL)?;
+        if touches_interrupts(wanted.address, wanted.bytes) {
+            return Err(Errno::EINVAL);
+        }
         let at = Iova::new(wanted.address);
         let transfer = Transfer::new(direction, at, offset, bytes).map_err(|_| Errno::EINVAL)?;
         self.edu.start(&transfer, false).map_err(|error| match error {

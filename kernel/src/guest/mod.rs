@@ -7,6 +7,7 @@
 //! by is `surroundings`.
 
 mod assign;
+mod belongings;
 mod error;
 mod faults;
 mod lines;
@@ -21,7 +22,7 @@ mod voice;
 
 pub use error::GuestError;
 pub use lives::{Endings, Lives};
-pub use meter::{Cost, Meter};
+pub use meter::{Meter, Taken};
 pub use policy::{Policy, policy};
 pub use run::{Access, BackEnd, Guest, Order, Stopper, start};
 pub use voice::Trials;

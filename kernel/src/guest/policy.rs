@@ -6,7 +6,7 @@ use super::seats::MOST_GUESTS;
 use crate::memory::RegisterWindow;
 use crate::pci::Bus;
 use crate::platform::KernelPlatform;
-use crate::remapping::{Driver, Remapping};
+use crate::remapping::{self, Driver, Remapping};
 use crate::vm::{IommuCalls, VirtualInterrupts};
 use alloc::sync::Arc;
 use arrayvec::ArrayVec;
@@ -139,5 +139,13 @@ impl IommuCalls for Caller {
     fn call(&self, operation: u64, argument: Gpa) -> i64 {
         let call = || self.policy.call(self.vm, operation, argument);
         self.meter.measure(operation, call)
+    }
+
+    fn tend(&self) {
+        // A unit whose fault event is masked, because somebody floods it, tells nobody.
+        remapping::faults::drain();
+        if remapping::page_requests::take_pending() {
+            self.policy.serve_page_requests();
+        }
     }
 }

@@ -89,8 +89,6 @@ pub struct Order<'a> {
     pub device: DeviceId,
     /// Who has the device's registers.
     pub access: Access,
-    /// What hardware does for its calls is counted, call by call.
-    pub metered: bool,
 }
 
 impl<'a> Order<'a> {
@@ -105,7 +103,6 @@ impl<'a> Order<'a> {
             pages: PAGES,
             device,
             access: Access::Whole,
-            metered: false,
         }
     }
 }
@@ -233,8 +230,7 @@ impl Guest {
         };
         let surroundings = MachineAround::shared(host)?;
         let seat = Seat::take().ok_or(GuestError::TooManyGuests)?;
-        let meter = Meter::new(order.metered.then_some(&host.remapping.driver));
-        let meter = Arc::new(meter);
+        let meter = Arc::new(Meter::new());
         let cpu = Cpu::new(order, seat.id())?;
         let vm = Vm::new(&Setup {
             platform: &PLATFORM,
@@ -250,7 +246,10 @@ impl Guest {
             }),
             surroundings: Some(surroundings),
             voice: voice.clone(),
-            kick: cpu::kick,
+            kick: |cpu| {
+                // One that is not sent is made up for at the end of the CPU's slice of time.
+                let _ = cpu::kick(cpu);
+            },
         });
         let vm = match vm {
             Ok(vm) => vm,
@@ -338,7 +337,7 @@ impl Guest {
         &self.vm
     }
 
-    /// What its calls cost.
+    /// How long its calls took.
     pub fn meter(&self) -> &Meter {
         &self.meter
     }
@@ -407,6 +406,10 @@ impl Task for Guest {
     fn is_awake(&self) -> bool {
         let interrupts = self.vm.interrupts();
         interrupts.next().is_some() || interrupts.is_stopped()
+    }
+
+    fn tend(&self) {
+        self.vm.tend();
     }
 }
 

@@ -32,9 +32,9 @@ pub(super) struct StreamVoice {
     stream: Stream,
     /// Stands before its claims; empty for a guest whose claims are known by their names.
     label: ArrayString<16>,
-    /// Whether witnesses of its trials are told. Those of a hostile guest say nothing: it
-    /// announces what it does not do.
-    witnessed: bool,
+    /// Whether what it says, and what was seen of its trials, is told. A hostile guest claims
+    /// what is not so, announces what it does not do, and logs what nobody can decode.
+    is_heard: bool,
     trials: AtomicU64,
     failed: AtomicU64,
     void: AtomicU64,
@@ -44,14 +44,14 @@ pub(super) struct StreamVoice {
 
 impl StreamVoice {
     /// The voice of a program, of which `label` tells this guest from others.
-    pub(super) fn new(program: &str, label: &str, witnessed: bool) -> Result<Self, TooManyStreams> {
+    pub(super) fn new(program: &str, label: &str, is_heard: bool) -> Result<Self, TooManyStreams> {
         let mut short = ArrayString::new();
         // A longer one loses its end.
         label.chars().try_for_each(|c| short.try_push(c)).ok();
         Ok(Self {
             stream: log::register(&format!("guest/{program}"))?,
             label: short,
-            witnessed,
+            is_heard,
             trials: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             void: AtomicU64::new(0),
@@ -84,17 +84,17 @@ impl StreamVoice {
 
 impl Voice for StreamVoice {
     fn log(&self, frames: &[u8], lost: u32) {
-        if lost > 0 {
+        if lost > 0 && self.is_heard {
             defmt::warn!("the guest lost {=u32} frames of its log", lost);
         }
         let before = self.logged.fetch_add(frames.len() as u64, Ordering::Relaxed);
-        if before < LOG_BYTES {
+        if self.is_heard && before < LOG_BYTES {
             log::forward(self.stream, frames);
         }
     }
 
     fn claim(&self, outcome: Outcome, id: &str, text: &str) {
-        if self.claimed.fetch_add(1, Ordering::Relaxed) < CLAIMS {
+        if self.claimed.fetch_add(1, Ordering::Relaxed) < CLAIMS && self.is_heard {
             let id = self.named(id);
             report::claim(outcome == Outcome::Pass, &id, format_args!("{text}"));
         }
@@ -111,7 +111,7 @@ impl Voice for StreamVoice {
                 self.void.fetch_add(1, Ordering::Relaxed);
             }
         }
-        if self.witnessed {
+        if self.is_heard {
             report::witness(&self.named(witness.step()), format_args!("{witness}"));
         }
     }

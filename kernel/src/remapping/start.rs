@@ -3,7 +3,7 @@
 
 use super::error::RemappingError;
 use super::survey::{self, Survey};
-use super::{faults, reserved, say};
+use super::{faults, page_requests, reserved, say};
 use crate::command_line::Mode as AskedMode;
 use crate::cpu::{apic, vectors};
 use crate::memory::RegisterWindow;
@@ -17,8 +17,8 @@ use iommu_core::DeviceId;
 use pci::Function;
 use spin::Once;
 use vtd::{
-    Discovered, DriverConfig, Mode, ModeRequest, Preparing, Ready, TimeLimits, Translating,
-    UnitConfig,
+    Discovered, DriverConfig, Mode, ModeRequest, PageRequestConfig, Preparing, Ready, TimeLimits,
+    Translating, UnitConfig,
 };
 
 /// The driver at work.
@@ -90,11 +90,16 @@ pub fn start(survey: Survey) -> Result<&'static Remapping, RemappingError> {
     ));
     let interrupts = survey.interrupts();
     let vector = vectors::allocate(&faults::INTERRUPT).map_err(|_| RemappingError::OutOfVectors)?;
+    let asked =
+        vectors::allocate(&page_requests::INTERRUPT).map_err(|_| RemappingError::OutOfVectors)?;
     let config = UnitConfig {
         mode: survey.request,
         interrupts,
         fault_message: Some(apic::event_message(vector)),
-        ..UnitConfig::default()
+        page_requests: Some(PageRequestConfig {
+            pages_log2: page_requests::QUEUE_PAGES_LOG2,
+            message: Some(apic::event_message(asked)),
+        }),
     };
     let mut survey = survey;
     let ready = prepare(core::mem::take(&mut survey.units), &config)?;

@@ -3,14 +3,13 @@
 use crate::bench::Bench;
 use crate::check::{Deviation, Outcome, check, check_eq};
 use crate::registry::boot_test;
-use core::sync::atomic::{AtomicU64, Ordering};
 use hypervisor_abi::Outcome as Word;
 use iommu_core::Nanoseconds;
 use kernel::cpu::{self, MAX_CPUS};
-use kernel::guest::{Guest, Order};
+use kernel::guest::{Access, Endings, Guest, Lives, Order};
 use kernel::memory;
 use kernel::time;
-use kernel::turns::{self, Task, Turn};
+use kernel::turns::{self, Counted, Countdown, Task, Turn};
 use kernel::vcpu::Ending;
 
 /// Longer than any of these guests needs, in the machine's time.
@@ -72,7 +71,6 @@ fn all_cpus_are_started_and_take_turns(bench: &mut Bench) -> Outcome {
     Ok(())
 }
 
-/// As the machine that is booted has them, and by what it tells.
 boot_test!(
     four_cpus_are_four,
     modes = "legacy",
@@ -102,12 +100,12 @@ fn with_32_bit_apic_ids_all_cpus_are_started(bench: &mut Bench) -> Outcome {
     all_cpus_are_started_and_take_turns(bench)
 }
 
-/// How a guest's run went, and that nothing was left behind by it.
-fn well(guest: &Guest) -> Outcome {
+/// A guest's run went as it should, by what was seen of so many trials or more.
+fn well(guest: &Guest, least: u64) -> Outcome {
     check_eq!(guest.ending(), Some(Ending::Finished(Word::Pass)), "how it ended");
     let trials = guest.trials();
     check_eq!(trials.failed, 0, "trials that did not hold");
-    check!(trials.all > 50, "{} trials", trials.all);
+    check!(trials.all >= least, "{} trials", trials.all);
     Ok(())
 }
 
@@ -122,26 +120,44 @@ fn in_use() -> (u64, usize) {
     (memory::counters().free, memory::heap_counters().used)
 }
 
-fn two_guests(bench: &mut Bench, round: u64) -> Outcome {
+/// Two guests of the program that binds its own tables and tries what it must not.
+fn two_good_guests(bench: &mut Bench, seed: u64, parameter: u64) -> Result<[Guest; 2], Deviation> {
     let copiers = bench.copiers(2)?;
-    let seed = bench.seed().wrapping_add(round);
-    let [mut one, mut other] = [
+    let mut guests = [
         bench.guest(&Order {
             label: "one",
+            parameter,
             ..Order::new("nested-bind", seed, copiers[0])
         })?,
         bench.guest(&Order {
             label: "other",
+            parameter,
             ..Order::new("nested-bind", !seed, copiers[1])
         })?,
     ];
-    one.set_limit(LONG);
-    other.set_limit(LONG);
-    turns::together(&mut [&mut one, &mut other]);
-    well(&one)?;
-    well(&other)?;
-    end(one)?;
-    end(other)
+    guests.iter_mut().for_each(|guest| guest.set_limit(LONG));
+    Ok(guests)
+}
+
+/// All that they have is given back.
+fn end_all(guests: [Guest; 2]) -> Outcome {
+    guests.into_iter().try_for_each(end)
+}
+
+/// Nothing waits for a flush that failed.
+fn nothing_is_parked(bench: &mut Bench) -> Outcome {
+    let parked = bench.driver().quarantined();
+    check_eq!(parked, Default::default(), "what lies in quarantine");
+    Ok(())
+}
+
+fn two_guests(bench: &mut Bench, round: u64) -> Outcome {
+    let seed = bench.seed().wrapping_add(round);
+    let mut guests = two_good_guests(bench, seed, 0)?;
+    let [one, other] = &mut guests;
+    turns::together(&mut [one, other]);
+    guests.iter().try_for_each(|guest| well(guest, 50))?;
+    end_all(guests)
 }
 
 boot_test!(
@@ -149,7 +165,7 @@ boot_test!(
     caching = "off",
     cpus = "1 2 4",
     machine = "-device edu,addr=6,dma_mask=0xffffffffffffffff",
-    provokes = "refused-dma foreign-interrupt absent-interrupt",
+    provokes = "refused-dma refused-at-once absent-interrupt",
     seconds = "60",
 );
 fn two_guests_run_at_once_and_everything_of_theirs_comes_back(bench: &mut Bench) -> Outcome {
@@ -158,8 +174,89 @@ fn two_guests_run_at_once_and_everything_of_theirs_comes_back(bench: &mut Bench)
     let before = in_use();
     two_guests(bench, 1)?;
     check_eq!(in_use(), before, "free pages and bytes of the heap");
+    nothing_is_parked(bench)
+}
+
+/// Two guests that behave and one that does not, all at once; how the latter's lives ended.
+fn beside_a_hostile_one(
+    bench: &mut Bench,
+    parameter: u64,
+    least_trials: u64,
+) -> Result<Endings, Deviation> {
+    let copiers = bench.copiers(3)?;
+    let (host, seed) = (bench.host(), bench.seed());
+    let [one, other] = two_good_guests(bench, seed, parameter)?;
+    let countdown = Countdown::new(2);
+    let order = Order {
+        label: "hostile",
+        pages: HOSTILE_PAGES,
+        access: Access::Mediated,
+        ..Order::new("hostile-guest", seed, copiers[2])
+    };
+    let lives = Lives::new(&host, bench.archive(), order, LIFE, &countdown);
+    let mut lives = lives
+        .map_err(|error| Deviation::failed(format_args!("no hostile guest: {error}")))?;
+    let mut one = Counted::new(one, &countdown);
+    let mut other = Counted::new(other, &countdown);
+    turns::together(&mut [&mut one, &mut lives, &mut other]);
+    lives.end();
+    if let Some(error) = lives.error() {
+        return Err(Deviation::failed(format_args!("a life: {error}")));
+    }
+    let endings = lives.endings();
+    drop(lives);
+    let guests = [one.task, other.task];
+    guests.iter().try_for_each(|guest| well(guest, least_trials))?;
+    end_all(guests)?;
+    Ok(endings)
+}
+
+/// Of the hostile guest.
+const HOSTILE_PAGES: usize = 160;
+/// The most time that one life may take.
+const LIFE: Nanoseconds = Nanoseconds::from_millis(20_000);
+
+fn lived(endings: &Endings, least: u64) -> Outcome {
+    check_eq!(endings.failed, 0, "lives that could not be made or taken back");
+    check!(endings.lives() >= least, "{} lives", endings.lives());
+    check!(endings.crashed > 0, "it never crashed");
+    let calls = endings.hypercalls;
+    check!(calls > 50 * endings.lives(), "{calls} calls in {} lives", endings.lives());
     Ok(())
 }
 
-static _UNUSED: AtomicU64 = AtomicU64::new(0);
-const _: Ordering = Ordering::Relaxed;
+boot_test!(
+    two_guests_are_left_alone_by_a_hostile_one_beside_them,
+    widths = "48",
+    caching = "off",
+    cpus = "1 2 4",
+    machine = "-device edu,addr=6,dma_mask=0xffffffffffffffff -device edu,addr=7,dma_mask=0xffffffffffffffff",
+    provokes = "refused-dma refused-at-once absent-interrupt",
+    seconds = "90",
+);
+fn two_guests_are_left_alone_by_a_hostile_one_beside_them(bench: &mut Bench) -> Outcome {
+    // What is made once, at first use, is made in the first round.
+    beside_a_hostile_one(bench, nested_bind::SHORT, 10)?;
+    let before = in_use();
+    let endings = beside_a_hostile_one(bench, 0, 50)?;
+    lived(&endings, 5)?;
+    check_eq!(in_use(), before, "free pages and bytes of the heap");
+    nothing_is_parked(bench)
+}
+
+boot_test!(
+    two_guests_and_a_hostile_one_race_on_cpus_of_their_own,
+    modes = "legacy first-stage",
+    widths = "48",
+    caching = "off",
+    cpus = "4",
+    clock = "host",
+    machine = "-device edu,addr=6,dma_mask=0xffffffffffffffff -device edu,addr=7,dma_mask=0xffffffffffffffff",
+    provokes = "refused-dma refused-at-once",
+    seconds = "120",
+);
+fn two_guests_and_a_hostile_one_race_on_cpus_of_their_own(bench: &mut Bench) -> Outcome {
+    let endings = beside_a_hostile_one(bench, nested_bind::SHORT, 10)?;
+    lived(&endings, 2)?;
+    nothing_is_parked(bench)
+}
