@@ -77,9 +77,17 @@ pub fn start(info: &BootInfo, processors: &[u32]) {
     for id in core::iter::once(first).chain(others) {
         let index = count();
         if index == MAX_CPUS {
-            defmt::warn!("CPU with APIC id {=u32} is left out: {=usize} are used", id, index);
+            defmt::warn!(
+                "CPU with APIC id {=u32} is left out: {=usize} are used",
+                id,
+                index
+            );
         } else if let Err(why) = start_one(index, id, page) {
-            defmt::warn!("CPU with APIC id {=u32} is left out: {=str}", id, why.name());
+            defmt::warn!(
+                "CPU with APIC id {=u32} is left out: {=str}",
+                id,
+                why.name()
+            );
             if why == LeftOut::Lost {
                 return;
             }

@@ -8,7 +8,7 @@ use crate::guest::{self, Access, BackEnd, Guest, GuestError, Lives, Order, Trial
 use crate::host::Host;
 use crate::log::report::{self, Verdict};
 use crate::start::Machine;
-use crate::turns::{self, Counted, Countdown};
+use crate::turns::{self, Countdown, Counted};
 use crate::vcpu::Ending;
 use hypervisor_abi::Outcome;
 use iommu_core::{DeviceId, Nanoseconds};
@@ -149,10 +149,6 @@ fn figures(guest: &Guest) {
     let taken = guest.meter().total();
     report::figure("call-ns-mean", taken.nanoseconds / taken.calls.max(1));
     report::figure("call-ns-most", taken.longest);
-    for op in iommu_abi::Op::ALL {
-        let taken = guest.meter().taken(op);
-        report::note(format_args!("DEBUG {op:?} {taken:?}"));
-    }
     report::figure("cpus", cpu::count() as u64);
     let devices = guest.vm().devices().iter();
     let interrupts = devices.map(|device| device.line().passed_on()).sum();

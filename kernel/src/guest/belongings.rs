@@ -29,7 +29,11 @@ pub(super) fn tell(guest: &Guest, id: &str) {
         let mut line = ArrayVec::<(u64, u64), RANGES>::new();
         while let Some((&first, _)) = rest.split_first() {
             let follows = |(page, number): (&u64, u64)| *page == first + number * PAGE_SIZE;
-            let length = rest.iter().zip(0..).take_while(|&pair| follows(pair)).count();
+            let length = rest
+                .iter()
+                .zip(0..)
+                .take_while(|&pair| follows(pair))
+                .count();
             if line.try_push((first, length as u64)).is_err() {
                 break;
             }

@@ -55,9 +55,11 @@ impl Mediated for MediatedEdu {
         }
         let at = Iova::new(wanted.address);
         let transfer = Transfer::new(direction, at, offset, bytes).map_err(|_| Errno::EINVAL)?;
-        self.edu.start(&transfer, false).map_err(|error| match error {
-            EduError::Busy => Errno::EBUSY,
-            EduError::NotEdu(_) | EduError::Dead { .. } | EduError::TimedOut(_) => Errno::EIO,
-        })
+        self.edu
+            .start(&transfer, false)
+            .map_err(|error| match error {
+                EduError::Busy => Errno::EBUSY,
+                EduError::NotEdu(_) | EduError::Dead { .. } | EduError::TimedOut(_) => Errno::EIO,
+            })
     }
 }

@@ -87,7 +87,9 @@ impl Voice for StreamVoice {
         if lost > 0 && self.is_heard {
             defmt::warn!("the guest lost {=u32} frames of its log", lost);
         }
-        let before = self.logged.fetch_add(frames.len() as u64, Ordering::Relaxed);
+        let before = self
+            .logged
+            .fetch_add(frames.len() as u64, Ordering::Relaxed);
         if self.is_heard && before < LOG_BYTES {
             log::forward(self.stream, frames);
         }

@@ -74,10 +74,7 @@ pub fn free_memory(
 
 /// The highest page of low memory that is usable and holds no part of a module; never the
 /// first, where the real mode's interrupt table lies.
-pub fn low_page(
-    map: &[MemoryRegion],
-    modules: &[AddressRange<Hpa>],
-) -> Option<AddressRange<Hpa>> {
+pub fn low_page(map: &[MemoryRegion], modules: &[AddressRange<Hpa>]) -> Option<AddressRange<Hpa>> {
     let usable = usable_memory(map).ok()?;
     let pages = 1..LOW_MEMORY / PAGE_SIZE;
     let mut pages = pages.filter_map(|page| {

@@ -83,11 +83,7 @@ impl<'v> DirectMachine<'v> {
                 let _ = windows.try_push((bar.gpa, window));
             }
         }
-        Ok(Self {
-            vm,
-            windows,
-            end,
-        })
+        Ok(Self { vm, windows, end })
     }
 
     fn window(&self, at: Gpa) -> Option<(&RegisterWindow, usize)> {

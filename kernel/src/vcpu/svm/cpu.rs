@@ -68,7 +68,6 @@ impl From<OutOfFrames> for SvmError {
     }
 }
 
-
 /// SVM on one CPU, turned on.
 #[derive(Debug)]
 struct Svm {

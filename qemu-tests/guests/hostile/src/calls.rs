@@ -119,13 +119,7 @@ impl Caller<'_> {
         let _ = self.machine.hypercall(operation, Gpa::new(at));
     }
 
-    fn plausible(
-        &self,
-        op: Op,
-        belief: &Belief,
-        tables: &Tables,
-        random: &mut Random,
-    ) -> Bytes {
+    fn plausible(&self, op: Op, belief: &Belief, tables: &Tables, random: &mut Random) -> Bytes {
         let array = self.array.as_u64();
         match op {
             Op::Info => bytes(&Info::new()),

@@ -80,9 +80,7 @@ impl<'m> Mischief<'m> {
                 let root = self.tables.mend(self.caller.machine);
                 self.caller.bind(&mut self.belief, root);
             }
-            2..40 => self
-                .caller
-                .call(&mut self.belief, &self.tables, random),
+            2..40 => self.caller.call(&mut self.belief, &self.tables, random),
             40..46 => self.caller.rubbish(random),
             46..54 => self.tables.scramble(self.caller.machine, random),
             54..60 => self.copy(random),
@@ -147,7 +145,8 @@ impl<'m> Mischief<'m> {
                 let _ = self.calls.conclude();
             }
             _ => {
-                let deed = random.choice([Deed::Copy, Deed::Access, Deed::Interrupt, Deed::Nothing]);
+                let deed =
+                    random.choice([Deed::Copy, Deed::Access, Deed::Interrupt, Deed::Nothing]);
                 let _ = self.calls.announce(Announce {
                     deed: deed.unwrap_or(Deed::Nothing) as u32,
                     access: random.u32(..4),

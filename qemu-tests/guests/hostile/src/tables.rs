@@ -64,7 +64,7 @@ impl Tables {
     pub(crate) fn mend(&self, machine: &dyn Machine) -> Gpa {
         let good = PRESENT | WRITABLE | USER;
         let page = |number: usize| self.pages.get(number).map_or(0, |page| page.as_u64());
-        for level in 0..4 {
+        for level in 0..4_usize {
             for index in 0..4_usize {
                 let to = match level {
                     3 => page(index.saturating_add(4)),

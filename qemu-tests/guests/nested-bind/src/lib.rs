@@ -262,7 +262,10 @@ mod tests {
 
     #[test]
     fn every_step_of_a_short_run_is_a_step() {
-        assert!(FEW.iter().all(|name| step_names().any(|step| step == *name)));
+        assert!(
+            FEW.iter()
+                .all(|name| step_names().any(|step| step == *name))
+        );
     }
 
     #[test]

@@ -236,13 +236,13 @@ fn write_claim(out: &mut String, claim: &Believed, style: Style) -> std::fmt::Re
 }
 
 /// What QEMU's trace shows of the hostile guest's device.
-fn write_neighbour(
-    out: &mut String,
-    neighbour: &Neighbour,
-    style: Style,
-) -> std::fmt::Result {
+fn write_neighbour(out: &mut String, neighbour: &Neighbour, style: Style) -> std::fmt::Result {
     let is_fine = neighbour.problems.is_empty() && neighbour.idle().is_empty();
-    let outcome = if is_fine { Outcome::Pass } else { Outcome::Fail };
+    let outcome = if is_fine {
+        Outcome::Pass
+    } else {
+        Outcome::Fail
+    };
     writeln!(
         out,
         " {} hostile guest: its device    reached {} in QEMU's trace, each its own guest's, and was refused elsewhere ({})",

@@ -76,9 +76,8 @@ impl Bench {
     /// All `edu` devices, at least so many.
     pub(crate) fn copiers(&mut self, least: usize) -> Result<Vec<DeviceId>, Deviation> {
         let functions = self.host().bus.topology.functions().iter();
-        let copiers = functions.filter(|function| {
-            (function.vendor, function.device) == (edu::VENDOR, edu::DEVICE)
-        });
+        let copiers = functions
+            .filter(|function| (function.vendor, function.device) == (edu::VENDOR, edu::DEVICE));
         let copiers: Vec<DeviceId> = copiers.map(|function| function.id).collect();
         match copiers.len() {
             found if found < least => Err(Deviation::failed(format_args!(

@@ -6,8 +6,8 @@ mod guest;
 
 use iommu_core::{Access, Nanoseconds, Pasid};
 use kernel::guest::{BackEnd, Order};
-use kernel::vcpu::direct::DirectVcpu;
 use kernel::time;
+use kernel::vcpu::direct::DirectVcpu;
 use kernel::vcpu::{Ending, Turn, Vcpu};
 
 use crate::bench::{BLOCKED, Bench, Copier};
