@@ -204,7 +204,7 @@ impl Required {
         });
         let mut steps = STEPS.to_vec();
         if guest == "svm" {
-            figures.extend([EXITS, "hostile.crashes", "hostile.hypercalls"]);
+            figures.extend([EXITS, "hostile.lives", "hostile.hypercalls"]);
             steps.extend(STEPS_OF_SVM);
         }
         Self {

@@ -154,11 +154,11 @@ fn own_table(calls: &Calls, pages: &mut Pages, device: u32) -> Result<(), Troubl
     // New pages: nothing that hardware could have remembered.
     let fresh = Gva::new(0x80_0000);
     map(pages, &[fresh])?;
-    costs("map-1", once(2), || {
+    costs("map-1", once(1), || {
         iommu::invalidate(calls, again.id, &[fresh])
     })?;
     map(pages, &all[..1])?;
-    costs("invalidate-1", once(2), || {
+    costs("invalidate-1", once(1), || {
         iommu::invalidate(calls, again.id, &all[..1])
     })?;
     map(pages, &all)?;
@@ -185,9 +185,10 @@ fn managed(calls: &Calls, device: u32) -> Result<(), Trouble> {
         iommu::bind(calls, device, ioas_id, None)
     })?;
     let memory = Gpa::new(calls.machine().start().memory_base);
-    for (pages, map, unmap) in [
-        (1, "managed.map-1", "managed.unmap-1"),
-        (256, "managed.map-256", "managed.unmap-256"),
+    // A range is told exactly, in pieces that are powers of two, aligned.
+    for (pages, map, unmap, pieces) in [
+        (1, "managed.map-1", "managed.unmap-1", 1),
+        (256, "managed.map-256", "managed.unmap-256", 16),
     ] {
         let mut argument = IoasMap {
             flags: IoasMap::READABLE | IoasMap::WRITEABLE,
@@ -197,7 +198,7 @@ fn managed(calls: &Calls, device: u32) -> Result<(), Trouble> {
             ..IoasMap::new()
         };
         costs(map, FREE, || iommu::call(calls, &mut argument))?;
-        costs(unmap, once(2), || {
+        costs(unmap, once(pieces), || {
             let mut gone = IoasUnmap {
                 ioas_id,
                 iova: argument.iova,
