@@ -57,6 +57,8 @@ mod number;
 mod op;
 mod pasid;
 mod probe;
+mod queue;
+mod ring;
 
 pub use bind::{Bind, Destroy, Unbind};
 pub use capability::Capabilities;
@@ -71,11 +73,13 @@ pub use layout::{Argument, Direction, Entry, Field, Layout};
 pub use op::Op;
 pub use pasid::{PasidAllocate, PasidFree};
 pub use probe::{Info, Probe, Structure, Subject, Use, size_of_argument, size_of_structure};
+pub use queue::{QueueAllocate, QueueBind, QueueKind, QueueUnbind};
+pub use ring::{RingCompletion, RingCreate, RingEnter, RingIndices, RingSubmission};
 /// What turns structures into bytes and back.
 pub use zerocopy::{FromBytes, IntoBytes};
 
 /// The version of all structure layouts together. It tells sizes apart and nothing else.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// No argument and no array entry is larger, in any version.
 pub const ARGUMENT_MAX: usize = 4096;

@@ -66,6 +66,12 @@ numbers! {
         FaultEvent = 4,
         /// [`PageAnswer`]. Since version 2.
         PageAnswer = 5,
+        /// [`RingIndices`]. Since version 3.
+        RingIndices = 48,
+        /// [`RingSubmission`]. Since version 3.
+        RingSubmission = 49,
+        /// [`RingCompletion`]. Since version 3.
+        RingCompletion = 50,
     }
 }
 
@@ -88,8 +94,8 @@ impl Use {
     /// The capabilities that the use needs, all of them.
     pub fn needs(self) -> Capabilities {
         match self {
-            Self::ManagedDma => Capabilities::MANAGED,
-            Self::UserTable => Capabilities::USER_TABLE,
+            Self::ManagedDma => Capabilities::MANAGED.union(Capabilities::WITHOUT_PASID),
+            Self::UserTable => Capabilities::USER_TABLE.union(Capabilities::WITHOUT_PASID),
             Self::UserTableByPasid => Capabilities::USER_TABLE.union(Capabilities::PASID),
             Self::SharedVirtualAddressing => Capabilities::USER_TABLE
                 .union(Capabilities::PASID)
@@ -150,12 +156,25 @@ pub const fn size_of_argument(op: Op, version: u32) -> Option<usize> {
             Op::FaultRead => FaultRead::MIN_SIZE,
             Op::PasidAllocate => PasidAllocate::MIN_SIZE,
             Op::PasidFree => PasidFree::MIN_SIZE,
-            Op::PageResponse => return None,
+            Op::PageResponse
+            | Op::RingCreate
+            | Op::RingEnter
+            | Op::QueueAllocate
+            | Op::QueueBind
+            | Op::QueueUnbind => return None,
         }),
-        // No argument has grown in version 2.
-        0 | 2 => match op {
+        // No argument has grown in version 2, nor in version 3.
+        2 => match op {
             Op::PageResponse => Some(PageResponse::MIN_SIZE),
             older => size_of_argument(older, 1),
+        },
+        0 | 3 => match op {
+            Op::RingCreate => Some(RingCreate::MIN_SIZE),
+            Op::RingEnter => Some(RingEnter::MIN_SIZE),
+            Op::QueueAllocate => Some(QueueAllocate::MIN_SIZE),
+            Op::QueueBind => Some(QueueBind::MIN_SIZE),
+            Op::QueueUnbind => Some(QueueUnbind::MIN_SIZE),
+            older => size_of_argument(older, 2),
         },
         _ => None,
     }
@@ -170,12 +189,21 @@ pub const fn size_of_structure(structure: Structure, version: u32) -> Option<usi
             Structure::IovaRange => IovaRange::MIN_SIZE,
             Structure::InvalidateRange => InvalidateRange::MIN_SIZE,
             Structure::FaultEvent => FaultEvent::MIN_SIZE,
-            Structure::PageAnswer => return None,
+            Structure::PageAnswer
+            | Structure::RingIndices
+            | Structure::RingSubmission
+            | Structure::RingCompletion => return None,
         }),
-        0 | 2 => match structure {
+        2 => match structure {
             Structure::FaultEvent => Some(FaultEvent::SIZE),
             Structure::PageAnswer => Some(PageAnswer::MIN_SIZE),
             older => size_of_structure(older, 1),
+        },
+        0 | 3 => match structure {
+            Structure::RingIndices => Some(RingIndices::MIN_SIZE),
+            Structure::RingSubmission => Some(RingSubmission::MIN_SIZE),
+            Structure::RingCompletion => Some(RingCompletion::MIN_SIZE),
+            older => size_of_structure(older, 2),
         },
         _ => None,
     }

@@ -117,6 +117,11 @@ fn every_argument_is_told_as_it_is() {
     check_flags::<PageResponse>();
     check_flags::<PasidAllocate>();
     check_flags::<PasidFree>();
+    check_flags::<RingCreate>();
+    check_flags::<RingEnter>();
+    check_flags::<QueueAllocate>();
+    check_flags::<QueueBind>();
+    check_flags::<QueueUnbind>();
 }
 
 #[test]
@@ -126,6 +131,9 @@ fn every_array_element_is_told_as_it_is() {
     check_structure::<InvalidateRange>();
     check_structure::<FaultEvent>();
     check_structure::<PageAnswer>();
+    check_structure::<RingIndices>();
+    check_structure::<RingSubmission>();
+    check_structure::<RingCompletion>();
 }
 
 #[test]
@@ -140,6 +148,7 @@ fn every_number_is_told_with_its_name() {
         InvalidateModel,
         FaultEventKind,
         PageResponseCode,
+        QueueKind,
         Errno
     );
     check_numbers(
@@ -153,7 +162,7 @@ fn every_number_is_told_with_its_name() {
 #[test]
 fn nothing_is_told_that_does_not_exist() {
     let structures = Op::ALL.len() + Structure::ALL.len();
-    let numbers = 10 + 1;
+    let numbers = 11 + 1;
     let example = 1;
     let told = sections().keys().filter(|name| !name.is_empty()).count();
     assert_eq!(told, structures + numbers + example);

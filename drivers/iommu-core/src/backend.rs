@@ -38,6 +38,40 @@ pub enum DomainSpec {
     Nested(NestedSpec),
 }
 
+/// How the CPUs' caches treat an access (§3.11). Matters to devices within the CPUs' coherency
+/// domain alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[repr(u8)]
+pub enum MemoryType {
+    /// UC.
+    Uncacheable = 0,
+    /// WC.
+    WriteCombining = 1,
+    /// WT.
+    WriteThrough = 4,
+    /// WP.
+    WriteProtected = 5,
+    /// WB.
+    WriteBack = 6,
+}
+
+/// How the pages of a domain are accessed. The default leaves everything to the device and
+/// to what hardware does by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct PageAttributes {
+    /// Accesses snoop the CPUs' caches, whatever the device asks for (SNP, PGSNP; needs
+    /// ECAP.SC).
+    pub snoop: bool,
+    /// The memory type of all pages (EMT in second-stage leaves with EMTE, PAT in the entry
+    /// of a first stage; needs ECAP.MTS and scalable mode). A guest's own first stage above
+    /// may make it weaker by its PAT.
+    pub memory_type: Option<MemoryType>,
+    /// Nothing is cached, whatever the type says (CD; needs ECAP.MTS and scalable mode).
+    pub uncached: bool,
+}
+
 /// A guest's first-stage table, used by hardware as it is (PGTT 011).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -113,6 +147,11 @@ pub struct DeviceCapabilities {
     pub supervisor: bool,
     /// The device's interrupts are remapped and its source id verified.
     pub interrupts_remapped: bool,
+    /// Writes through second-stage tables can be tracked
+    /// ([`DirtyTracking`](crate::DirtyTracking)).
+    pub dirty_tracking: bool,
+    /// Addresses that a device translated itself can be checked (ECAP.HPTS).
+    pub host_permissions: bool,
 }
 
 impl DeviceCapabilities {
@@ -140,6 +179,8 @@ impl DeviceCapabilities {
             page_requests: false,
             supervisor: false,
             interrupts_remapped: false,
+            dirty_tracking: false,
+            host_permissions: false,
         }
     }
 
@@ -218,6 +259,15 @@ pub enum BackendError {
         /// The format.
         format: TableFormat,
     },
+    /// The domain's writes are tracked, and the device's unit cannot do that.
+    DirtyTrackingUnsupported(DeviceId),
+    /// The domain's page attributes need what the device's unit lacks in its mode: snoop
+    /// control (ECAP.SC) or memory types (ECAP.MTS).
+    AttributesUnsupported(DeviceId),
+    /// The addresses that the device translated itself are to be checked (§4.2.4), and its
+    /// unit cannot do that, or what its slots lead to has no host permission table, or not
+    /// the same one.
+    Unchecked(DeviceId),
     /// The PASID is 0, which is kept for requests without one, or has more bits than unit
     /// and device support.
     PasidOutOfRange(Slot),
@@ -262,6 +312,9 @@ pub enum MapError {
     AccessUnsupported(Access),
     /// A run without pages, or an address that is not page-aligned.
     Malformed,
+    /// This page is mapped in so many places that no more can be counted, as is done where
+    /// a device's own translations are checked.
+    MappedTooOften(Hpa),
     /// On the way to this address lies an entry that the driver never wrote: someone else
     /// writes into its tables.
     Corrupt(Iova),
@@ -361,6 +414,35 @@ pub trait Backend: Send + Sync {
     ///
     /// `device` is one that will be attached: it says which unit's abilities must be met.
     fn create(&self, device: DeviceId, spec: &DomainSpec) -> Result<DomainHandle, BackendError>;
+
+    /// Makes a domain of `format` whose pages are accessed as `attributes` say. What is
+    /// nested on it is accessed so too.
+    fn create_with(
+        &self,
+        device: DeviceId,
+        format: TableFormat,
+        attributes: &PageAttributes,
+    ) -> Result<DomainHandle, BackendError> {
+        if *attributes == PageAttributes::default() {
+            return self.create(device, &DomainSpec::Paging(format));
+        }
+        Err(BackendError::AttributesUnsupported(device))
+    }
+
+    /// Makes a domain whose mappings are noted in a host permission table too, so that a
+    /// device which translates addresses itself need not be trusted: what it claims to have
+    /// translated is held against that table (§4.2.4). A back-end without such tables
+    /// refuses.
+    ///
+    /// Here every debt matters: a device is told of a mapping only after that was settled.
+    fn create_checked(
+        &self,
+        device: DeviceId,
+        format: TableFormat,
+    ) -> Result<DomainHandle, BackendError> {
+        let _ = format;
+        Err(BackendError::Unchecked(device))
+    }
 
     /// Destroys a domain that nothing is attached to. Its table frames are in the debt.
     fn destroy(&self, domain: DomainHandle) -> Result<Owed<'_, Self::Debt>, BackendError>;
@@ -476,6 +558,23 @@ impl<B: Backend + ?Sized> Backend for &B {
 
     fn create(&self, device: DeviceId, spec: &DomainSpec) -> Result<DomainHandle, BackendError> {
         (**self).create(device, spec)
+    }
+
+    fn create_with(
+        &self,
+        device: DeviceId,
+        format: TableFormat,
+        attributes: &PageAttributes,
+    ) -> Result<DomainHandle, BackendError> {
+        (**self).create_with(device, format, attributes)
+    }
+
+    fn create_checked(
+        &self,
+        device: DeviceId,
+        format: TableFormat,
+    ) -> Result<DomainHandle, BackendError> {
+        (**self).create_checked(device, format)
     }
 
     fn destroy(&self, domain: DomainHandle) -> Result<Owed<'_, Self::Debt>, BackendError> {

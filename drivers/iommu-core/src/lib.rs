@@ -33,6 +33,8 @@ mod access;
 mod address;
 #[cfg(feature = "alloc")]
 mod backend;
+#[cfg(feature = "alloc")]
+mod dirty;
 mod error;
 mod fault;
 mod format;
@@ -53,9 +55,11 @@ pub use address::{Address, Gpa, Gva, Hpa, Iova, PAGE_SHIFT, PAGE_SIZE};
 #[cfg(feature = "alloc")]
 pub use backend::{
     AtsCapability, Attachment, Backend, BackendError, DeviceCapabilities, DomainHandle, DomainSpec,
-    MapError, NestedSpec, PageRequest, PageResponse, Replaced, ResponseCode, Run, Scope, Slot,
-    WalkStep,
+    MapError, MemoryType, NestedSpec, PageAttributes, PageRequest, PageResponse, Replaced,
+    ResponseCode, Run, Scope, Slot, WalkStep,
 };
+#[cfg(feature = "alloc")]
+pub use dirty::{DirtyBitmap, DirtyError, DirtyRead, DirtyTracking, LargePages};
 pub use fault::{FaultKind, FaultReason, FaultRecord};
 pub use format::{LeafSizes, Stage, TableFormat};
 pub use frame::{Frame, FrameList};

@@ -1,6 +1,7 @@
 //! What a driver needs of the machine that it runs on.
 
 use crate::sync::Rank;
+use crate::sync::atomic::Ordering;
 use crate::{Frame, Hpa, Order};
 #[cfg(feature = "alloc")]
 use alloc::sync::Arc;
@@ -86,6 +87,27 @@ pub trait Platform: Send + Sync {
     /// `index + 1`, in one 128-bit store (`cmpxchg16b`). The first value is the lower one.
     fn publish128(&self, frame: &Frame, index: usize, value: [u64; 2], coherence: Coherence);
 
+    /// Stores one cell of a frame in which hardware sets flags (accessed, dirty), if it holds
+    /// `current`; otherwise tells what it holds. One step with the look at it: no flag that
+    /// hardware sets in between is lost.
+    fn exchange64(
+        &self,
+        frame: &Frame,
+        index: usize,
+        current: u64,
+        value: u64,
+        coherence: Coherence,
+    ) -> Result<(), u64> {
+        let Some(cell) = frame.cells().get(index) else {
+            return Ok(());
+        };
+        cell.compare_exchange(current, value, Ordering::AcqRel, Ordering::Acquire)?;
+        if coherence == Coherence::WriteBack {
+            self.write_back(frame, index..index.saturating_add(1));
+        }
+        Ok(())
+    }
+
     /// Writes the lines that hold these cells back to memory, for tables that were filled
     /// by plain stores and that a non-snooping unit will read.
     fn write_back(&self, frame: &Frame, cells: Range<usize>);
@@ -108,6 +130,17 @@ pub trait Platform: Send + Sync {
 
     /// One turn of a waiting loop.
     fn relax(&self);
+
+    /// A longer turn of a waiting loop, of about `limit` at most: hardware will send an
+    /// interrupt when there is something new. A platform that can lets the CPU sleep, and
+    /// looks at `done` once more with interrupts off before it does, so that no interrupt
+    /// falls in between; others take a turn like any.
+    fn rest(&self, limit: Nanoseconds, done: &mut dyn FnMut() -> bool) {
+        let _ = limit;
+        if !done() {
+            self.relax();
+        }
+    }
 
     /// Begins a section of this CPU that no interrupt can break into, holding a lock of
     /// this rank. Returns what [`leave`](Self::leave) needs to restore the state before.
@@ -165,6 +198,16 @@ macro_rules! platform_by_reference {
             ) {
                 (**self).publish128(frame, index, value, coherence)
             }
+            fn exchange64(
+                &self,
+                frame: &Frame,
+                index: usize,
+                current: u64,
+                value: u64,
+                coherence: Coherence,
+            ) -> Result<(), u64> {
+                (**self).exchange64(frame, index, current, value, coherence)
+            }
             fn write_back(&self, frame: &Frame, cells: Range<usize>) {
                 (**self).write_back(frame, cells)
             }
@@ -179,6 +222,9 @@ macro_rules! platform_by_reference {
             }
             fn relax(&self) {
                 (**self).relax()
+            }
+            fn rest(&self, limit: Nanoseconds, done: &mut dyn FnMut() -> bool) {
+                (**self).rest(limit, done)
             }
             fn enter(&self, rank: Rank) -> u64 {
                 (**self).enter(rank)

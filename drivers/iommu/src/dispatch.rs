@@ -33,6 +33,11 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         let slot = self.slot(vm).ok_or(Errno::EPERM)?;
         let mut state = slot.state.take(&self.platform);
         let guest = state.as_mut().ok_or(Errno::EPERM)?;
+        self.execute(guest, op, at)
+    }
+
+    /// Executes an operation, of a call or of a ring.
+    pub(crate) fn execute(&self, guest: &mut Vm, op: Op, at: Gpa) -> Result<u64, Errno> {
         match op {
             Op::Probe => self.run(guest, at, Self::probe),
             Op::Info => self.run(guest, at, Self::info),
@@ -50,6 +55,11 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             Op::PageResponse => self.run(guest, at, Self::page_response),
             Op::PasidAllocate => self.run(guest, at, Self::pasid_allocate),
             Op::PasidFree => self.run(guest, at, Self::pasid_free),
+            Op::RingCreate => self.run(guest, at, Self::ring_create),
+            Op::RingEnter => self.run(guest, at, Self::ring_enter),
+            Op::QueueAllocate => self.run(guest, at, Self::queue_allocate),
+            Op::QueueBind => self.run(guest, at, Self::queue_bind),
+            Op::QueueUnbind => self.run(guest, at, Self::queue_unbind),
         }
     }
 

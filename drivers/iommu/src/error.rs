@@ -3,7 +3,7 @@
 use crate::shadow::{SettleError, ShadowError};
 use iommu_abi::Errno;
 use iommu_core::{
-    BackendError, DeviceId, FlushError, Gpa, GuestMemoryError, MapError, ResetError, VmId,
+    BackendError, DeviceId, FlushError, Gpa, GuestMemoryError, MapError, Pasid, ResetError, VmId,
 };
 
 /// Why the hypervisor cannot have what it asked for.
@@ -25,8 +25,27 @@ pub enum IommuError {
         /// Its owner.
         by: VmId,
     },
+    /// Another device, which cannot be kept apart from this one, is somebody else's.
+    Companion {
+        /// The device that was asked for.
+        device: DeviceId,
+        /// The other.
+        companion: DeviceId,
+        /// The guest that has it; `None` if the hypervisor uses it, or must let it reach
+        /// memory.
+        by: Option<VmId>,
+    },
+    /// Requests of the device may come under more ids than are kept track of.
+    TooManyAliases(DeviceId),
     /// The device does not belong to this guest.
     NotOwned(DeviceId),
+    /// The guest has no such PASID.
+    NoPasid {
+        /// The guest.
+        vm: VmId,
+        /// By its numbering.
+        pasid: Pasid,
+    },
     /// Something is bound to the device.
     InUse(DeviceId),
     /// The device's interrupts are not remapped: whoever owned it could raise any

@@ -1,6 +1,7 @@
 //! The hypervisor's side: guests come and go, devices are given and taken.
 
 use crate::counters::Counters;
+use crate::detach::REPLACE_DEBTS;
 use crate::inbox::Inbox;
 use crate::object::{Device, Object};
 use crate::owners::Owners;
@@ -30,6 +31,8 @@ pub struct Iommu<B, P, H, A = PasidBitmap> {
     pub(crate) unconfirmed: Unconfirmed,
     /// Held while page requests go from the units to their guests.
     pub(crate) serving: Turn<()>,
+    /// Held while a device begins or ceases to be shared.
+    pub(crate) sharing: Turn<()>,
     slots: Vec<VmSlot>,
 }
 
@@ -62,8 +65,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             .try_reserve_exact(usize::from(config.guests))
             .map_err(|_| IommuError::OutOfMemory)?;
         slots.resize_with(usize::from(config.guests), VmSlot::new);
-        let owners = Owners::new(usize::from(config.devices), usize::from(config.bindings))
-            .ok_or(IommuError::OutOfMemory)?;
+        let owners = Owners::new(&config).ok_or(IommuError::OutOfMemory)?;
         Ok(Self {
             backend,
             platform,
@@ -74,6 +76,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             counters: Counters::default(),
             unconfirmed: Unconfirmed::default(),
             serving: Turn::new(()),
+            sharing: Turn::new(()),
             slots,
         })
     }
@@ -129,19 +132,18 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         let mut state = slot.state.take(&self.platform);
         let mut guest = state.take().ok_or(IommuError::NoGuest(vm))?;
         let mut result = self.unbind_all(&mut guest, |_| true);
-        for (_, device) in guest.objects.devices() {
+        while let Some((handle, device)) = guest.objects.any_device() {
             if device.asks.is_some() {
                 result = result.and(self.stop_page_requests(vm, device.device));
             }
-            result = result.and(self.reset(device.device));
-            self.owners.lock(&self.platform).take(device.device);
+            result = result.and(self.take_device(&mut guest, &device));
+            guest.objects.remove(handle);
         }
-        guest.objects.forget_devices();
         result = result.and(self.drop_parents(&mut guest));
         result = result.and(self.destroy_managed(&mut guest));
         result = result.and_then(|()| self.confirm());
         while let Some(host) = guest.pasids.free_any() {
-            self.host_pasids.free(&self.platform, host);
+            self.give_back(&guest, host);
         }
         let memory = slot.memory.lock(&self.platform).take();
         let inbox = core::mem::replace(&mut *slot.inbox.lock(&self.platform), Inbox::none());
@@ -151,6 +153,9 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     }
 
     /// Gives a device to a guest, blocked and reset. Returns the guest's handle.
+    ///
+    /// Refused if a device that cannot be kept apart from it
+    /// ([`VmHost::companions`]) is another guest's, or leads somewhere for the hypervisor.
     ///
     /// `virtual_id` says where the guest finds it: PCI segment in bits 31:16, and bus,
     /// device and function in bits 15:0.
@@ -168,6 +173,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             capabilities,
             parent: None,
             asks: None,
+            slice: false,
         });
         let device_id = guest
             .objects
@@ -176,7 +182,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         let owned = self.own(device, vm, device_id);
         let ready = owned.and_then(|()| {
             let ready = self
-                .make_ready(device)
+                .make_ready(guest, device)
                 .and_then(|()| self.parent_for(guest, device, &capabilities));
             if ready.is_err() {
                 self.owners.lock(&self.platform).take(device);
@@ -195,43 +201,22 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         }
     }
 
-    fn own(&self, device: DeviceId, vm: VmId, device_id: u32) -> Result<(), IommuError> {
-        let mut owners = self.owners.lock(&self.platform);
-        if let Some(owner) = owners.owner(device) {
-            return Err(IommuError::Owned {
-                device,
-                by: owner.vm,
-            });
-        }
-        owners
-            .give(device, vm, device_id)
-            .map_err(|_| IommuError::Full(device))
-    }
-
     /// Blocks and resets a device before anybody has it.
-    fn make_ready(&self, device: DeviceId) -> Result<(), IommuError> {
-        let mut batch = Batch::with_capacity(1).ok_or(IommuError::OutOfMemory)?;
+    pub(crate) fn make_ready(&self, guest: &Vm, device: DeviceId) -> Result<(), IommuError> {
+        let mut batch = Batch::with_capacity(REPLACE_DEBTS).ok_or(IommuError::OutOfMemory)?;
         let slot = Slot {
             device,
             pasid: None,
         };
-        let replaced = self.backend.replace(slot, Attachment::Blocked)?;
-        // There is room for it.
-        let _ = batch.add(replaced.owed);
+        let slots = self.slots_alone(guest, slot)?;
+        self.lead(&slots, Attachment::Blocked, &mut batch)?;
         self.commit(&mut batch)?;
-        self.reset(device)
+        self.check_companions(device)?;
+        self.reset(guest, device)
     }
 
-    fn reset(&self, device: DeviceId) -> Result<(), IommuError> {
-        match self.host.reset(device) {
-            Ok(()) => Ok(()),
-            Err(_) if self.config.allow_without_reset => Ok(()),
-            Err(error) => Err(IommuError::Reset(error)),
-        }
-    }
-
-    /// Takes a device back: blocked, forgotten by hardware, and reset. It belongs to
-    /// nobody then. If it cannot be blocked, it stays with the guest; after any other error
+    /// Takes a device back, or a guest's slice of it: blocked, forgotten by hardware, and
+    /// reset if nobody else shares it. It belongs to nobody then. If it cannot be blocked, it stays with the guest; after any other error
     /// it is taken, and blocked.
     pub fn take_back(&self, vm: VmId, device: DeviceId) -> Result<(), IommuError> {
         let slot = self.slot(vm).ok_or(IommuError::NoSuchSlot(vm))?;
@@ -249,16 +234,15 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         {
             return result;
         }
-        if guest
-            .objects
-            .device(handle)
-            .is_ok_and(|device| device.asks.is_some())
-        {
+        let known = guest.objects.device(handle).copied();
+        if known.is_ok_and(|device| device.asks.is_some()) {
             result = result.and(self.stop_page_requests(vm, device));
         }
-        result = result.and(self.reset(device));
+        if let Ok(known) = known {
+            result = result.and(self.take_device(guest, &known));
+        }
+        self.forget_routes(guest, handle);
         guest.objects.remove(handle);
-        self.owners.lock(&self.platform).take(device);
         result
             .and(self.drop_parents(guest))
             .and_then(|()| self.confirm())
@@ -319,7 +303,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
 
     /// Before memory or a device may have another owner: makes hardware forget what flushes
     /// that failed were about, be it long ago. What the tables say now does not tell of it.
-    fn confirm(&self) -> Result<(), IommuError> {
+    pub(crate) fn confirm(&self) -> Result<(), IommuError> {
         let failed = self.unconfirmed.failed.load(Ordering::Acquire);
         if self.unconfirmed.covered.load(Ordering::Acquire) >= failed {
             return Ok(());

@@ -8,12 +8,16 @@
 //!
 //! * `argument`, `dispatch`, `calls`: what guests ask for. One check for every argument,
 //!   one function for each operation.
+//! * `ring`: many calls for one exit, in memory of the guest.
 //! * `object`, `vm`, `owners`, `pasid`: who has what.
+//! * `group`: devices that cannot be kept apart have one owner; `requesters`: every id of a
+//!   device leads where the device leads.
 //! * `service`: how a page table of a guest's own is used for a device.
 //! * `nesting`: on hardware that nests, above a second stage that maps the guest's memory.
 //! * `shadow`, `guest_table`: on hardware that cannot.
 //! * `fault`, `guest_walk`: refused requests, explained to their guest.
 //! * `page_request`: pages that devices ask for, and that their guests answer.
+//! * `slice`: devices that several guests share, by PASID.
 //! * `inbox`: what waits for a guest until it reads it.
 //! * `detach`, `iommu`: how things end, in the right order.
 //!
@@ -29,7 +33,7 @@
 //! guest's memory, for the fault path), `Owners`, `Pasids`, those of the back-end, and
 //! `Events`. [`Iommu::report`] takes no turn and can run in an interrupt handler.
 //! [`Iommu::serve_page_requests`] has a turn of its own, which may be taken within a
-//! guest's and never the other way round.
+//! guest's and never the other way round; so has the coming and going of slices.
 //!
 //! # Memory
 //! What a guest needs is reserved when it is created; calls take pages of shadow tables
@@ -60,6 +64,7 @@ mod detach;
 mod dispatch;
 mod error;
 mod fault;
+mod group;
 mod guest_table;
 mod guest_walk;
 mod inbox;
@@ -69,8 +74,11 @@ mod object;
 mod owners;
 mod page_request;
 mod pasid;
+mod requesters;
+mod ring;
 mod service;
 mod shadow;
+mod slice;
 mod vm;
 
 pub use config::{Config, Nesting, Quota};

@@ -95,6 +95,10 @@ pub(crate) struct Vm {
     pub(crate) pasids: GuestPasids,
     pub(crate) shadow: Shadow,
     pub(crate) parents: Parents,
+    /// The hypervisor looks at the guest's rings by itself.
+    pub(crate) polls_rings: bool,
+    /// Pages that were mapped one by one since an operation of a ring began.
+    pub(crate) mapped: u64,
 }
 
 impl Vm {
@@ -123,6 +127,8 @@ impl Vm {
                     seed,
                 )?,
                 parents: Parents::default(),
+                polls_rings: false,
+                mapped: 0,
             })
         };
         made().ok_or(IommuError::OutOfMemory)

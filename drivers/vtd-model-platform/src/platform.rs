@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use test_platform::TestPlatform;
-use vtd_model::{Builder, ConfigError, Machine, Owner, Violation, Width};
+use vtd_model::{Builder, ConfigError, Machine, Message, Owner, Violation, Width};
 
 /// What one tick of the model's clock is worth.
 const TICK: Nanoseconds = Nanoseconds::from_micros(1);
@@ -27,7 +27,14 @@ pub struct ModelPlatform<E> {
     /// A unit reads behind a write buffer (CAP.RWBF): the model must see a store itself.
     buffered: bool,
     before_write: Mutex<Option<BeforeWrite>>,
+    before_exchange: Mutex<Option<BeforeExchange>>,
+    messages: Mutex<Vec<Message>>,
+    sleepy: AtomicBool,
+    deaf: AtomicBool,
 }
+
+/// Called with the machine before a cell is exchanged: its address.
+type BeforeExchange = Box<dyn FnMut(&mut Machine, u64) + Send>;
 
 /// Called with the machine before a register is written: unit, offset, value.
 type BeforeWrite = Box<dyn FnMut(&mut Machine, usize, usize, u64) + Send>;
@@ -53,6 +60,10 @@ impl<E> ModelPlatform<E> {
             write_backs_lost: AtomicBool::new(false),
             buffered,
             before_write: Mutex::default(),
+            before_exchange: Mutex::default(),
+            messages: Mutex::default(),
+            sleepy: AtomicBool::new(false),
+            deaf: AtomicBool::new(false),
         }))
     }
 
@@ -112,6 +123,24 @@ impl<E> ModelPlatform<E> {
         before: impl FnMut(&mut Machine, usize, usize, u64) + Send + 'static,
     ) {
         *lock(&self.before_write) = Some(Box::new(before));
+    }
+
+    /// Calls `before` whenever the driver is about to exchange a cell, behind its last look
+    /// at it: with the machine and the cell's address.
+    pub fn before_exchanges(&self, before: impl FnMut(&mut Machine, u64) + Send + 'static) {
+        *lock(&self.before_exchange) = Some(Box::new(before));
+    }
+
+    /// Interrupts that arrived while the driver slept, since the last call.
+    pub fn interrupts(&self) -> Vec<Message> {
+        std::mem::take(&mut *lock(&self.messages))
+    }
+
+    /// A CPU that once asleep is woken by interrupts and by time alone, even if what it waits
+    /// for has come; and which hears no interrupt if it is `deaf`.
+    pub fn sleep_deeply(&self, deaf: bool) {
+        self.sleepy.store(true, Ordering::Relaxed);
+        self.deaf.store(deaf, Ordering::Relaxed);
     }
 
     fn written_back(&self, machine: &mut Machine, hpa: u64, bytes: u64) {
@@ -209,6 +238,33 @@ impl<E: Send> Platform for ModelPlatform<E> {
         self.publish(frame, index..index + 2, &value, coherence);
     }
 
+    fn exchange64(
+        &self,
+        frame: &Frame,
+        index: usize,
+        current: u64,
+        value: u64,
+        coherence: Coherence,
+    ) -> Result<(), u64> {
+        assert!(index < frame.cells().len(), "a cell of the frame");
+        let hpa = frame.hpa().as_u64() + 8 * index as u64;
+        self.with_machine(|machine| {
+            if let Some(before) = &mut *lock(&self.before_exchange) {
+                before(machine, hpa);
+            }
+            // Hardware waits for the machine's lock, so look and store are one step.
+            let found = machine.read_u64(hpa);
+            if found != current {
+                return Err(found);
+            }
+            machine.write_u64(hpa, value);
+            if coherence == Coherence::WriteBack {
+                self.written_back(machine, hpa, 8);
+            }
+            Ok(())
+        })
+    }
+
     fn write_back(&self, frame: &Frame, cells: Range<usize>) {
         assert!(cells.end <= frame.cells().len(), "cells of the frame");
         let hpa = frame.hpa().as_u64() + 8 * cells.start as u64;
@@ -232,6 +288,24 @@ impl<E: Send> Platform for ModelPlatform<E> {
 
     fn relax(&self) {
         lock(&self.machine).tick();
+    }
+
+    /// Ends with the first message that the machine sends; see
+    /// [`interrupts`](Self::interrupts).
+    fn rest(&self, limit: Nanoseconds, done: &mut dyn FnMut() -> bool) {
+        let begun = self.now();
+        while !done() || self.sleepy.load(Ordering::Relaxed) {
+            let sent = {
+                let mut machine = lock(&self.machine);
+                machine.tick();
+                machine.take_messages()
+            };
+            let woken = !sent.is_empty() && !self.deaf.load(Ordering::Relaxed);
+            lock(&self.messages).extend(sent);
+            if woken || self.now().since(begun) >= limit {
+                return;
+            }
+        }
     }
 
     fn enter(&self, rank: Rank) -> u64 {

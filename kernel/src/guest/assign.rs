@@ -10,7 +10,8 @@ use crate::vm::Vm;
 use crate::vm::passthrough::{Function, PassthroughDevice};
 use alloc::boxed::Box;
 use iommu_core::{DeviceId, IrqHandle, IrqMessage, IrqRemapper, IrqTarget, SourceId, VmId};
-use pci::PciAddress;
+use pci::{InterruptRequester, PciAddress};
+use vtd::InterruptSource;
 
 /// Gives the device to the guest, blocked: its registers are mapped or stay with the
 /// hypervisor, its configuration space is mediated, its interrupt is remapped and becomes a
@@ -24,7 +25,7 @@ pub(super) fn assign(
     access: Access,
 ) -> Result<Interrupt, GuestError> {
     let source = device.source;
-    let virtual_id: SourceId = source;
+    let virtual_id = on_bus_0(source);
     policy
         .assign(id, device, u32::from(virtual_id.bits()))
         .map_err(GuestError::Iommu)?;
@@ -67,7 +68,8 @@ fn message(
     vector: vectors::Vector,
 ) -> Result<(Option<IrqHandle>, IrqMessage), GuestError> {
     if host.remapping.interrupts {
-        let (entry, message) = route(&host.remapping.driver, device, vector)?;
+        let source = interrupt_source(host, device);
+        let (entry, message) = route(&host.remapping.driver, source, vector)?;
         return Ok((Some(entry), message));
     }
     defmt::warn!(
@@ -83,13 +85,36 @@ fn message(
     Ok((None, message))
 }
 
-/// A message that only this device can send, and that ends in a vector of this CPU.
+/// Where the guest finds a device: its machine has one bus.
+fn on_bus_0(source: SourceId) -> SourceId {
+    SourceId::from_bits(source.devfn().into())
+}
+
+/// Whom the device's interrupts come from. A device with more ids than are kept track of is
+/// held to its own; policy has refused it before.
+fn interrupt_source(host: &Host, device: DeviceId) -> InterruptSource {
+    match host.bus.topology.interrupt_requester(device) {
+        Ok(InterruptRequester::Buses(first, last)) => InterruptSource::Buses {
+            bridge: device,
+            first,
+            last,
+        },
+        Ok(InterruptRequester::Id(id)) => {
+            InterruptSource::Function(DeviceId::new(device.segment, id))
+        }
+        Err(_) => InterruptSource::Function(device),
+    }
+}
+
+/// A message that only this source can send, and that ends in a vector of this CPU.
 pub(super) fn route(
     driver: &Driver,
-    source: DeviceId,
+    source: InterruptSource,
     vector: vectors::Vector,
 ) -> Result<(IrqHandle, IrqMessage), GuestError> {
-    let entry = driver.allocate(source, 1).map_err(GuestError::Interrupt)?;
+    let entry = driver
+        .allocate_interrupts(source, 1)
+        .map_err(GuestError::Interrupt)?;
     let target = IrqTarget {
         apic_id: apic::id(),
         vector: vector.number(),

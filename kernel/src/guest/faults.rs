@@ -78,7 +78,11 @@ impl FaultSink for Faults {
             defmt::info!("  it is of {}", attribution);
         }
         if let Some(notes) = self.notes(attribution.vm) {
-            notes.note(record);
+            // Trials know the device by its own id.
+            notes.note(&FaultRecord {
+                device: self.policy.host().who_requests_as(record.device),
+                ..*record
+            });
         }
     }
 }

@@ -13,6 +13,7 @@ use boot::layout::KERNEL_OFFSET;
 use core::sync::atomic::{AtomicU64, Ordering};
 use iommu_core::{DeviceId, Hpa, IrqMessage, IrqRemapper, Mmio, PAGE_SIZE, Segment, SourceId};
 use spin::Once;
+use vtd::InterruptSource;
 use vtd::registers::{
     Cap, Ecap, Feaddr, Fedata, Feuaddr, Gsts, Iqa, Irta, Register32, Register64, Rtaddr, Ver,
 };
@@ -78,7 +79,7 @@ impl MachineAround {
         let bridge = DeviceId::new(Segment(0), SourceId::from_bits(0));
         let driver = &host.remapping.driver;
         let vector = vectors::allocate(&FOREIGN).map_err(|_| GuestError::OutOfVectors)?;
-        let (entry, foreign) = route(driver, bridge, vector)?;
+        let (entry, foreign) = route(driver, InterruptSource::Function(bridge), vector)?;
         driver.mask(&entry, 0).map_err(GuestError::Interrupt)?;
         Ok(Self {
             units,

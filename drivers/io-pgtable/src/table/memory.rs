@@ -11,10 +11,12 @@
 //! 3. One table page has one entry that leads to it, so a page is owned once.
 
 use super::TableConfig;
-use crate::entry::{Entry, decode, encode_leaf, is_present};
+use crate::entry::{Entry, decode, encode_leaf, is_present, with_dirty, without_dirty};
 use crate::spec::SecondStageEntry;
 use core::mem::{self, ManuallyDrop};
 use core::ops::{Deref, Range};
+use core::sync::atomic::Ordering;
+use iommu_core::sync::atomic::AtomicU64;
 use iommu_core::{
     Access, Coherence, Frame, FrameList, Hpa, Order, OutOfFrames, Platform, Stage, TableFormat,
 };
@@ -65,27 +67,72 @@ impl<P: Platform> Memory<'_, P> {
     }
 
     /// Whether no entry of the table is present.
+    ///
+    /// Every unmapping of a part of a table ends with this, so entries are looked at many at
+    /// a time.
     pub(crate) fn is_empty(&self, table: &Frame) -> bool {
-        let mut entries = (0..Frame::CELLS_IN_PAGE).filter_map(|index| table.load(index));
-        !entries.any(|entry| self.is_present(entry))
+        let any_of = |entries: &[AtomicU64]| {
+            entries
+                .iter()
+                .fold(0, |bits, entry| bits | entry.load(Ordering::Relaxed))
+        };
+        let mut many = table.cells().chunks(TOGETHER);
+        many.all(|entries| !self.is_present(any_of(entries)))
     }
 
     /// A leaf entry with the attributes that this table's leaves have.
     pub(crate) fn leaf(&self, level: u8, page: Hpa, access: Access) -> u64 {
         let leaf = encode_leaf(self.format, level, page, access);
         let snoops = self.config.snoop && self.config.limits.snoop_control;
-        if leaf != 0 && snoops && self.format.stage() == Stage::Second {
-            return SecondStageEntry::from_bits(leaf)
-                .with_snoop(true)
-                .into_bits();
+        if leaf == 0 || self.format.stage() == Stage::First {
+            return leaf;
         }
-        leaf
+        let memory_type = self.config.memory_type.map_or(0, |kind| kind as u8);
+        SecondStageEntry::from_bits(leaf)
+            .with_snoop(snoops)
+            .with_memory_type(memory_type & 7)
+            .into_bits()
     }
 
     /// Stores one entry of a table that hardware can reach, or could.
     pub(crate) fn publish(&self, table: &Frame, index: usize, entry: u64) {
         let coherence = self.config.coherence;
         self.platform.publish64(table, index, entry, coherence);
+    }
+
+    /// Puts an entry in the place of one in which hardware sets flags, and tells which one
+    /// that was, with all flags that it had at that moment.
+    pub(crate) fn exchange(&self, table: &Frame, index: usize, entry: u64) -> u64 {
+        let mut known = table.load(index).unwrap_or(0);
+        for _ in 0..EXCHANGES {
+            let coherence = self.config.coherence;
+            let done = self
+                .platform
+                .exchange64(table, index, known, entry, coherence);
+            match done {
+                Ok(()) => return known,
+                Err(found) => known = found,
+            }
+        }
+        self.publish(table, index, entry);
+        with_dirty(known)
+    }
+
+    /// Clears the dirty flag of a leaf. Says whether that was done.
+    pub(crate) fn clear_dirty(&self, table: &Frame, index: usize) -> bool {
+        let mut known = table.load(index).unwrap_or(0);
+        for _ in 0..EXCHANGES {
+            let clean = without_dirty(known);
+            let coherence = self.config.coherence;
+            let done = self
+                .platform
+                .exchange64(table, index, known, clean, coherence);
+            match done {
+                Ok(()) => return true,
+                Err(found) => known = found,
+            }
+        }
+        false
     }
 
     /// Stores one of several entries that are written back together.
@@ -126,6 +173,13 @@ impl<P: Platform> Memory<'_, P> {
         }
     }
 }
+
+/// Entries whose presence is looked at together: one is, if any is.
+const TOGETHER: usize = 64;
+
+/// Between two looks at an entry hardware can set two flags, so more attempts mean that
+/// somebody else writes there.
+const EXCHANGES: u32 = 8;
 
 /// Pages for tables to come.
 #[must_use = "pages that are not used go back to their platform"]

@@ -21,6 +21,10 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         let pasid = pasid_argument(ask.flags & Bind::PASID != 0, ask.pasid)?;
         let device = *guest.objects.device(ask.device_id)?;
         let object = *guest.objects.get(ask.ioas_id)?;
+        if pasid.is_none() && device.slice {
+            // Whose requests without PASID are, nobody can tell.
+            return Err(Errno::EPERM.into());
+        }
         if pasid.is_some() && device.capabilities.pasid_bits == 0 {
             return Err(Errno::EOPNOTSUPP.into());
         }
@@ -55,7 +59,9 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         let mut batch = self.batch_for(guest, RANGES)?;
         guest.shadow.begin(RANGES);
         let built = match object {
-            Object::Device(_) => return Err(Errno::ENOENT.into()),
+            Object::Device(_) | Object::Ring(_) | Object::Queue => {
+                return Err(Errno::ENOENT.into());
+            }
             Object::Managed(managed) => {
                 binding.domain = managed.domain;
                 Ok(false)
@@ -182,19 +188,18 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         old: Option<usize>,
         batch: &mut Batch<'b, B::Debt>,
     ) -> Result<bool, Errno> {
+        self.check_common_ids(guest, binding)?;
+        let slots = self.slots(binding.slot()).map_err(|_| Errno::EIO)?;
         let before = self.note_bound(guest, binding, object)?;
         let to = Attachment::Domain(binding.domain);
-        let replaced = match self.backend.replace(binding.slot(), to) {
-            Ok(replaced) => replaced,
+        let hitless = match self.lead(&slots, to, batch) {
+            Ok(hitless) => hitless,
             Err(error) => {
                 self.note_unconfirmed(&error);
                 self.note_again(binding, before);
                 return Err(of_backend(error));
             }
         };
-        let hitless = replaced.hitless;
-        // There is room for it.
-        let _ = batch.add(replaced.owed);
         if let Some(root) = binding.root() {
             guest.shadow.set_domain(root, Some(binding.domain));
         }

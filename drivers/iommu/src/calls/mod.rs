@@ -11,3 +11,5 @@ mod managed;
 mod page_response;
 mod pasid;
 mod probe;
+mod queue;
+mod ring;

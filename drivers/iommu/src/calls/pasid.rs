@@ -21,12 +21,29 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         };
         match guest.pasids.allocate(first..=last, host) {
             Ok(pasid) => {
+                self.note_pasid(guest, pasid)?;
                 ask.pasid = pasid.as_u32();
                 Ok(0)
             }
             Err(PasidError::Quota) => Err(Errno::EDQUOT.into()),
             Err(PasidError::NoneFree) => Err(Errno::ENOSPC.into()),
         }
+    }
+
+    /// Notes for the fault path whose the PASID is. Where there is no room, it is nobody's.
+    fn note_pasid(&self, guest: &mut Vm, pasid: Pasid) -> Result<(), Errno> {
+        let host = guest.pasids.host(pasid).ok_or(Errno::EIO)?;
+        let noted = self
+            .owners
+            .lock(&self.platform)
+            .note_pasid(host, guest.id, pasid);
+        if noted.is_ok() {
+            return Ok(());
+        }
+        if let Some(host) = guest.pasids.free(pasid) {
+            self.host_pasids.free(&self.platform, host.number);
+        }
+        Err(Errno::ENOSPC)
     }
 
     pub(crate) fn pasid_free(&self, guest: &mut Vm, ask: &mut PasidFree) -> Answer {
@@ -37,7 +54,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             return Err(Errno::EBUSY.into());
         }
         if let Some(host) = guest.pasids.free(pasid) {
-            self.host_pasids.free(&self.platform, host);
+            self.give_back(guest, host);
         }
         Ok(0)
     }

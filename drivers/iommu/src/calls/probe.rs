@@ -7,8 +7,9 @@ use crate::{Iommu, PasidAllocator};
 use iommu_abi::{
     Argument, Bind, Capabilities, Destroy, DeviceInfo, DeviceList, Errno, FaultRead, Format,
     Granularity, Info, Invalidate, InvalidateModel, IoasAllocate, IoasMap, IoasRanges, IoasUnmap,
-    NO_ID, Op, PageResponse, PasidAllocate, PasidFree, Probe, Structure, Subject, Unbind, Use,
-    VERSION, size_of_argument, size_of_structure,
+    NO_ID, Op, PageResponse, PasidAllocate, PasidFree, Probe, QueueAllocate, QueueBind,
+    QueueUnbind, RingCreate, RingEnter, Structure, Subject, Unbind, Use, VERSION, size_of_argument,
+    size_of_structure,
 };
 use iommu_core::{Backend, Pasid, Platform, VmHost};
 
@@ -102,5 +103,10 @@ fn known_flags(op: Op) -> u32 {
         Op::PageResponse => PageResponse::FLAGS,
         Op::PasidAllocate => PasidAllocate::FLAGS,
         Op::PasidFree => PasidFree::FLAGS,
+        Op::RingCreate => RingCreate::FLAGS,
+        Op::RingEnter => RingEnter::FLAGS,
+        Op::QueueAllocate => QueueAllocate::FLAGS,
+        Op::QueueBind => QueueBind::FLAGS,
+        Op::QueueUnbind => QueueUnbind::FLAGS,
     }
 }

@@ -9,16 +9,16 @@ use vtd::{DeviceTlb, ModeRequest, PageRequestConfig};
 use vtd_model::{Access as Wants, Config, Freedom, Outcome, PageRequest, Promptness, Request};
 
 /// A function with a device-TLB.
-const CACHING: u16 = 0x0420;
+pub(crate) const CACHING: u16 = 0x0420;
 
-struct Case {
+pub(crate) struct Case {
     config: Config,
     mode: ModeRequest,
-    format: TableFormat,
-    pasid: Option<u32>,
+    pub(crate) format: TableFormat,
+    pub(crate) pasid: Option<u32>,
 }
 
-fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let case = |config: &Config, mode, format, pasid| Case {
         config: config.clone(),
         mode,
@@ -52,7 +52,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-fn plan(case: &Case, freedom: Freedom, promptness: Promptness) -> Plan {
+pub(crate) fn plan(case: &Case, freedom: Freedom, promptness: Promptness) -> Plan {
     Plan {
         page_requests: Some(PageRequestConfig {
             pages_log2: 0,
@@ -65,7 +65,7 @@ fn plan(case: &Case, freedom: Freedom, promptness: Promptness) -> Plan {
     }
 }
 
-fn each(promptness: Promptness, mut test: impl FnMut(&Rig, &Case)) {
+pub(crate) fn each(promptness: Promptness, mut test: impl FnMut(&Rig, &Case)) {
     for case in cases() {
         for freedom in FREEDOMS {
             eprintln!(
@@ -80,7 +80,7 @@ fn each(promptness: Promptness, mut test: impl FnMut(&Rig, &Case)) {
     }
 }
 
-fn enable(rig: &Rig, page_requests: bool) {
+pub(crate) fn enable(rig: &Rig, page_requests: bool) {
     enable_of(rig, CACHING, page_requests);
 }
 
@@ -95,7 +95,7 @@ fn enable_of(rig: &Rig, source: u16, page_requests: bool) {
         .expect("the unit has device-TLBs");
 }
 
-fn access(rig: &Rig, case: &Case, address: u64) -> Outcome {
+pub(crate) fn access(rig: &Rig, case: &Case, address: u64) -> Outcome {
     rig.with(|machine| machine.ats_access(CACHING, case.pasid, address, Wants::Write))
 }
 
@@ -416,4 +416,89 @@ fn a_unit_without_device_tlbs_refuses_one() {
     assert!(refused.is_err());
     rig.lead(ONE, None, Attachment::Blocked);
     rig.assert_clean();
+}
+
+/// A function with the capabilities of such a device, as configuration space shows it.
+fn function_with_services() -> pci::fake::Machine {
+    let machine = pci::fake::Machine::new();
+    machine.root_port(0, 1, 0, 4, 4);
+    let source = SourceId::from_bits(CACHING);
+    machine
+        .express(source.bus(), source.device(), source.function(), 0)
+        .translation_services(0x180);
+    machine
+}
+
+#[test]
+fn the_unit_accepts_a_devices_translations_before_the_device_is_told_and_until_it_stopped() {
+    each(Promptness::Prompt, |rig, case| {
+        let registers = function_with_services();
+        let topology = pci::fake::scanned(&registers);
+        let function = topology.function(device(CACHING)).expect("it is there");
+        let services = pci::TranslationServices::of(function);
+        let domain = rig.domain(CACHING, case.format);
+        rig.attach(CACHING, case.pasid, domain);
+        let page = rig.page(1);
+        rig.map(domain, 0x7000, page.hpa(), Access::READ_WRITE);
+        let accepted = || access(rig, case, 0x7000).address() == Some(page.hpa().as_u64());
+        assert!(!services.are_on(&registers));
+        assert!(!accepted(), "nobody has allowed it");
+        rig.faults();
+        let settings = DeviceTlb {
+            queue_depth: services.capability(&registers).expect("ATS").queue_depth,
+            physical_function: SourceId::from_bits(CACHING),
+            page_requests: false,
+        };
+        assert_eq!(settings.queue_depth, 5);
+        let wanted = pci::AtsSettings {
+            pasid: case.pasid.is_some(),
+            page_requests: None,
+        };
+        rig.driver
+            .enable_device_tlb(device(CACHING), settings, || {
+                assert!(accepted(), "the unit comes first");
+                services.turn_on(&registers, &wanted)
+            })
+            .expect("both do it");
+        assert!(services.are_on(&registers) && accepted());
+        rig.driver
+            .disable_device_tlb(device(CACHING), || {
+                assert!(accepted(), "the device comes first");
+                services.turn_off(&registers, &pci::fake::Time::default())
+            })
+            .expect("both do it");
+        assert!(!services.are_on(&registers));
+        assert!(
+            !accepted(),
+            "what it says is translated is not believed any more"
+        );
+        rig.faults();
+    });
+}
+
+#[test]
+fn a_device_that_is_not_told_so_finds_the_unit_as_it_was() {
+    each(Promptness::Prompt, |rig, case| {
+        // On already: its register refuses.
+        let registers = function_with_services();
+        registers.builder(device(CACHING)).raw(0x184, 1 << 31);
+        let topology = pci::fake::scanned(&registers);
+        let function = topology.function(device(CACHING)).expect("it is there");
+        let services = pci::TranslationServices::of(function);
+        let domain = rig.domain(CACHING, case.format);
+        rig.attach(CACHING, case.pasid, domain);
+        let page = rig.page(1);
+        rig.map(domain, 0x7000, page.hpa(), Access::READ_WRITE);
+        let settings = DeviceTlb {
+            queue_depth: 0,
+            physical_function: SourceId::from_bits(CACHING),
+            page_requests: false,
+        };
+        let turned_on = rig.driver.enable_device_tlb(device(CACHING), settings, || {
+            services.turn_on(&registers, &pci::AtsSettings::default())
+        });
+        assert!(turned_on.is_err());
+        assert_eq!(access(rig, case, 0x7000).address(), None);
+        rig.faults();
+    });
 }

@@ -8,13 +8,14 @@ use crate::rig::{
 use iommu::{Config as Policy, Iommu, Nesting, PasidBitmap, Quota};
 use iommu_core::{
     Access, AddressRange, DeviceId, FaultReason, Gpa, GuestMemory, Pasid, Platform as _,
-    ResetError, Run, ServiceError, VmEvent, VmHost, VmId,
+    ResetError, Run, ServiceError, Slot, VmEvent, VmHost, VmId,
 };
 use iommu_guest::{
-    ArgumentMemory, Capabilities, Errno, FlushList, Format, GuestPasid, Hypercall, Op, UserTable,
+    ArgumentMemory, Capabilities, Errno, FlushList, Format, GuestPasid, Hypercall, Op, RingMemory,
+    UserTable,
 };
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use vtd::ModeRequest;
 use vtd_model::{Config, Freedom, Owner, Request};
 use x86_64::structures::paging::{Page, PhysFrame};
@@ -24,7 +25,11 @@ use x86_64::{PhysAddr, VirtAddr};
 #[derive(Default)]
 pub(crate) struct Hypervisor {
     pub(crate) notified: AtomicUsize,
-    resets: AtomicUsize,
+    pub(crate) resets: AtomicUsize,
+    /// PASIDs of the machine that a shared device was made to stop with.
+    pub(crate) stopped: Mutex<Vec<u32>>,
+    /// A shared device cannot be made to.
+    pub(crate) cannot_stop: AtomicBool,
     /// Times that a device was made to ask for pages, less those that it was stopped.
     pub(crate) asking: AtomicUsize,
     /// Devices cannot be made to.
@@ -38,6 +43,15 @@ impl VmHost for &Hypervisor {
 
     fn reset(&self, _: DeviceId) -> Result<(), ResetError> {
         self.resets.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn stop_pasid(&self, slot: Slot) -> Result<(), ResetError> {
+        if self.cannot_stop.load(Ordering::Relaxed) {
+            return Err(ResetError::TimedOut(slot.device));
+        }
+        let pasid = slot.pasid.expect("of a PASID").as_u32();
+        self.stopped.lock().expect("no panic").push(pasid);
         Ok(())
     }
 
@@ -61,7 +75,7 @@ pub(crate) struct House<'h> {
     pub(crate) iommu: Policies<'h>,
     pub(crate) platform: Arc<Platform>,
     pub(crate) host: &'h Hypervisor,
-    idle: usize,
+    pub(crate) idle: usize,
     /// Hardware caches all that it may.
     pessimist: bool,
 }
@@ -69,11 +83,11 @@ pub(crate) struct House<'h> {
 /// A way in which guests' tables come to hardware.
 pub(crate) struct Way {
     pub(crate) name: &'static str,
-    config: Config,
-    mode: ModeRequest,
+    pub(crate) config: Config,
+    pub(crate) mode: ModeRequest,
     nesting: Nesting,
     /// Hardware walks the guest's table itself.
-    nested: bool,
+    pub(crate) nested: bool,
     upper_half: bool,
 }
 
@@ -106,6 +120,15 @@ impl Way {
             nesting: Nesting::Shadow,
             ..self
         }
+    }
+
+    /// PASIDs can be bound.
+    pub(crate) fn has_pasids(&self) -> bool {
+        self.mode != ModeRequest::Legacy
+    }
+
+    pub(crate) fn is_nested(&self) -> bool {
+        self.nested
     }
 
     /// What a guest is told of its table, beside what is the same everywhere.
@@ -185,7 +208,7 @@ pub(crate) fn ways() -> Vec<Way> {
     ]
 }
 
-fn each(mut test: impl FnMut(&House, &Way)) {
+pub(crate) fn each(mut test: impl FnMut(&House, &Way)) {
     for way in ways() {
         for freedom in FREEDOMS {
             eprintln!("{}, {freedom:?}", way.name);
@@ -235,7 +258,7 @@ impl<'h> House<'h> {
         }
     }
 
-    fn driver(&self) -> &Driver {
+    pub(crate) fn driver(&self) -> &Driver {
         self.iommu.backend()
     }
 
@@ -250,16 +273,35 @@ impl<'h> House<'h> {
     }
 
     pub(crate) fn guest_with(&self, vm: u16, pages: u64, source: u16, quota: Quota) -> Tenant<'_> {
-        let guest = Guest::new(&self.platform, vm.into(), pages, 7 + u64::from(vm));
-        self.iommu
-            .create_guest(VmId(vm), quota, guest.clone())
-            .expect("a guest");
+        let guest = self.create(vm, pages, quota);
         let handle = self
             .iommu
             .assign(VmId(vm), device(source), u32::from(source))
             .expect("the device");
         self.platform
             .with_machine(|machine| machine.assign(source, None, Owner::Guest(vm.into())));
+        self.tenant(vm, guest, source, handle)
+    }
+
+    /// A guest with a slice of a device that others share.
+    pub(crate) fn guest_with_slice(&self, vm: u16, pages: u64, source: u16) -> Tenant<'_> {
+        let guest = self.create(vm, pages, Quota::default());
+        let handle = self
+            .iommu
+            .assign_slice(VmId(vm), device(source), u32::from(source))
+            .expect("a slice");
+        self.tenant(vm, guest, source, handle)
+    }
+
+    fn create(&self, vm: u16, pages: u64, quota: Quota) -> Arc<Guest> {
+        let guest = Guest::new(&self.platform, vm.into(), pages, 7 + u64::from(vm));
+        self.iommu
+            .create_guest(VmId(vm), quota, guest.clone())
+            .expect("a guest");
+        guest
+    }
+
+    fn tenant(&self, vm: u16, guest: Arc<Guest>, source: u16, handle: u32) -> Tenant<'_> {
         let argument = guest.table();
         let bytes = Box::leak(vec![0; 4096].into_boxed_slice());
         // SAFETY: `Calls` carries the bytes to and from the guest's page at this address.
@@ -323,6 +365,35 @@ impl Hypercall for Calls<'_, '_> {
         let _ = self.guest.copy_in(at, bytes);
         result
     }
+
+    fn call_with_ring(
+        &self,
+        operation: Op,
+        memory: &mut ArgumentMemory<'_>,
+        ring: &RingMemory<'_>,
+    ) -> i64 {
+        self.carry_in(ring);
+        let result = self.call(operation, memory);
+        self.carry_out(ring);
+        result
+    }
+}
+
+impl Calls<'_, '_> {
+    /// The test's words become the guest's memory.
+    pub(crate) fn carry_in(&self, ring: &RingMemory<'_>) {
+        for (at, word) in (ring.address().as_u64()..).step_by(8).zip(ring.words()) {
+            let word = word.load(Ordering::Relaxed).to_le_bytes();
+            self.guest.copy_out(Gpa::new(at), &word).expect("memory");
+        }
+    }
+
+    pub(crate) fn carry_out(&self, ring: &RingMemory<'_>) {
+        for (at, word) in (ring.address().as_u64()..).step_by(8).zip(ring.words()) {
+            let value = self.guest.read_once(Gpa::new(at)).expect("memory");
+            word.store(value, Ordering::Relaxed);
+        }
+    }
 }
 
 /// A guest, as itself.
@@ -378,7 +449,7 @@ impl Tenant<'_> {
         self.client.flush(&mut list).expect("flushed");
     }
 
-    fn map(&mut self, table: &UserTable, root: u64, gva: u64, gpa: u64, bits: u64) {
+    pub(crate) fn map(&mut self, table: &UserTable, root: u64, gva: u64, gpa: u64, bits: u64) {
         self.guest.map(root, gva, gpa, bits);
         self.flush(table, gva, 1, Change::Mapped);
     }
@@ -387,18 +458,18 @@ impl Tenant<'_> {
         read(self.source, address)
     }
 
-    fn write(&self, address: u64) -> Request {
+    pub(crate) fn write(&self, address: u64) -> Request {
         write(self.source, address)
     }
 
     #[track_caller]
-    fn assert_reaches(&self, request: &Request, gpa: u64) {
+    pub(crate) fn assert_reaches(&self, request: &Request, gpa: u64) {
         self.house.assert_reaches(request, self.guest.hpa(gpa));
     }
 
     /// The request is refused, and its guest told why: as hardware that nests would say.
     #[track_caller]
-    fn assert_faults(&mut self, request: &Request, reason: FaultReason) {
+    pub(crate) fn assert_faults(&mut self, request: &Request, reason: FaultReason) {
         self.house.assert_blocked(request);
         let notified = self.house.host.notified.load(Ordering::Relaxed);
         let record = rig::refused(&self.house.platform, self.house.driver(), request);
@@ -703,6 +774,9 @@ fn memory_that_the_host_takes_is_reached_by_nobody_before_it_is_used_again() {
         forget(&tenant, page);
         tenant.client.flush_everything(&table).expect("flushed");
         tenant.assert_faults(&tenant.read(0x6000), FaultReason::SECOND_STAGE_NOT_PRESENT);
+        // The root itself.
+        forget(&tenant, root);
+        house.assert_blocked(&tenant.read(0x6000));
         tenant.unbind(None);
     });
 }

@@ -7,7 +7,7 @@ use iommu_core::{
 use vtd::{InterruptConfig, InterruptSource};
 use vtd_model::{Config, InterruptOutcome, Message, Origin};
 
-fn each(extended: bool, mut test: impl FnMut(&Rig)) {
+pub(crate) fn each(extended: bool, mut test: impl FnMut(&Rig)) {
     let write_buffer = Config {
         write_buffer_flush: true,
         ..Config::legacy()
@@ -40,7 +40,7 @@ fn each(extended: bool, mut test: impl FnMut(&Rig)) {
     }
 }
 
-fn to(apic_id: u32, vector: u8) -> IrqTarget {
+pub(crate) fn to(apic_id: u32, vector: u8) -> IrqTarget {
     IrqTarget {
         apic_id,
         vector,
@@ -50,7 +50,7 @@ fn to(apic_id: u32, vector: u8) -> IrqTarget {
 
 /// Sends a message often: whatever hardware has cached, it comes to the same.
 #[track_caller]
-fn send(rig: &Rig, source: u16, message: &IrqMessage) -> InterruptOutcome {
+pub(crate) fn send(rig: &Rig, source: u16, message: &IrqMessage) -> InterruptOutcome {
     let send = || rig.with(|machine| machine.interrupt(source, message.address, message.data));
     let first = send();
     for _ in 0..8 {
@@ -60,7 +60,7 @@ fn send(rig: &Rig, source: u16, message: &IrqMessage) -> InterruptOutcome {
 }
 
 #[track_caller]
-fn assert_arrives(rig: &Rig, source: u16, message: &IrqMessage, target: IrqTarget) {
+pub(crate) fn assert_arrives(rig: &Rig, source: u16, message: &IrqMessage, target: IrqTarget) {
     let address = 0xfee0_0000
         | u64::from(target.apic_id & 0xff) << 12
         | u64::from(target.apic_id & !0xff) << 32;
@@ -77,7 +77,7 @@ fn assert_arrives(rig: &Rig, source: u16, message: &IrqMessage, target: IrqTarge
 }
 
 #[track_caller]
-fn assert_refused(rig: &Rig, source: u16, message: &IrqMessage, reason: FaultReason) {
+pub(crate) fn assert_refused(rig: &Rig, source: u16, message: &IrqMessage, reason: FaultReason) {
     rig.faults();
     let outcome = send(rig, source, message);
     let InterruptOutcome::Blocked { condition, .. } = outcome else {
@@ -337,6 +337,86 @@ mod posted {
             rig.platform.release(page);
             rig.assert_clean();
         }
+    }
+
+    #[test]
+    fn what_was_posted_while_nobody_was_notified_is_found_when_it_is_looked_for() {
+        // §5.2.5: preempted, then halted, then running again.
+        for rig in rigs() {
+            let page = rig
+                .platform
+                .allocate(iommu_core::Order::PAGE)
+                .expect("a page");
+            let descriptor = PostedDescriptor::of_frame(&page, 0).expect("one of 64");
+            descriptor.prepare(7, false, NOTIFICATION);
+            let handle = rig.driver.allocate(device(ONE), 1).expect("an entry");
+            let message = rig
+                .driver
+                .post(&handle, 0, target(page.hpa(), false))
+                .expect("posted");
+            let raise =
+                || rig.with(|machine| machine.interrupt(ONE, message.address, message.data));
+            assert!(!descriptor.is_pending());
+            descriptor.suppress(true);
+            assert_eq!(raise(), QUIET);
+            descriptor.suppress(false);
+            assert!(descriptor.is_pending(), "of which nobody was told");
+            descriptor.take();
+            assert!(!descriptor.is_pending());
+            // While it is halted another vector wakes the hypervisor.
+            descriptor.notify_with(0xe7);
+            let expected = InterruptOutcome::Posted {
+                notification: Some(Message {
+                    address: 0xfee0_7000,
+                    data: 0xe7,
+                    origin: Origin::Notification(ONE),
+                }),
+            };
+            assert_eq!(raise(), expected);
+            descriptor.notify_with(NOTIFICATION);
+            assert_eq!(raise(), QUIET, "the one before was not looked at");
+            descriptor.take();
+            assert_eq!(raise(), notification(7));
+            rig.driver.free(handle).expect("free");
+            rig.platform.release(page);
+            rig.assert_clean();
+        }
+    }
+
+    #[test]
+    fn a_cpu_with_a_wide_number_is_notified_in_extended_mode() {
+        // §9.11: NDST has 32 bits there; §5.1.5.2: 31:8 go into the upper address.
+        let plan = Plan {
+            interrupts: Some(InterruptConfig {
+                entries_log2: 8,
+                extended: true,
+            }),
+            ..Plan::new(Config::everything())
+        };
+        let rig = plan.start();
+        let page = rig
+            .platform
+            .allocate(iommu_core::Order::PAGE)
+            .expect("a page");
+        let descriptor = PostedDescriptor::of_frame(&page, 0).expect("one of 64");
+        descriptor.prepare(0x12_3456, true, NOTIFICATION);
+        let handle = rig.driver.allocate(device(ONE), 1).expect("an entry");
+        let message = rig
+            .driver
+            .post(&handle, 0, target(page.hpa(), false))
+            .expect("posted");
+        let found = rig.with(|machine| machine.interrupt(ONE, message.address, message.data));
+        let expected = InterruptOutcome::Posted {
+            notification: Some(Message {
+                address: 0x1234_00_fee5_6000,
+                data: NOTIFICATION.into(),
+                origin: Origin::Notification(ONE),
+            }),
+        };
+        assert_eq!(found, expected);
+        rig.driver.free(handle).expect("free");
+        rig.platform.release(page);
+        rig.assert_clean();
     }
 
     #[test]

@@ -1,21 +1,34 @@
 //! The driver on the hardware model.
 
+mod attributes;
 mod bring_up;
+mod checked;
 mod coherence;
+mod completion;
+mod corrections;
+mod counters;
+mod counting;
 mod device_tlbs;
+mod dirty;
+mod explaining;
 mod firmware;
 mod floods;
 mod guest;
 mod guest_random;
 mod guests;
 mod interrupts;
+mod known_failures;
 mod mapping;
 mod nesting;
 mod page_requests;
 mod pasids;
 mod queue_errors;
+mod queues;
 mod random;
 mod replacing;
 mod rig;
+mod rings;
+mod shared;
 mod shutting_down;
+mod slices;
 mod units;

@@ -2,6 +2,7 @@
 
 use super::Driver;
 use crate::domain::{Needs, Translation};
+use crate::slots::Attributes;
 use crate::unit::Unit;
 use iommu_core::{
     BackendError, Coherence, DeviceCapabilities, DeviceId, LeafSizes, Mmio, Slot, Stage,
@@ -33,6 +34,25 @@ impl<M: Mmio> Unit<M> {
 
     pub(crate) fn can_nest(&self) -> bool {
         self.mode().is_scalable() && self.abilities.ecap.nest()
+    }
+
+    /// Whether the unit marks what is written through second-stage tables (SSADE). Its walks
+    /// are snooped then (§11.4.3).
+    pub(crate) fn tracks_dirty(&self) -> bool {
+        self.mode().is_scalable() && self.abilities.ecap.ssads() && self.abilities.ecap.ssts()
+    }
+
+    /// Whether entries and tables of the unit can say this of pages.
+    pub(crate) fn has_attributes(&self, attributes: &Attributes) -> bool {
+        let types = self.mode().is_scalable() && self.abilities.ecap.mts();
+        (!attributes.snoop || self.abilities.ecap.sc())
+            && (attributes.memory_type.is_none() || types)
+            && (!attributes.uncached || types)
+    }
+
+    /// Whether what devices translated themselves can be checked.
+    pub(crate) fn checks_translated_requests(&self) -> bool {
+        self.mode().is_scalable() && self.abilities.checks_translated_requests()
     }
 
     /// Bits of PASID that slots may have.
@@ -71,6 +91,8 @@ impl<M: Mmio> Unit<M> {
         capabilities.page_requests = self.page_requests.is_some();
         capabilities.supervisor = self.mode().is_scalable() && self.abilities.ecap.srs();
         capabilities.interrupts_remapped = self.interrupts.is_some();
+        capabilities.dirty_tracking = self.tracks_dirty();
+        capabilities.host_permissions = self.checks_translated_requests();
         capabilities
     }
 

@@ -2,16 +2,21 @@
 
 mod backend;
 mod capabilities;
+mod checked;
 mod commit;
+mod completion;
 mod device_tlb;
+mod dirty;
 mod enable;
 mod floods;
 mod inspect;
 mod interrupts;
+mod memory_ranges;
 mod page_requests;
 mod quarantine;
 mod replace;
 mod scopes;
+mod shared;
 mod shut_down;
 mod virtual_pasids;
 
@@ -19,8 +24,10 @@ pub(crate) use device_tlb::Standing;
 pub use device_tlb::{DeviceTlb, DeviceTlbError};
 pub use enable::{EnableError, EnableFailure};
 pub use inspect::{Inspected, Sink};
+pub use memory_ranges::MemoryRanges;
 pub use quarantine::Quarantined;
 pub use scopes::Scopes;
+pub use shared::{NotShareable, SharedTables};
 pub use shut_down::{Failed, ShutDownFailure};
 pub use virtual_pasids::{VirtualCommandError, VirtualPasids};
 

@@ -143,6 +143,8 @@ pub enum Descriptor {
         data: u32,
         /// Later descriptors start only after this one completed (FN).
         fence: bool,
+        /// The invalidation event is raised (IF).
+        interrupt: bool,
         /// Page requests that came before are in their queue when the status is written
         /// (PD; needs ECAP.PDS).
         drain_page_requests: bool,
@@ -160,6 +162,11 @@ pub enum Descriptor {
     },
     /// Type 10, global.
     HostPermissionCache,
+    /// Type 10, all levels of one domain of host permissions.
+    HostPermissions {
+        /// HPTDID of the entries that lead to the table.
+        domain: u16,
+    },
 }
 
 /// Address of a Device-TLB invalidation that means all addresses (§6.5.2.5).
@@ -187,10 +194,12 @@ impl Descriptor {
                 status,
                 data,
                 fence,
+                interrupt,
                 drain_page_requests,
             } => [
                 WaitLow::new()
                     .with_kind(5)
+                    .with_iflag(interrupt)
                     .with_sw(true)
                     .with_fnflag(fence)
                     .with_pd(drain_page_requests)
@@ -219,6 +228,14 @@ impl Descriptor {
             ],
             Self::HostPermissionCache => [
                 HostPermissionLow::new().with_kind(10).with_g(1).into_bits(),
+                0,
+            ],
+            Self::HostPermissions { domain } => [
+                HostPermissionLow::new()
+                    .with_kind(10)
+                    .with_g(2)
+                    .with_hptdid(domain)
+                    .into_bits(),
                 0,
             ],
         }

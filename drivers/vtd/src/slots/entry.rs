@@ -4,8 +4,8 @@ use crate::abilities::Abilities;
 use crate::quirks;
 use crate::tables::context::{ContextHigh, ContextLow, TranslationType as LegacyType};
 use crate::tables::frame_number;
-use crate::tables::pasid::{Pasid0, Pasid1, Pasid2, PasidEntry, TranslationType};
-use iommu_core::{Gpa, Hpa, TableFormat};
+use crate::tables::pasid::{Pasid0, Pasid1, Pasid2, Pasid4, Pasid5, PasidEntry, TranslationType};
+use iommu_core::{Gpa, Hpa, MemoryType, TableFormat};
 
 /// A second-stage table as an entry names it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,6 +22,24 @@ pub(crate) struct FirstStage {
     pub(crate) levels: u8,
     pub(crate) supervisor: bool,
     pub(crate) write_protect: bool,
+}
+
+/// WB, WT, UC-, UC, twice, from PA0 up.
+const RESET_PAT: u32 = 0x0746_0746;
+
+/// What the entries of a domain say beside where its tables are.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Attributes {
+    /// Accessed and dirty flags are set in second-stage tables (SSADE).
+    pub(crate) dirty: bool,
+    /// Accesses to pages are snooped (PGSNP).
+    pub(crate) snoop: bool,
+    /// Memory type of all pages (EMTE, PAT).
+    pub(crate) memory_type: Option<MemoryType>,
+    /// Nothing is cached (CD).
+    pub(crate) uncached: bool,
+    /// Root of the host permission table, one page (HPTPTR).
+    pub(crate) permissions: Option<Hpa>,
 }
 
 /// Where a slot leads, in hardware's terms.
@@ -97,6 +115,24 @@ impl Target {
         }
     }
 
+    fn has_second_stage(&self) -> bool {
+        matches!(self, Self::Second { .. } | Self::Nested { .. })
+    }
+
+    /// PAT, by which first-stage leaves choose their memory type (§3.11.1). Where nobody wants
+    /// something else it is what CPUs begin with: a table of zeroes would make all pages
+    /// uncacheable.
+    fn page_attribute_table(&self, abilities: &Abilities, attributes: &Attributes) -> u32 {
+        if !abilities.ecap.mts() {
+            return 0;
+        }
+        match (self, attributes.memory_type) {
+            (Self::First { .. }, Some(kind)) => RESET_PAT & !0xf | kind as u32,
+            (Self::First { .. } | Self::Nested { .. }, _) => RESET_PAT,
+            _ => 0,
+        }
+    }
+
     /// The words of a legacy context entry. A first stage does not exist there: blocked.
     pub(crate) fn context_entry(
         &self,
@@ -121,11 +157,28 @@ impl Target {
     }
 
     /// A PASID table entry.
-    pub(crate) fn pasid_entry(&self, abilities: &Abilities) -> PasidEntry {
+    pub(crate) fn pasid_entry(&self, abilities: &Abilities, attributes: &Attributes) -> PasidEntry {
+        let entry = self.translation(abilities, attributes);
+        match attributes.permissions {
+            Some(root) if abilities.checks_translated_requests() && entry.word0.p() => PasidEntry {
+                word4: Pasid4::new().with_hptptr(frame_number(root)),
+                word5: Pasid5::new().with_hptdid(self.domain_id()),
+                ..entry
+            },
+            _ => entry,
+        }
+    }
+
+    /// The part of a PASID table entry that says where requests are translated.
+    fn translation(&self, abilities: &Abilities, attributes: &Attributes) -> PasidEntry {
         let word0 = Pasid0::new().with_p(true);
         let word1 = Pasid1::new()
             .with_did(self.domain_id())
-            .with_pwsnp(abilities.walks_can_snoop());
+            .with_pwsnp(abilities.walks_can_snoop())
+            .with_pgsnp(attributes.snoop)
+            .with_cd(attributes.uncached)
+            .with_emte(self.has_second_stage() && attributes.memory_type.is_some())
+            .with_pat(self.page_attribute_table(abilities, attributes));
         match self {
             Self::Blocked => PasidEntry::default(),
             Self::PassThrough { .. } => PasidEntry {
@@ -134,11 +187,14 @@ impl Target {
                     .with_aw(quirks::unused_address_width(abilities)),
                 word1,
                 word2: Pasid2::new(),
+                ..PasidEntry::default()
             },
             Self::Second { second, .. } => PasidEntry {
-                word0: with_second_stage(word0, second).with_pgtt(TranslationType::SECOND_STAGE),
+                word0: with_second_stage(word0, second, attributes)
+                    .with_pgtt(TranslationType::SECOND_STAGE),
                 word1,
                 word2: Pasid2::new(),
+                ..PasidEntry::default()
             },
             Self::First { first, .. } => PasidEntry {
                 word0: word0
@@ -146,18 +202,22 @@ impl Target {
                     .with_aw(quirks::unused_address_width(abilities)),
                 word1,
                 word2: with_first_stage(first),
+                ..PasidEntry::default()
             },
             Self::Nested { first, second, .. } => PasidEntry {
-                word0: with_second_stage(word0, second).with_pgtt(TranslationType::NESTED),
+                word0: with_second_stage(word0, second, attributes)
+                    .with_pgtt(TranslationType::NESTED),
                 word1,
                 word2: with_first_stage(first),
+                ..PasidEntry::default()
             },
         }
     }
 }
 
-fn with_second_stage(word: Pasid0, second: &SecondStage) -> Pasid0 {
-    word.with_aw(Abilities::address_width_code(second.levels) & 7)
+fn with_second_stage(word: Pasid0, second: &SecondStage, attributes: &Attributes) -> Pasid0 {
+    word.with_ssade(attributes.dirty)
+        .with_aw(Abilities::address_width_code(second.levels) & 7)
         .with_ssptptr(frame_number(second.root))
 }
 

@@ -38,6 +38,11 @@ impl Shape {
             Op::PageResponse => shape::<PageResponse>(),
             Op::PasidAllocate => shape::<PasidAllocate>(),
             Op::PasidFree => shape::<PasidFree>(),
+            Op::RingCreate => shape::<RingCreate>(),
+            Op::RingEnter => shape::<RingEnter>(),
+            Op::QueueAllocate => shape::<QueueAllocate>(),
+            Op::QueueBind => shape::<QueueBind>(),
+            Op::QueueUnbind => shape::<QueueUnbind>(),
         }
     }
 

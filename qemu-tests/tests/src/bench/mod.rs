@@ -92,6 +92,11 @@ impl Bench {
         &self.machine.archive
     }
 
+    /// The `edu` device of this id.
+    pub(crate) fn copier_of(&mut self, id: DeviceId) -> Result<Copier, Deviation> {
+        Copier::find_by_id(self.host().bus, id)
+    }
+
     /// The `iommu-testdev` device.
     pub(crate) fn prober(&mut self) -> Result<Prober, Deviation> {
         Prober::find(self.host().bus)

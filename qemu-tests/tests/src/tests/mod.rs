@@ -16,3 +16,4 @@ mod registers;
 mod runner;
 mod several;
 mod switches;
+mod topology;
