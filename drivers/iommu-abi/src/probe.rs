@@ -66,6 +66,22 @@ numbers! {
         FaultEvent = 4,
         /// [`PageAnswer`]. Since version 2.
         PageAnswer = 5,
+        /// [`LinuxGpasidBindData`]. Since version 3.
+        LinuxGpasidBindData = 16,
+        /// [`LinuxGpasidBindDataVtd`]. Since version 3.
+        LinuxGpasidBindDataVtd = 17,
+        /// [`LinuxCacheInvalidateInfo`]. Since version 3.
+        LinuxCacheInvalidateInfo = 18,
+        /// [`LinuxInvPasidInfo`]. Since version 3.
+        LinuxInvPasidInfo = 19,
+        /// [`LinuxInvAddrInfo`]. Since version 3.
+        LinuxInvAddrInfo = 20,
+        /// [`LinuxFaultUnrecoverable`]. Since version 3.
+        LinuxFaultUnrecoverable = 21,
+        /// [`LinuxFaultPageRequest`]. Since version 3.
+        LinuxFaultPageRequest = 22,
+        /// [`LinuxPageResponseData`]. Since version 3.
+        LinuxPageResponseData = 23,
     }
 }
 
@@ -150,12 +166,31 @@ pub const fn size_of_argument(op: Op, version: u32) -> Option<usize> {
             Op::FaultRead => FaultRead::MIN_SIZE,
             Op::PasidAllocate => PasidAllocate::MIN_SIZE,
             Op::PasidFree => PasidFree::MIN_SIZE,
-            Op::PageResponse => return None,
+            Op::PageResponse
+            | Op::LinuxBindGpasid
+            | Op::LinuxUnbindGpasid
+            | Op::LinuxCacheInvalidate
+            | Op::LinuxFaultRead
+            | Op::LinuxPageResponse
+            | Op::PasidTableBind
+            | Op::PasidTableUnbind
+            | Op::PasidTableInvalidate => return None,
         }),
-        // No argument has grown in version 2.
-        0 | 2 => match op {
+        // No argument has grown in version 2, nor in version 3.
+        2 => match op {
             Op::PageResponse => Some(PageResponse::MIN_SIZE),
             older => size_of_argument(older, 1),
+        },
+        0 | 3 => match op {
+            Op::LinuxBindGpasid => Some(LinuxBindGpasid::MIN_SIZE),
+            Op::LinuxUnbindGpasid => Some(LinuxUnbindGpasid::MIN_SIZE),
+            Op::LinuxCacheInvalidate => Some(LinuxCacheInvalidate::MIN_SIZE),
+            Op::LinuxFaultRead => Some(LinuxFaultRead::MIN_SIZE),
+            Op::LinuxPageResponse => Some(LinuxPageResponse::MIN_SIZE),
+            Op::PasidTableBind => Some(PasidTableBind::MIN_SIZE),
+            Op::PasidTableUnbind => Some(PasidTableUnbind::MIN_SIZE),
+            Op::PasidTableInvalidate => Some(PasidTableInvalidate::MIN_SIZE),
+            older => size_of_argument(older, 2),
         },
         _ => None,
     }
@@ -170,12 +205,31 @@ pub const fn size_of_structure(structure: Structure, version: u32) -> Option<usi
             Structure::IovaRange => IovaRange::MIN_SIZE,
             Structure::InvalidateRange => InvalidateRange::MIN_SIZE,
             Structure::FaultEvent => FaultEvent::MIN_SIZE,
-            Structure::PageAnswer => return None,
+            Structure::PageAnswer
+            | Structure::LinuxGpasidBindData
+            | Structure::LinuxGpasidBindDataVtd
+            | Structure::LinuxCacheInvalidateInfo
+            | Structure::LinuxInvPasidInfo
+            | Structure::LinuxInvAddrInfo
+            | Structure::LinuxFaultUnrecoverable
+            | Structure::LinuxFaultPageRequest
+            | Structure::LinuxPageResponseData => return None,
         }),
-        0 | 2 => match structure {
+        2 => match structure {
             Structure::FaultEvent => Some(FaultEvent::SIZE),
             Structure::PageAnswer => Some(PageAnswer::MIN_SIZE),
             older => size_of_structure(older, 1),
+        },
+        0 | 3 => match structure {
+            Structure::LinuxGpasidBindData => Some(LinuxGpasidBindData::MIN_SIZE),
+            Structure::LinuxGpasidBindDataVtd => Some(LinuxGpasidBindDataVtd::MIN_SIZE),
+            Structure::LinuxCacheInvalidateInfo => Some(LinuxCacheInvalidateInfo::MIN_SIZE),
+            Structure::LinuxInvPasidInfo => Some(LinuxInvPasidInfo::MIN_SIZE),
+            Structure::LinuxInvAddrInfo => Some(LinuxInvAddrInfo::MIN_SIZE),
+            Structure::LinuxFaultUnrecoverable => Some(LinuxFaultUnrecoverable::MIN_SIZE),
+            Structure::LinuxFaultPageRequest => Some(LinuxFaultPageRequest::MIN_SIZE),
+            Structure::LinuxPageResponseData => Some(LinuxPageResponseData::MIN_SIZE),
+            older => size_of_structure(older, 2),
         },
         _ => None,
     }

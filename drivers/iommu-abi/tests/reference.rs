@@ -117,6 +117,14 @@ fn every_argument_is_told_as_it_is() {
     check_flags::<PageResponse>();
     check_flags::<PasidAllocate>();
     check_flags::<PasidFree>();
+    check_flags::<LinuxBindGpasid>();
+    check_flags::<LinuxUnbindGpasid>();
+    check_flags::<LinuxCacheInvalidate>();
+    check_flags::<LinuxFaultRead>();
+    check_flags::<LinuxPageResponse>();
+    check_flags::<PasidTableBind>();
+    check_flags::<PasidTableUnbind>();
+    check_flags::<PasidTableInvalidate>();
 }
 
 #[test]
@@ -126,6 +134,14 @@ fn every_array_element_is_told_as_it_is() {
     check_structure::<InvalidateRange>();
     check_structure::<FaultEvent>();
     check_structure::<PageAnswer>();
+    check_structure::<LinuxGpasidBindData>();
+    check_structure::<LinuxGpasidBindDataVtd>();
+    check_structure::<LinuxCacheInvalidateInfo>();
+    check_structure::<LinuxInvPasidInfo>();
+    check_structure::<LinuxInvAddrInfo>();
+    check_structure::<LinuxFaultUnrecoverable>();
+    check_structure::<LinuxFaultPageRequest>();
+    check_structure::<LinuxPageResponseData>();
 }
 
 #[test]
@@ -140,6 +156,10 @@ fn every_number_is_told_with_its_name() {
         InvalidateModel,
         FaultEventKind,
         PageResponseCode,
+        LinuxGranularity,
+        LinuxFaultType,
+        LinuxFaultReason,
+        LinuxPageResponseCode,
         Errno
     );
     check_numbers(
@@ -153,7 +173,7 @@ fn every_number_is_told_with_its_name() {
 #[test]
 fn nothing_is_told_that_does_not_exist() {
     let structures = Op::ALL.len() + Structure::ALL.len();
-    let numbers = 10 + 1;
+    let numbers = 14 + 1;
     let example = 1;
     let told = sections().keys().filter(|name| !name.is_empty()).count();
     assert_eq!(told, structures + numbers + example);

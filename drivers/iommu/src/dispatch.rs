@@ -50,6 +50,14 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             Op::PageResponse => self.run(guest, at, Self::page_response),
             Op::PasidAllocate => self.run(guest, at, Self::pasid_allocate),
             Op::PasidFree => self.run(guest, at, Self::pasid_free),
+            Op::LinuxBindGpasid => self.run(guest, at, Self::linux_bind_gpasid),
+            Op::LinuxUnbindGpasid => self.run(guest, at, Self::linux_unbind_gpasid),
+            Op::LinuxCacheInvalidate => self.run(guest, at, Self::linux_cache_invalidate),
+            Op::LinuxFaultRead => self.run(guest, at, Self::linux_fault_read),
+            Op::LinuxPageResponse => self.run(guest, at, Self::linux_page_response),
+            Op::PasidTableBind => self.run(guest, at, Self::pasid_table_bind),
+            Op::PasidTableUnbind => self.run(guest, at, Self::pasid_table_unbind),
+            Op::PasidTableInvalidate => self.run(guest, at, Self::pasid_table_invalidate),
         }
     }
 

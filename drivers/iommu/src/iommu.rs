@@ -257,6 +257,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             result = result.and(self.stop_page_requests(vm, device));
         }
         result = result.and(self.reset(device));
+        self.forget_pasid_table(guest, handle);
         guest.objects.remove(handle);
         self.owners.lock(&self.platform).take(device);
         result
@@ -331,7 +332,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     }
 
     /// Unbinds what it can. The first error is returned, after everything has been tried.
-    fn unbind_all(
+    pub(crate) fn unbind_all(
         &self,
         guest: &mut Vm,
         which: impl Fn(&crate::vm::Binding) -> bool,

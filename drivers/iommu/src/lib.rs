@@ -10,6 +10,7 @@
 //!   one function for each operation.
 //! * `object`, `vm`, `owners`, `pasid`: who has what.
 //! * `service`: how a page table of a guest's own is used for a device.
+//! * `user_table`, `pasid_table`: tables that come with their binding, and whole PASID tables.
 //! * `nesting`: on hardware that nests, above a second stage that maps the guest's memory.
 //! * `shadow`, `guest_table`: on hardware that cannot.
 //! * `fault`, `guest_walk`: refused requests, explained to their guest.
@@ -69,8 +70,10 @@ mod object;
 mod owners;
 mod page_request;
 mod pasid;
+mod pasid_table;
 mod service;
 mod shadow;
+mod user_table;
 mod vm;
 
 pub use config::{Config, Nesting, Quota};

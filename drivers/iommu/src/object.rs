@@ -8,7 +8,7 @@ use crate::service::Service;
 use alloc::vec::Vec;
 use iommu_abi::Errno;
 use iommu_core::{
-    AddressRange, AtsCapability, DeviceCapabilities, DeviceId, DomainHandle, Gpa, Iova,
+    AddressRange, AtsCapability, DeviceCapabilities, DeviceId, DomainHandle, Gpa, Iova, Pasid,
 };
 
 /// A device of the guest.
@@ -31,6 +31,54 @@ pub(crate) struct UserTable {
     pub(crate) levels: u8,
     /// How the device is served that it was allocated for.
     pub(crate) service: Service,
+    /// As the guest asked for it.
+    pub(crate) format_flags: u64,
+    pub(crate) enforce_snoop: bool,
+    pub(crate) origin: Origin,
+}
+
+/// How a table of the guest's came to be known, and so when it goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Origin {
+    /// By a call of its own; it goes by another.
+    Allocated,
+    /// With a binding that a structure of `linux/iommu.h` asked for.
+    LinuxBind { device_id: u32 },
+    /// With an entry of a PASID table of the guest's.
+    PasidTable {
+        device_id: u32,
+        /// The PASID, if the guest has it for this alone.
+        pasid: Option<Pasid>,
+    },
+}
+
+impl Origin {
+    /// The device with whose binding it goes.
+    pub(crate) fn device(&self) -> Option<u32> {
+        match *self {
+            Self::Allocated => None,
+            Self::LinuxBind { device_id } | Self::PasidTable { device_id, .. } => Some(device_id),
+        }
+    }
+
+    /// The PASID that goes with it.
+    pub(crate) fn taken_pasid(&self) -> Option<Pasid> {
+        match *self {
+            Self::PasidTable { pasid, .. } => pasid,
+            Self::Allocated | Self::LinuxBind { .. } => None,
+        }
+    }
+
+    /// The same, with the PASID left to somebody else.
+    pub(crate) fn without_pasid(self) -> Self {
+        match self {
+            Self::PasidTable { device_id, .. } => Self::PasidTable {
+                device_id,
+                pasid: None,
+            },
+            other => other,
+        }
+    }
 }
 
 /// A mapping in an address space that the hypervisor keeps.
@@ -116,6 +164,14 @@ impl Objects {
         let place = place_of(handle).and_then(|place| self.objects.get_mut(place));
         if let Some(Some(Object::Device(device))) = place {
             device.asks = asks;
+        }
+    }
+
+    /// Notes how a table came to be known.
+    pub(crate) fn set_origin(&mut self, handle: u32, origin: Origin) {
+        let place = place_of(handle).and_then(|place| self.objects.get_mut(place));
+        if let Some(Some(Object::UserTable(table))) = place {
+            table.origin = origin;
         }
     }
 

@@ -52,6 +52,10 @@ pub(crate) struct Belief {
     pub(crate) pasids: Vec<u32>,
     pub(crate) bound: Vec<Bound>,
     pub(crate) woven: Vec<Woven>,
+    /// Tables that go with their binding.
+    pub(crate) passing: Vec<u32>,
+    /// Devices whose PASID table the guest keeps.
+    pub(crate) keeps_pasids: Vec<u32>,
     /// PASIDs that were taken since the guest began.
     pub(crate) pasids_taken: u64,
     /// Page-table pages of the guest that lie in its table area.
@@ -88,6 +92,40 @@ impl Belief {
         self.mappings.retain(|mapping| mapping.ioas != ioas);
         self.woven.retain(|woven| woven.ioas != ioas);
         self.bound.retain(|bound| bound.ioas != ioas);
+        self.passing.retain(|&handle| handle != ioas);
+    }
+
+    /// A slot uses something else, or nothing: what came with its binding is gone.
+    pub(crate) fn release(&mut self, device: u32, pasid: Option<u32>) {
+        let slot = |bound: &&Bound| (bound.device, bound.pasid) == (device, pasid);
+        let old = self.bound.iter().find(slot).map(|bound| bound.ioas);
+        self.bound
+            .retain(|bound| (bound.device, bound.pasid) != (device, pasid));
+        if let Some(ioas) = old.filter(|ioas| self.passing.contains(ioas)) {
+            self.forget_space(ioas);
+        }
+    }
+
+    /// A device that nothing is bound to.
+    pub(crate) fn idle(&self) -> Option<Device> {
+        let used = |device: &&Device| {
+            self.bound.iter().any(|bound| bound.device == device.handle)
+                || self.keeps_pasids.contains(&device.handle)
+        };
+        self.devices.iter().find(|device| !used(device)).copied()
+    }
+
+    /// A PASID of a device that is taken and bound nowhere there.
+    pub(crate) fn free_slot(&self) -> Option<(Device, u32)> {
+        let devices = self.devices.iter().filter(|device| device.pasids);
+        devices
+            .flat_map(|device| self.pasids.iter().map(move |&pasid| (*device, pasid)))
+            .find(|(device, pasid)| {
+                let taken = |bound: &Bound| {
+                    (bound.device, bound.pasid) == (device.handle, Some(*pasid))
+                };
+                !self.bound.iter().any(taken)
+            })
     }
 
     pub(crate) fn weave(&mut self, woven: Woven) {

@@ -5,7 +5,7 @@ use crate::argument::{check_array_writable, element, write_entry};
 use crate::dispatch::Answer;
 use crate::error::{Refusal, of_backend};
 use crate::guest_table;
-use crate::object::{Device, Managed, Object, UserTable};
+use crate::object::{Device, Managed, Object, Origin, UserTable};
 use crate::service::{Service, levels_of};
 use crate::shadow::INTERRUPT_RANGE;
 use crate::vm::Vm;
@@ -137,19 +137,34 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
 /// A table of the guest's, as far as that can be checked before it is bound.
 fn user_table(guest: &Vm, device: &Device, ask: &IoasAllocate) -> Result<UserTable, Errno> {
     let format = Format::from_u32(ask.format).ok_or(Errno::EOPNOTSUPP)?;
-    // Supervisor requests need hardware that walks the guest's own table.
-    if ask.format_flags != 0 {
-        return Err(Errno::EOPNOTSUPP);
-    }
     let levels = levels_of(format);
     let service = Service::choose(guest, device, levels).ok_or(Errno::EOPNOTSUPP)?;
+    check_format_flags(ask.format_flags, &service)?;
     let root = Gpa::new(ask.user_page_directory);
     check_root(guest, &service, root)?;
     Ok(UserTable {
         root,
         levels,
         service,
+        format_flags: ask.format_flags,
+        enforce_snoop: ask.flags & IoasAllocate::ENFORCE_SNOOP != 0,
+        origin: Origin::Allocated,
     })
+}
+
+/// Supervisor requests need hardware that walks the guest's own table.
+fn check_format_flags(flags: u64, service: &Service) -> Result<(), Errno> {
+    let supervisor = flags & IoasAllocate::FORMAT_SUPERVISOR != 0;
+    let write_protect = flags & IoasAllocate::FORMAT_WRITE_PROTECT != 0;
+    let known = IoasAllocate::FORMAT_SUPERVISOR | IoasAllocate::FORMAT_WRITE_PROTECT;
+    let can = service.capabilities().contains(Capabilities::SUPERVISOR);
+    if flags & !known != 0 || supervisor && !can {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    if write_protect && !supervisor {
+        return Err(Errno::EINVAL);
+    }
+    Ok(())
 }
 
 /// Refuses roots that hardware could not read: misaligned, beyond what a second stage

@@ -38,6 +38,14 @@ impl Shape {
             Op::PageResponse => shape::<PageResponse>(),
             Op::PasidAllocate => shape::<PasidAllocate>(),
             Op::PasidFree => shape::<PasidFree>(),
+            Op::LinuxBindGpasid => shape::<LinuxBindGpasid>(),
+            Op::LinuxUnbindGpasid => shape::<LinuxUnbindGpasid>(),
+            Op::LinuxCacheInvalidate => shape::<LinuxCacheInvalidate>(),
+            Op::LinuxFaultRead => shape::<LinuxFaultRead>(),
+            Op::LinuxPageResponse => shape::<LinuxPageResponse>(),
+            Op::PasidTableBind => shape::<PasidTableBind>(),
+            Op::PasidTableUnbind => shape::<PasidTableUnbind>(),
+            Op::PasidTableInvalidate => shape::<PasidTableInvalidate>(),
         }
     }
 
