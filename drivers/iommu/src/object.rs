@@ -34,6 +34,8 @@ pub(crate) struct UserTable {
     /// As the guest asked for it.
     pub(crate) format_flags: u64,
     pub(crate) enforce_snoop: bool,
+    /// The address space that its addresses are of; the guest's physical memory if none.
+    pub(crate) parent: Option<u32>,
     pub(crate) origin: Origin,
 }
 
@@ -217,6 +219,20 @@ impl Objects {
             Object::Managed(managed) => Ok(managed),
             _ => Err(Errno::ENOENT),
         }
+    }
+
+    /// Whether a table of the guest's stands on this address space.
+    pub(crate) fn is_parent(&self, handle: u32) -> bool {
+        self.iter().any(
+            |(_, object)| matches!(object, Object::UserTable(table) if table.parent == Some(handle)),
+        )
+    }
+
+    /// Whether an address space that the hypervisor keeps maps an address.
+    pub(crate) fn is_mapped(&self, handle: u32, at: Iova) -> bool {
+        self.mappings
+            .iter()
+            .any(|mapping| mapping.ioas_id == handle && mapping.iova.contains(at))
     }
 
     /// All objects with their handles, in ascending order.

@@ -100,10 +100,11 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     ) -> Result<bool, Errno> {
         let service = Service::choose(guest, device, table.levels).ok_or(Errno::EOPNOTSUPP)?;
         // What the guest was told of the table must hold for this device too.
-        if !table.service.stands_for(&service) {
+        let shadowed = matches!(service, Service::Shadow(_));
+        if !table.service.stands_for(&service) || table.parent.is_some() && shadowed {
             return Err(Errno::EOPNOTSUPP);
         }
-        super::ioas::check_root(guest, &service, table.root)?;
+        super::ioas::check_root(guest, &service, table.root, table.parent)?;
         match service {
             Service::Nested(nested) => self.nested_for(guest, device, table, &nested, binding),
             Service::Shadow(kind) => self.shadow_for(guest, device, table, &kind, binding),
@@ -127,8 +128,12 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             binding.domain = known.domain;
             return Ok(false);
         }
+        let parent = match table.parent {
+            Some(parent) => guest.objects.managed(parent)?.domain,
+            None => guest.parents.domain(nested.parent).ok_or(Errno::EIO)?,
+        };
         let spec = DomainSpec::Nested(NestedSpec {
-            parent: guest.parents.domain(nested.parent).ok_or(Errno::EIO)?,
+            parent,
             format: nested.format,
             root: table.root,
             supervisor: table.format_flags & IoasAllocate::FORMAT_SUPERVISOR != 0,
@@ -289,6 +294,10 @@ pub(crate) fn of_detach(error: IommuError) -> Errno {
 
 /// What the fault path needs to walk the table.
 fn walkable(guest: &Vm, binding: &Binding, table: &UserTable) -> Option<Table> {
+    if table.parent.is_some() {
+        // The fault path does not know what the parent maps.
+        return None;
+    }
     let device = guest.objects.device(binding.device_id).ok()?;
     let service = Service::choose(guest, device, table.levels)?;
     Some(Table {

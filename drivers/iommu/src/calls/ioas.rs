@@ -28,9 +28,11 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             return Err(Errno::EOPNOTSUPP.into());
         }
         if ask.parent_ioas_id != NO_ID {
-            // Tables on top of address spaces that the hypervisor keeps do not exist yet.
             guest.objects.managed(ask.parent_ioas_id)?;
-            return Err(Errno::EOPNOTSUPP.into());
+            // What the hypervisor keeps is about the guest's memory.
+            if ask.flags & IoasAllocate::USER_TABLE == 0 {
+                return Err(Errno::EOPNOTSUPP.into());
+            }
         }
         let hint = window_hint(ask)?;
         let device = *guest.objects.device(ask.device_id)?;
@@ -46,6 +48,10 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             let capabilities = Capabilities::MANAGED | Capabilities::FAULT_EVENTS;
             (Object::Managed(managed), capabilities, ranges)
         };
+        if ranges.is_empty() {
+            self.undo_managed(&object);
+            return Err(Errno::EINVAL.into());
+        }
         let written = write_ranges(guest, ask.ranges, ask.range_capacity, &ranges);
         let inserted = written.and_then(|()| guest.objects.insert(object));
         match inserted {
@@ -56,12 +62,16 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
                 Ok(0)
             }
             Err(errno) => {
-                if let Object::Managed(managed) = object {
-                    // What hardware did not confirm is in quarantine.
-                    let _ = self.destroy_domain(managed.domain);
-                }
+                self.undo_managed(&object);
                 Err(errno.into())
             }
+        }
+    }
+
+    fn undo_managed(&self, object: &Object) {
+        if let Object::Managed(managed) = object {
+            // What hardware did not confirm is in quarantine.
+            let _ = self.destroy_domain(managed.domain);
         }
     }
 
@@ -118,7 +128,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             .any(|binding| binding.ioas_id == ask.id);
         match object {
             Object::Device(_) => return Err(Errno::EPERM.into()),
-            _ if in_use => return Err(Errno::EBUSY.into()),
+            _ if in_use || guest.objects.is_parent(ask.id) => return Err(Errno::EBUSY.into()),
             Object::UserTable(_) => {}
             Object::Managed(managed) => {
                 self.destroy_domain(managed.domain)
@@ -141,8 +151,14 @@ fn user_table(guest: &Vm, device: &Device, ask: &IoasAllocate) -> Result<UserTab
     let service = Service::choose(guest, device, levels).ok_or(Errno::EOPNOTSUPP)?;
     check_format_flags(ask.format_flags, &service)?;
     let root = Gpa::new(ask.user_page_directory);
-    check_root(guest, &service, root)?;
+    let parent = (ask.parent_ioas_id != NO_ID).then_some(ask.parent_ioas_id);
+    // A shadow is of what the guest's memory holds.
+    if parent.is_some() && matches!(service, Service::Shadow(_)) {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    check_root(guest, &service, root, parent)?;
     Ok(UserTable {
+        parent,
         root,
         levels,
         service,
@@ -168,8 +184,14 @@ fn check_format_flags(flags: u64, service: &Service) -> Result<(), Errno> {
 }
 
 /// Refuses roots that hardware could not read: misaligned, beyond what a second stage
-/// translates (SPT.4.4), or not the guest's memory.
-pub(crate) fn check_root(guest: &Vm, service: &Service, root: Gpa) -> Result<(), Errno> {
+/// translates (SPT.4.4), or not the guest's memory. Above an address space that the
+/// hypervisor keeps, the root is an address of that.
+pub(crate) fn check_root(
+    guest: &Vm,
+    service: &Service,
+    root: Gpa,
+    parent: Option<u32>,
+) -> Result<(), Errno> {
     if !root.is_aligned(PAGE_SHIFT) {
         return Err(Errno::EINVAL);
     }
@@ -177,10 +199,11 @@ pub(crate) fn check_root(guest: &Vm, service: &Service, root: Gpa) -> Result<(),
     if beyond.is_some_and(|beyond| beyond != 0) {
         return Err(Errno::EFAULT);
     }
-    match guest_table::backing(&*guest.memory, root) {
-        Some(_) => Ok(()),
-        None => Err(Errno::EFAULT),
-    }
+    let there = match parent {
+        Some(parent) => guest.objects.is_mapped(parent, Iova::new(root.as_u64())),
+        None => guest_table::backing(&*guest.memory, root).is_some(),
+    };
+    if there { Ok(()) } else { Err(Errno::EFAULT) }
 }
 
 /// The addresses that the guest says it will use.

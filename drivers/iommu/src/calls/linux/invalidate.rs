@@ -56,7 +56,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         if let Extent::Pasid(pasid) | Extent::Addresses(Some(pasid), _) = extent {
             // A PASID that is not bound may have an entry that was made just now.
             let known = guest.binding(device_id, Some(pasid)).is_some();
-            if !known && !(caches.entries && guest.keeps_pasid_table(device_id)) {
+            if !(known || caches.entries && guest.keeps_pasid_table(device_id)) {
                 return Err(Errno::ENOENT.into());
             }
         }
@@ -190,7 +190,7 @@ fn addresses(info: &LinuxInvAddrInfo) -> Result<Extent, Errno> {
         0 => None,
         _ => Some(pasid(info.pasid)?),
     };
-    if info.granule_size % PAGE_SIZE != 0 {
+    if !info.granule_size.is_multiple_of(PAGE_SIZE) {
         return Err(Errno::EINVAL);
     }
     let bytes = info
