@@ -2,6 +2,7 @@
 
 mod bring_up;
 mod coherence;
+mod compatible;
 mod device_tlbs;
 mod firmware;
 mod floods;
