@@ -97,6 +97,8 @@ numbers! {
         /// Share a process' address space with the device: tables by PASID, and page
         /// requests that the guest answers.
         SharedVirtualAddressing = 4,
+        /// Keep the PASID table of the device. Since version 3.
+        PasidTable = 5,
     }
 }
 
@@ -106,7 +108,7 @@ impl Use {
         match self {
             Self::ManagedDma => Capabilities::MANAGED,
             Self::UserTable => Capabilities::USER_TABLE,
-            Self::UserTableByPasid => Capabilities::USER_TABLE.union(Capabilities::PASID),
+            Self::UserTableByPasid | Self::PasidTable => Capabilities::USER_TABLE.union(Capabilities::PASID),
             Self::SharedVirtualAddressing => Capabilities::USER_TABLE
                 .union(Capabilities::PASID)
                 .union(Capabilities::PAGE_REQUESTS),

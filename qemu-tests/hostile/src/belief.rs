@@ -106,6 +106,16 @@ impl Belief {
         }
     }
 
+    /// A device is another's now.
+    pub(crate) fn lose_device(&mut self, device: u32) {
+        let of_device = |bound: &&Bound| bound.device == device;
+        while let Some(bound) = self.bound.iter().find(of_device).copied() {
+            self.release(bound.device, bound.pasid);
+        }
+        self.devices.retain(|known| known.handle != device);
+        self.keeps_pasids.retain(|&known| known != device);
+    }
+
     /// A device that nothing is bound to.
     pub(crate) fn idle(&self) -> Option<Device> {
         let used = |device: &&Device| {
@@ -121,9 +131,8 @@ impl Belief {
         devices
             .flat_map(|device| self.pasids.iter().map(move |&pasid| (*device, pasid)))
             .find(|(device, pasid)| {
-                let taken = |bound: &Bound| {
-                    (bound.device, bound.pasid) == (device.handle, Some(*pasid))
-                };
+                let taken =
+                    |bound: &Bound| (bound.device, bound.pasid) == (device.handle, Some(*pasid));
                 !self.bound.iter().any(taken)
             })
     }

@@ -3,6 +3,7 @@
 mod bring_up;
 mod coherence;
 mod compatible;
+mod composed;
 mod device_tlbs;
 mod firmware;
 mod floods;

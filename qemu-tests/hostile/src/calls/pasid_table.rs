@@ -13,7 +13,10 @@ fn directory(belief: &Belief, random: &mut fastrand::Rng) -> Vec<u8> {
     let mut entries = vec![0u64; ENTRIES];
     for _ in 0..random.usize(..4) {
         let at = random.usize(..ENTRIES);
-        let pages = [one(&belief.data_pages, random), one(&belief.table_pages, random)];
+        let pages = [
+            one(&belief.data_pages, random),
+            one(&belief.table_pages, random),
+        ];
         let page = match random.u8(..4) {
             0 => belief.buffer & !0xfff,
             1 => 1 << 45,
@@ -21,7 +24,10 @@ fn directory(belief: &Belief, random: &mut fastrand::Rng) -> Vec<u8> {
         };
         entries[at] = page | 1;
     }
-    entries.iter().flat_map(|entry| entry.to_le_bytes()).collect()
+    entries
+        .iter()
+        .flat_map(|entry| entry.to_le_bytes())
+        .collect()
 }
 
 pub(super) fn bind(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
