@@ -108,7 +108,9 @@ impl Use {
         match self {
             Self::ManagedDma => Capabilities::MANAGED,
             Self::UserTable => Capabilities::USER_TABLE,
-            Self::UserTableByPasid | Self::PasidTable => Capabilities::USER_TABLE.union(Capabilities::PASID),
+            Self::UserTableByPasid | Self::PasidTable => {
+                Capabilities::USER_TABLE.union(Capabilities::PASID)
+            }
             Self::SharedVirtualAddressing => Capabilities::USER_TABLE
                 .union(Capabilities::PASID)
                 .union(Capabilities::PAGE_REQUESTS),
