@@ -27,6 +27,7 @@ extern crate alloc;
 
 pub mod archive;
 pub mod command_line;
+pub mod devices;
 pub mod exit;
 pub mod firmware;
 pub mod log;

@@ -7,6 +7,7 @@ use crate::command_line::{CommandLine, Graphics, ReservedRegions, UnremappedInte
 use arrayvec::ArrayVec;
 use core::fmt;
 use iommu_core::DeviceId;
+use pci::Bond;
 
 /// What the switches say.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -30,6 +31,10 @@ pub struct Facts {
     pub is_bridge: bool,
     /// The DMAR lists a region that it must keep reaching.
     pub has_region: bool,
+    /// It is a virtual function of another device's.
+    pub is_virtual: bool,
+    /// Devices of a domain of its own request under its id (Intel's VMD).
+    pub carries_others: bool,
 }
 
 /// Base class of display controllers.
@@ -93,10 +98,39 @@ pub enum Refusal {
     UnremappedInterrupts,
     /// It is a bridge.
     Bridge,
+    /// It is a virtual function.
+    VirtualFunction,
+    /// Others request under its id.
+    CarriesOthers,
+    /// Another device, which cannot be kept apart from it, keeps memory.
+    Companion {
+        /// The other.
+        companion: DeviceId,
+        /// What it keeps.
+        reach: Reach,
+        /// What ties the two.
+        bond: Option<Bond>,
+    },
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Self::Companion {
+            companion,
+            reach,
+            bond,
+        } = self
+        {
+            write!(
+                f,
+                "it is in one group with {companion}, which {}",
+                reach.name()
+            )?;
+            return match bond {
+                Some(bond) => write!(f, ": {bond}"),
+                None => Ok(()),
+            };
+        }
         f.write_str(match self {
             Self::Denied => "the command line denies it (deny=)",
             Self::ReservedRegion => {
@@ -107,6 +141,13 @@ impl fmt::Display for Refusal {
                 "interrupts are not remapped, so it could raise any interrupt of the host's; turn interrupt remapping on in the firmware's set-up, or accept that by unremapped-interrupts=allow"
             }
             Self::Bridge => "it is a bridge",
+            Self::VirtualFunction => {
+                "it is a virtual function (SR-IOV), whose physical function would have to be driven here; give that one away as a whole"
+            }
+            Self::CarriesOthers => {
+                "devices of a domain of its own request under its id (VMD); turn VMD off in the firmware's set-up"
+            }
+            Self::Companion { .. } => "of its companions",
         })
     }
 }
@@ -120,6 +161,13 @@ impl Rules {
             graphics: line.graphics,
             unremapped_interrupts: line.unremapped_interrupts,
         }
+    }
+
+    /// The same, with display devices left alone: for machines on which they are not
+    /// remapped correctly.
+    pub fn leaving_graphics(mut self) -> Self {
+        self.graphics = Graphics::Leave;
+        self
     }
 
     /// Devices that are denied, whether they exist or not.
@@ -155,6 +203,12 @@ impl Rules {
         if facts.is_bridge {
             return Err(Refusal::Bridge);
         }
+        if facts.is_virtual {
+            return Err(Refusal::VirtualFunction);
+        }
+        if facts.carries_others {
+            return Err(Refusal::CarriesOthers);
+        }
         if facts.is_display() && self.graphics == Graphics::Leave {
             return Err(Refusal::LeftAlone);
         }
@@ -186,6 +240,8 @@ mod tests {
             sub_class,
             is_bridge: false,
             has_region,
+            is_virtual: false,
+            carries_others: false,
         }
     }
 
@@ -272,5 +328,47 @@ mod tests {
             ..facts(0x06, 0x04, false)
         };
         assert_eq!(rules("").pass_through(&bridge, true), Err(Refusal::Bridge));
+    }
+
+    #[test]
+    fn what_stands_for_others_and_what_another_stands_for_is_refused_by_name() {
+        let plain = facts(NETWORK, 0, false);
+        let part = Facts {
+            is_virtual: true,
+            ..plain
+        };
+        let whole = Facts {
+            carries_others: true,
+            ..plain
+        };
+        let refused = |facts| rules("").pass_through(&facts, true);
+        assert_eq!(refused(part), Err(Refusal::VirtualFunction));
+        assert_eq!(refused(whole), Err(Refusal::CarriesOthers));
+        assert_eq!(refused(plain), Ok(()));
+    }
+
+    #[test]
+    fn graphics_that_are_not_remapped_correctly_are_left_alone_unasked() {
+        let display = facts(DISPLAY, 0, false);
+        let leaving = rules("").leaving_graphics();
+        assert_eq!(leaving.reach(&display), Reach::Everything);
+        assert_eq!(
+            leaving.pass_through(&display, true),
+            Err(Refusal::LeftAlone)
+        );
+    }
+
+    #[test]
+    fn a_companion_that_keeps_memory_is_named_with_what_ties_them() {
+        let refusal = Refusal::Companion {
+            companion: device("0:2:1.0").unwrap(),
+            reach: Reach::Regions,
+            bond: Some(Bond::Port(device("0:0:1c.0").unwrap())),
+        };
+        assert_eq!(
+            std::format!("{refusal}"),
+            "it is in one group with 0000:02:01.0, which keeps its reserved regions: \
+             0000:00:1c.0 lets what is behind it reach each other (access control services)"
+        );
     }
 }

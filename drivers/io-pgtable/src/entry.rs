@@ -79,6 +79,47 @@ pub(crate) fn is_large(entry: u64) -> bool {
     SecondStageEntry::from_bits(entry).page_size()
 }
 
+/// Whether a leaf of the second stage is marked as written through.
+pub(crate) fn is_dirty(entry: u64) -> bool {
+    SecondStageEntry::from_bits(entry).dirty()
+}
+
+/// The same second-stage leaf, marked.
+pub(crate) fn with_dirty(entry: u64) -> u64 {
+    SecondStageEntry::from_bits(entry)
+        .with_dirty(true)
+        .into_bits()
+}
+
+/// The same second-stage leaf, not marked.
+pub(crate) fn without_dirty(entry: u64) -> u64 {
+    SecondStageEntry::from_bits(entry)
+        .with_dirty(false)
+        .into_bits()
+}
+
+/// The first of the leaves of `level` that together are the large leaf `entry` of the level
+/// above, with all its attributes and flags.
+pub(crate) fn first_part(format: TableFormat, level: u8, entry: u64) -> u64 {
+    match format.stage() {
+        // At level 1 PAT lies where PS is above; in large leaves it is the lowest address
+        // bit.
+        Stage::First => {
+            let large = FirstStageEntry::from_bits(entry);
+            let pat = large.frame() & 1 != 0;
+            let part = large.with_frame(large.frame() & !1);
+            if level == 1 {
+                part.with_page_size(pat).into_bits()
+            } else {
+                entry
+            }
+        }
+        Stage::Second => SecondStageEntry::from_bits(entry)
+            .with_page_size(level > 1)
+            .into_bits(),
+    }
+}
+
 /// An entry that leads to `table`, with all rights, so that leaves alone decide. In the
 /// first stage A is set already, because a unit whose walks do not snoop cannot set it.
 ///

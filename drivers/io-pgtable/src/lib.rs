@@ -3,7 +3,8 @@
 //!
 //! Two levels of use. The *entry level*, [`decode`], [`encode_table`], [`encode_leaf`] and
 //! the geometry beside them, is pure: a walker of guests' tables, a shadow engine or a
-//! dump tool builds on it. The *range level*, [`PageTable`], owns its tables.
+//! dump tool builds on it. The *range level*, [`PageTable`], owns its tables, and so does
+//! [`PermissionTable`], by which hardware checks addresses that devices translated.
 //!
 //! This crate knows no remapping unit: what the hardware supports comes in as [`Limits`],
 //! and what it must be told after a change goes out as a value.
@@ -20,14 +21,17 @@
     )
 )]
 
+extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
 mod entry;
 mod geometry;
+mod permission;
 pub mod spec;
 mod table;
 
 pub use entry::{Entry, Limits, decode, encode_leaf, encode_table, is_present};
 pub use geometry::{in_width, index_of, span_shift};
-pub use table::{Mapped, PageTable, TableConfig, Unmapped};
+pub use permission::PermissionTable;
+pub use table::{Mapped, PageTable, TableConfig, Taken, Unmapped};

@@ -113,6 +113,11 @@ pub struct DeviceCapabilities {
     pub supervisor: bool,
     /// The device's interrupts are remapped and its source id verified.
     pub interrupts_remapped: bool,
+    /// Writes through second-stage tables can be tracked
+    /// ([`DirtyTracking`](crate::DirtyTracking)).
+    pub dirty_tracking: bool,
+    /// Addresses that a device translated itself can be checked (ECAP.HPTS).
+    pub host_permissions: bool,
 }
 
 impl DeviceCapabilities {
@@ -140,6 +145,8 @@ impl DeviceCapabilities {
             page_requests: false,
             supervisor: false,
             interrupts_remapped: false,
+            dirty_tracking: false,
+            host_permissions: false,
         }
     }
 
@@ -218,6 +225,12 @@ pub enum BackendError {
         /// The format.
         format: TableFormat,
     },
+    /// The domain's writes are tracked, and the device's unit cannot do that.
+    DirtyTrackingUnsupported(DeviceId),
+    /// The addresses that the device translated itself are to be checked (§4.2.4), and its
+    /// unit cannot do that, or what its slots lead to has no host permission table, or not
+    /// the same one.
+    Unchecked(DeviceId),
     /// The PASID is 0, which is kept for requests without one, or has more bits than unit
     /// and device support.
     PasidOutOfRange(Slot),
@@ -262,6 +275,9 @@ pub enum MapError {
     AccessUnsupported(Access),
     /// A run without pages, or an address that is not page-aligned.
     Malformed,
+    /// This page is mapped in so many places that no more can be counted, as is done where
+    /// a device's own translations are checked.
+    MappedTooOften(Hpa),
     /// On the way to this address lies an entry that the driver never wrote: someone else
     /// writes into its tables.
     Corrupt(Iova),
@@ -361,6 +377,21 @@ pub trait Backend: Send + Sync {
     ///
     /// `device` is one that will be attached: it says which unit's abilities must be met.
     fn create(&self, device: DeviceId, spec: &DomainSpec) -> Result<DomainHandle, BackendError>;
+
+    /// Makes a domain whose mappings are noted in a host permission table too, so that a
+    /// device which translates addresses itself need not be trusted: what it claims to have
+    /// translated is held against that table (§4.2.4). A back-end without such tables
+    /// refuses.
+    ///
+    /// Here every debt matters: a device is told of a mapping only after that was settled.
+    fn create_checked(
+        &self,
+        device: DeviceId,
+        format: TableFormat,
+    ) -> Result<DomainHandle, BackendError> {
+        let _ = format;
+        Err(BackendError::Unchecked(device))
+    }
 
     /// Destroys a domain that nothing is attached to. Its table frames are in the debt.
     fn destroy(&self, domain: DomainHandle) -> Result<Owed<'_, Self::Debt>, BackendError>;
@@ -476,6 +507,14 @@ impl<B: Backend + ?Sized> Backend for &B {
 
     fn create(&self, device: DeviceId, spec: &DomainSpec) -> Result<DomainHandle, BackendError> {
         (**self).create(device, spec)
+    }
+
+    fn create_checked(
+        &self,
+        device: DeviceId,
+        format: TableFormat,
+    ) -> Result<DomainHandle, BackendError> {
+        (**self).create_checked(device, format)
     }
 
     fn destroy(&self, domain: DomainHandle) -> Result<Owed<'_, Self::Debt>, BackendError> {

@@ -36,6 +36,7 @@ impl fmt::Display for ResetError {
         match self {
             Self::NoMethod(device) => write!(f, "{device} has no reset that is known"),
             Self::TimedOut(device) => write!(f, "{device} did not come back from its reset"),
+            Self::Gone(device) => write!(f, "{device} does not answer; was it taken out?"),
         }
     }
 }
@@ -75,7 +76,7 @@ impl fmt::Display for IrqError {
 
 #[cfg(feature = "alloc")]
 mod of_backends {
-    use crate::{BackendError, BatchFull, FlushError, MapError, PAGE_SIZE};
+    use crate::{BackendError, BatchFull, DirtyError, FlushError, MapError, PAGE_SIZE};
     use core::error::Error;
     use core::fmt;
 
@@ -94,6 +95,16 @@ mod of_backends {
                 Self::OutOfFrames(error) => Some(error),
                 Self::Flush(error) => Some(error),
                 Self::Device(error) => Some(error),
+                _ => None,
+            }
+        }
+    }
+
+    impl Error for DirtyError {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            match self {
+                Self::Range(error) => Some(error),
+                Self::OutOfFrames(error) => Some(error),
                 _ => None,
             }
         }
@@ -143,6 +154,14 @@ mod of_backends {
                 Self::FormatUnsupported { device, format } => {
                     write!(f, "the unit of {device} cannot walk {format:?} tables")
                 }
+                Self::DirtyTrackingUnsupported(device) => write!(
+                    f,
+                    "the unit of {device} keeps no dirty flags, which the domain is tracked by"
+                ),
+                Self::Unchecked(device) => write!(
+                    f,
+                    "what {device} translated itself cannot be checked"
+                ),
                 Self::PasidOutOfRange(slot) => write!(
                     f,
                     "{:?} is no PASID that slots of {} can have",
@@ -164,6 +183,32 @@ mod of_backends {
         }
     }
 
+    impl fmt::Display for DirtyError {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            match self {
+                Self::NoDomain(domain) => write!(
+                    f,
+                    "there is no domain {} of generation {}",
+                    domain.index, domain.generation
+                ),
+                Self::NotSecondStage(domain) => write!(
+                    f,
+                    "domain {} has no second-stage tables of the driver's",
+                    domain.index
+                ),
+                Self::Unsupported(device) => write!(
+                    f,
+                    "the unit of {device} keeps no dirty flags in second-stage tables"
+                ),
+                Self::NotTracking(domain) => {
+                    write!(f, "writes through domain {} are not tracked", domain.index)
+                }
+                Self::Range(error) => error.fmt(f),
+                Self::OutOfFrames(error) => error.fmt(f),
+            }
+        }
+    }
+
     impl fmt::Display for MapError {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             match self {
@@ -181,6 +226,9 @@ mod of_backends {
                     write!(f, "the format has no entry that allows just {access}")
                 }
                 Self::Malformed => write!(f, "no pages, or not multiples of {PAGE_SIZE:#x} bytes"),
+                Self::MappedTooOften(at) => {
+                    write!(f, "{at} is mapped in more places than can be counted")
+                }
                 Self::Corrupt(at) => write!(
                     f,
                     "an entry on the way to {at} was not written by the driver"

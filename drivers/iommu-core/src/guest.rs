@@ -1,6 +1,6 @@
 //! A guest as policy sees it: its memory, and what is asked of the hypervisor.
 
-use crate::{Access, Address, DeviceId, Gpa, Hpa, PAGE_SHIFT, PAGE_SIZE};
+use crate::{Access, Address, DeviceId, Gpa, Hpa, PAGE_SHIFT, PAGE_SIZE, SourceId};
 
 /// A guest, by its number in the hypervisor. Never chosen by a guest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -88,6 +88,8 @@ pub enum ResetError {
     NoMethod(DeviceId),
     /// The device did not become quiet or ready in time.
     TimedOut(DeviceId),
+    /// The device does not answer: it was taken out.
+    Gone(DeviceId),
 }
 
 /// A device whose translation services could not be turned on or off.
@@ -107,6 +109,30 @@ pub trait VmHost {
 
     /// Brings a device into the state of power-on, its DMA stopped.
     fn reset(&self, device: DeviceId) -> Result<(), ResetError>;
+
+    /// Like [`reset`](Self::reset), for hypervisors that can also reset a device together
+    /// with others: none of those may be one that `is_in_use` names.
+    fn reset_beside(
+        &self,
+        device: DeviceId,
+        is_in_use: &dyn Fn(DeviceId) -> bool,
+    ) -> Result<(), ResetError> {
+        let _ = is_in_use;
+        self.reset(device)
+    }
+
+    /// Tells the ids, beside its own, under which requests without PASID of a device reach
+    /// its unit: those of bridges that speak for it, and those that it uses by mistake
+    /// (§3.4.1). Always the same for a device.
+    fn aliases(&self, device: DeviceId, tell: &mut dyn FnMut(SourceId)) {
+        let _ = (device, tell);
+    }
+
+    /// Tells the other devices that cannot be kept apart from this one. Always the same for
+    /// a device, and the same for all that are told.
+    fn companions(&self, device: DeviceId, tell: &mut dyn FnMut(DeviceId)) {
+        let _ = (device, tell);
+    }
 
     /// Programs a device to translate ahead and to ask for pages (on: PASID, then ATS, then
     /// PRI), or not to any more (off: the other way round, each step awaited). Only a

@@ -33,6 +33,8 @@ mod access;
 mod address;
 #[cfg(feature = "alloc")]
 mod backend;
+#[cfg(feature = "alloc")]
+mod dirty;
 mod error;
 mod fault;
 mod format;
@@ -56,6 +58,8 @@ pub use backend::{
     MapError, NestedSpec, PageRequest, PageResponse, Replaced, ResponseCode, Run, Scope, Slot,
     WalkStep,
 };
+#[cfg(feature = "alloc")]
+pub use dirty::{DirtyBitmap, DirtyError, DirtyRead, DirtyTracking, LargePages};
 pub use fault::{FaultKind, FaultReason, FaultRecord};
 pub use format::{LeafSizes, Stage, TableFormat};
 pub use frame::{Frame, FrameList};

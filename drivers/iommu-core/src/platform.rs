@@ -1,6 +1,7 @@
 //! What a driver needs of the machine that it runs on.
 
 use crate::sync::Rank;
+use crate::sync::atomic::Ordering;
 use crate::{Frame, Hpa, Order};
 #[cfg(feature = "alloc")]
 use alloc::sync::Arc;
@@ -86,6 +87,27 @@ pub trait Platform: Send + Sync {
     /// `index + 1`, in one 128-bit store (`cmpxchg16b`). The first value is the lower one.
     fn publish128(&self, frame: &Frame, index: usize, value: [u64; 2], coherence: Coherence);
 
+    /// Stores one cell of a frame in which hardware sets flags (accessed, dirty), if it holds
+    /// `current`; otherwise tells what it holds. One step with the look at it: no flag that
+    /// hardware sets in between is lost.
+    fn exchange64(
+        &self,
+        frame: &Frame,
+        index: usize,
+        current: u64,
+        value: u64,
+        coherence: Coherence,
+    ) -> Result<(), u64> {
+        let Some(cell) = frame.cells().get(index) else {
+            return Ok(());
+        };
+        cell.compare_exchange(current, value, Ordering::AcqRel, Ordering::Acquire)?;
+        if coherence == Coherence::WriteBack {
+            self.write_back(frame, index..index.saturating_add(1));
+        }
+        Ok(())
+    }
+
     /// Writes the lines that hold these cells back to memory, for tables that were filled
     /// by plain stores and that a non-snooping unit will read.
     fn write_back(&self, frame: &Frame, cells: Range<usize>);
@@ -164,6 +186,16 @@ macro_rules! platform_by_reference {
                 coherence: Coherence,
             ) {
                 (**self).publish128(frame, index, value, coherence)
+            }
+            fn exchange64(
+                &self,
+                frame: &Frame,
+                index: usize,
+                current: u64,
+                value: u64,
+                coherence: Coherence,
+            ) -> Result<(), u64> {
+                (**self).exchange64(frame, index, current, value, coherence)
             }
             fn write_back(&self, frame: &Frame, cells: Range<usize>) {
                 (**self).write_back(frame, cells)

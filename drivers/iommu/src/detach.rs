@@ -3,6 +3,7 @@
 
 use crate::counters::count;
 use crate::error::{of_flush, of_settle};
+use crate::requesters::IDS;
 use crate::shadow::add_debt;
 use crate::vm::{Binding, Translation, Vm};
 use crate::{Iommu, IommuError, PasidAllocator};
@@ -16,8 +17,9 @@ pub(crate) struct Detached {
     pub(crate) blocked: bool,
 }
 
-/// Debts of a replacement beside those of the shadow: the slot's, and the domain's.
-pub(crate) const REPLACE_DEBTS: usize = 4;
+/// Debts of a replacement beside those of the shadow: two for each id of the device, in case
+/// it is undone, and the domain's.
+pub(crate) const REPLACE_DEBTS: usize = 4 + 2 * IDS;
 
 impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     /// Blocks a slot, and gives up what only it used. Hardware has forgotten everything on
@@ -37,13 +39,15 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         let Some(mut batch) = Batch::with_capacity(room) else {
             return failed(IommuError::OutOfMemory);
         };
-        match self.backend.replace(binding.slot(), Attachment::Blocked) {
-            // There is room for it.
-            Ok(replaced) => drop(batch.add(replaced.owed)),
-            Err(error) => {
-                self.note_unconfirmed(&error);
-                return failed(IommuError::Backend(error));
-            }
+        let slots = match self.slots_alone(guest, binding.slot()) {
+            Ok(slots) => slots,
+            Err(error) => return failed(error),
+        };
+        if let Err(error) = self.lead(&slots, Attachment::Blocked, &mut batch) {
+            self.note_unconfirmed(&error);
+            // What was undone must be told to hardware too.
+            let told = self.commit(&mut batch).map_err(IommuError::Flush);
+            return failed(told.err().unwrap_or(IommuError::Backend(error)));
         }
         guest.bindings.swap_remove(place);
         self.give_up(guest, &binding, &mut batch);

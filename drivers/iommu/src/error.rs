@@ -25,6 +25,18 @@ pub enum IommuError {
         /// Its owner.
         by: VmId,
     },
+    /// Another device, which cannot be kept apart from this one, is somebody else's.
+    Companion {
+        /// The device that was asked for.
+        device: DeviceId,
+        /// The other.
+        companion: DeviceId,
+        /// The guest that has it; `None` if the hypervisor uses it, or must let it reach
+        /// memory.
+        by: Option<VmId>,
+    },
+    /// Requests of the device may come under more ids than are kept track of.
+    TooManyAliases(DeviceId),
     /// The device does not belong to this guest.
     NotOwned(DeviceId),
     /// Something is bound to the device.

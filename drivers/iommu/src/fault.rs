@@ -55,7 +55,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         let pushed = {
             let owners = self.owners.lock(&self.platform);
             // The device may have another owner by now, whom this is none of the business.
-            if owners.owner(record.device) != Some(owner) {
+            if owners.owner(owners.who_requests_as(record.device)) != Some(owner) {
                 return None;
             }
             let mut inbox = slot.inbox.lock(&self.platform);
@@ -70,9 +70,10 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
 
     fn whose(&self, record: &FaultRecord) -> Option<(Owner, Option<Bound>)> {
         let owners = self.owners.lock(&self.platform);
-        let owner = owners.owner(record.device)?;
+        let device = owners.who_requests_as(record.device);
+        let owner = owners.owner(device)?;
         let bound = owners.bound(Slot {
-            device: record.device,
+            device,
             // PASID 0 is that of requests without one, and some units say so.
             pasid: record.pasid.filter(|pasid| *pasid != Pasid::ZERO),
         });

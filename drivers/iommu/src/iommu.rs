@@ -1,6 +1,7 @@
 //! The hypervisor's side: guests come and go, devices are given and taken.
 
 use crate::counters::Counters;
+use crate::detach::REPLACE_DEBTS;
 use crate::inbox::Inbox;
 use crate::object::{Device, Object};
 use crate::owners::Owners;
@@ -133,7 +134,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             if device.asks.is_some() {
                 result = result.and(self.stop_page_requests(vm, device.device));
             }
-            result = result.and(self.reset(device.device));
+            result = result.and(self.reset_after(&guest, device.device));
             self.owners.lock(&self.platform).take(device.device);
         }
         guest.objects.forget_devices();
@@ -151,6 +152,9 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     }
 
     /// Gives a device to a guest, blocked and reset. Returns the guest's handle.
+    ///
+    /// Refused if a device that cannot be kept apart from it
+    /// ([`VmHost::companions`]) is another guest's, or leads somewhere for the hypervisor.
     ///
     /// `virtual_id` says where the guest finds it: PCI segment in bits 31:16, and bus,
     /// device and function in bits 15:0.
@@ -176,7 +180,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         let owned = self.own(device, vm, device_id);
         let ready = owned.and_then(|()| {
             let ready = self
-                .make_ready(device)
+                .make_ready(guest, device)
                 .and_then(|()| self.parent_for(guest, device, &capabilities));
             if ready.is_err() {
                 self.owners.lock(&self.platform).take(device);
@@ -195,39 +199,18 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         }
     }
 
-    fn own(&self, device: DeviceId, vm: VmId, device_id: u32) -> Result<(), IommuError> {
-        let mut owners = self.owners.lock(&self.platform);
-        if let Some(owner) = owners.owner(device) {
-            return Err(IommuError::Owned {
-                device,
-                by: owner.vm,
-            });
-        }
-        owners
-            .give(device, vm, device_id)
-            .map_err(|_| IommuError::Full(device))
-    }
-
     /// Blocks and resets a device before anybody has it.
-    fn make_ready(&self, device: DeviceId) -> Result<(), IommuError> {
-        let mut batch = Batch::with_capacity(1).ok_or(IommuError::OutOfMemory)?;
+    fn make_ready(&self, guest: &Vm, device: DeviceId) -> Result<(), IommuError> {
+        let mut batch = Batch::with_capacity(REPLACE_DEBTS).ok_or(IommuError::OutOfMemory)?;
         let slot = Slot {
             device,
             pasid: None,
         };
-        let replaced = self.backend.replace(slot, Attachment::Blocked)?;
-        // There is room for it.
-        let _ = batch.add(replaced.owed);
+        let slots = self.slots_alone(guest, slot)?;
+        self.lead(&slots, Attachment::Blocked, &mut batch)?;
         self.commit(&mut batch)?;
-        self.reset(device)
-    }
-
-    fn reset(&self, device: DeviceId) -> Result<(), IommuError> {
-        match self.host.reset(device) {
-            Ok(()) => Ok(()),
-            Err(_) if self.config.allow_without_reset => Ok(()),
-            Err(error) => Err(IommuError::Reset(error)),
-        }
+        self.check_companions(device)?;
+        self.reset(guest, device)
     }
 
     /// Takes a device back: blocked, forgotten by hardware, and reset. It belongs to
@@ -256,7 +239,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         {
             result = result.and(self.stop_page_requests(vm, device));
         }
-        result = result.and(self.reset(device));
+        result = result.and(self.reset_after(guest, device));
         self.forget_pasid_table(guest, handle);
         guest.objects.remove(handle);
         self.owners.lock(&self.platform).take(device);

@@ -9,6 +9,8 @@
 //! * `argument`, `dispatch`, `calls`: what guests ask for. One check for every argument,
 //!   one function for each operation.
 //! * `object`, `vm`, `owners`, `pasid`: who has what.
+//! * `group`: devices that cannot be kept apart have one owner; `requesters`: every id of a
+//!   device leads where the device leads.
 //! * `service`: how a page table of a guest's own is used for a device.
 //! * `user_table`, `pasid_table`: tables that come with their binding, and whole PASID tables.
 //! * `nesting`: on hardware that nests, above a second stage that maps the guest's memory.
@@ -61,6 +63,7 @@ mod detach;
 mod dispatch;
 mod error;
 mod fault;
+mod group;
 mod guest_table;
 mod guest_walk;
 mod inbox;
@@ -71,6 +74,7 @@ mod owners;
 mod page_request;
 mod pasid;
 mod pasid_table;
+mod requesters;
 mod service;
 mod shadow;
 mod user_table;

@@ -3,7 +3,7 @@
 
 use crate::guest_walk::Table;
 use alloc::vec::Vec;
-use iommu_core::{DeviceId, Pasid, Slot, VmId};
+use iommu_core::{DeviceId, Pasid, Slot, SourceId, VmId};
 
 /// The owner of a device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,10 +32,16 @@ pub(crate) struct Bound {
 pub(crate) struct Owners {
     /// Sorted by device.
     devices: Vec<(DeviceId, Owner)>,
+    /// Other ids under which requests of those devices come, and whose they are. An id that
+    /// several have in common stands here for each.
+    aliases: Vec<(DeviceId, DeviceId)>,
     /// Sorted by slot.
     bound: Vec<Bound>,
     assignments: u64,
 }
+
+/// Other ids that all devices have together, for each device that there is room for.
+const ALIASES: usize = 4;
 
 /// No room.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,10 +51,15 @@ impl Owners {
     /// Room for so many; `None` without memory.
     pub(crate) fn new(devices: usize, bound: usize) -> Option<Self> {
         let (mut device_room, mut bound_room) = (Vec::new(), Vec::new());
+        let mut alias_room = Vec::new();
         device_room.try_reserve_exact(devices).ok()?;
+        alias_room
+            .try_reserve_exact(devices.saturating_mul(ALIASES))
+            .ok()?;
         bound_room.try_reserve_exact(bound).ok()?;
         Some(Self {
             devices: device_room,
+            aliases: alias_room,
             bound: bound_room,
             assignments: 0,
         })
@@ -59,14 +70,36 @@ impl Owners {
         self.devices.get(place).map(|(_, owner)| *owner)
     }
 
+    /// The device whose requests come under an id: itself, if somebody has it, and else one
+    /// whose other id that is.
+    pub(crate) fn who_requests_as(&self, id: DeviceId) -> DeviceId {
+        if self.owner(id).is_some() {
+            return id;
+        }
+        let mut aliases = self.aliases.iter();
+        aliases
+            .find(|(alias, _)| *alias == id)
+            .map_or(id, |(_, device)| *device)
+    }
+
     /// Gives a device that nobody has to a guest, which knows it by this handle.
-    pub(crate) fn give(&mut self, device: DeviceId, vm: VmId, device_id: u32) -> Result<(), Full> {
+    pub(crate) fn give(
+        &mut self,
+        device: DeviceId,
+        vm: VmId,
+        device_id: u32,
+        aliases: &[SourceId],
+    ) -> Result<(), Full> {
         let Err(place) = self.place(device) else {
             return Err(Full);
         };
-        if self.devices.len() == self.devices.capacity() {
+        let alias_room = self.aliases.capacity().saturating_sub(self.aliases.len());
+        if self.devices.len() == self.devices.capacity() || alias_room < aliases.len() {
             return Err(Full);
         }
+        let with_segment = |alias: &SourceId| DeviceId::new(device.segment, *alias);
+        self.aliases
+            .extend(aliases.iter().map(|alias| (with_segment(alias), device)));
         self.assignments = self.assignments.wrapping_add(1);
         let owner = Owner {
             vm,
@@ -80,6 +113,7 @@ impl Owners {
     pub(crate) fn take(&mut self, device: DeviceId) {
         if let Ok(place) = self.place(device) {
             self.devices.remove(place);
+            self.aliases.retain(|(_, known)| *known != device);
         }
     }
 

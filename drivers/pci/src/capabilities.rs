@@ -1,6 +1,7 @@
 //! The capabilities that remapping and passthrough need.
 
 use crate::Config;
+use crate::spec::ExpressHeader;
 use pci_types::capability::{MsiCapability, MsixCapability, PciCapability};
 use pci_types::{ConfigRegionAccess, EndpointHeader, HeaderType, PciHeader};
 
@@ -12,12 +13,16 @@ const EXTENDED_CAPABILITIES: usize = 480;
 const STATUS: u16 = 0x06;
 const STATUS_HAS_LIST: u16 = 1 << 4;
 const POINTER: u16 = 0x34;
+const POWER: u8 = 0x01;
 const EXPRESS: u8 = 0x10;
+const ADVANCED_FEATURES: u8 = 0x13;
 
 /// Where an extended capability list begins.
 const EXTENDED_FIRST: u16 = 0x100;
 const EXTENDED_ACS: u16 = 0x0d;
+const EXTENDED_ARI: u16 = 0x0e;
 const EXTENDED_ATS: u16 = 0x0f;
+const EXTENDED_SRIOV: u16 = 0x10;
 const EXTENDED_PRI: u16 = 0x13;
 const EXTENDED_PASID: u16 = 0x1b;
 
@@ -81,9 +86,22 @@ pub struct Capabilities {
     pub pri: Option<u16>,
     /// Offset of the PASID capability.
     pub pasid: Option<u16>,
+    /// Offset of the power management capability.
+    pub power: Option<u16>,
+    /// Offset of the advanced features capability.
+    pub advanced_features: Option<u16>,
+    /// Offset of the alternative routing-id capability.
+    pub ari: Option<u16>,
+    /// Offset of the single-root I/O virtualisation capability.
+    pub sriov: Option<u16>,
 }
 
 impl Capabilities {
+    /// The type of its port, if it has a PCI Express capability.
+    pub fn port(&self) -> Option<ExpressPort> {
+        self.express.map(|(_, port)| port)
+    }
+
     /// Reads a function's capabilities. A list that is broken is not read.
     pub(crate) fn read<A: ConfigRegionAccess>(config: &Config<'_, A>) -> Self {
         let mut found = Self::default();
@@ -112,12 +130,17 @@ impl Capabilities {
                 }
             }
         }
-        self.express = offsets(config)
-            .find(|&offset| config.read8(offset) == EXPRESS)
-            .map(|offset| {
-                let port = config.read8(offset.saturating_add(2)) >> 4;
-                (offset, ExpressPort::from_bits(port))
-            });
+        for offset in offsets(config) {
+            match config.read8(offset) {
+                POWER => self.power = Some(offset),
+                ADVANCED_FEATURES => self.advanced_features = Some(offset),
+                EXPRESS => {
+                    let header = ExpressHeader::from_bits(config.read32(offset));
+                    self.express = Some((offset, ExpressPort::from_bits(header.port())));
+                }
+                _ => {}
+            }
+        }
     }
 
     fn read_extended<A: ConfigRegionAccess>(&mut self, config: &Config<'_, A>) {
@@ -129,9 +152,11 @@ impl Capabilities {
             }
             let slot = match header as u16 {
                 EXTENDED_ACS => Some(&mut self.acs),
+                EXTENDED_ARI => Some(&mut self.ari),
                 EXTENDED_ATS => Some(&mut self.ats),
                 EXTENDED_PRI => Some(&mut self.pri),
                 EXTENDED_PASID => Some(&mut self.pasid),
+                EXTENDED_SRIOV => Some(&mut self.sriov),
                 _ => None,
             };
             if let Some(slot) = slot {

@@ -64,6 +64,13 @@ impl<'a, A: ConfigRegionAccess> Config<'a, A> {
         unsafe { self.access.write(self.address, offset & !3, value) }
     }
 
+    /// Writes the aligned 16 bits at `offset` and zeroes to the 16 bits beside them, which
+    /// must be read-only or cleared by ones.
+    pub(crate) fn write16_beside_zeroes(&self, offset: u16, value: u16) {
+        let shift = u32::from(offset & 2) * 8;
+        self.write32(offset, u32::from(value) << shift);
+    }
+
     /// The command register.
     pub fn command(&self) -> CommandRegister {
         CommandRegister::from_bits_retain(self.read16(COMMAND))

@@ -1,5 +1,12 @@
-//! Finds PCI functions and the bridges between them, sizes their BARs, and reads the
-//! capabilities that remapping and passthrough need.
+//! Finds PCI functions and the bridges between them, sizes their BARs, and knows what
+//! remapping and passthrough must know of them.
+//!
+//! * `scan`, `function`, `capabilities`, `bars`: what there is, virtual functions among it.
+//! * `requesters`: the ids under which a function's requests reach a remapping unit.
+//! * `groups`: which functions cannot be kept apart, and why.
+//! * `harden`: isolation turned on, and what firmware left on turned off.
+//! * `reset`: how a function comes back to the state of power-on.
+//! * `translation`: ATS, PRI and PASID on and off, in the order that they demand.
 //!
 //! Configuration space is reached through [`pci_types::ConfigRegionAccess`], so all of this
 //! runs on a host too. What devices answer is not trusted: every walk is bounded, and a
@@ -17,7 +24,7 @@
     )
 )]
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fake"))]
 extern crate std;
 
 extern crate alloc;
@@ -26,14 +33,36 @@ mod bars;
 mod capabilities;
 mod config;
 mod function;
+mod groups;
+mod harden;
+mod requesters;
+mod reset;
+mod scan;
+mod spec;
 mod topology;
+mod translation;
 
-#[cfg(test)]
-mod fake;
+#[cfg(any(test, feature = "fake"))]
+#[allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "only tests use it"
+)]
+pub mod fake;
 
 pub use bars::{BARS, Bar, BarKind};
 pub use capabilities::{Capabilities, ExpressPort};
 pub use config::Config;
-pub use function::{Bridge, Class, Function};
+pub use function::{AccessControlState, Bridge, Class, Function, Slot};
+pub use groups::{Bond, GroupError, Groups};
+pub use harden::Hardened;
 pub use pci_types::{CommandRegister, ConfigRegionAccess, PciAddress, capability};
+pub use requesters::{InterruptRequester, REQUESTERS, Requesters, TooManyRequesters};
+pub use reset::{Clock, Done, Method, NoBusReset, NoMethod, ResetFailure, ResetLimits, Resetter};
+pub use spec::AccessControl;
 pub use topology::{OutOfMemory, Topology};
+pub use translation::{
+    AtsCapability, AtsPath, AtsRefusal, AtsSettings, ServiceFailure, TranslationServices,
+};

@@ -2,13 +2,8 @@
 
 use crate::{Config, Function};
 use alloc::vec::Vec;
-use core::ops::RangeInclusive;
-use iommu_core::{DeviceId, Segment, SourceId};
+use iommu_core::{DeviceId, SourceId};
 use pci_types::{CommandRegister, ConfigRegionAccess};
-
-/// Where bits 7 of the header type says that a device has more than one function.
-const HEADER_TYPE: u16 = 0x0e;
-const MULTIPLE_FUNCTIONS: u8 = 1 << 7;
 
 /// Bridges between a function and its root at most: bus numbers end at 255.
 const DEPTH: usize = 256;
@@ -20,7 +15,7 @@ pub struct OutOfMemory;
 /// All functions of the machine, in the order of their ids.
 #[derive(Debug, Default)]
 pub struct Topology {
-    functions: Vec<Function>,
+    pub(crate) functions: Vec<Function>,
 }
 
 impl Topology {
@@ -29,53 +24,6 @@ impl Topology {
         Self {
             functions: Vec::new(),
         }
-    }
-
-    /// Finds all functions on these buses of a segment.
-    ///
-    /// Every bus is looked at, not only those that bridges lead to: root buses beside bus 0
-    /// are told only by AML.
-    pub fn scan<A: ConfigRegionAccess>(
-        &mut self,
-        access: &A,
-        segment: Segment,
-        buses: RangeInclusive<u8>,
-    ) -> Result<(), OutOfMemory> {
-        for bus in buses {
-            for device in 0..32 {
-                self.scan_device(access, segment, bus, device)?;
-            }
-        }
-        self.functions.sort_unstable_by_key(|function| function.id);
-        Ok(())
-    }
-
-    fn scan_device<A: ConfigRegionAccess>(
-        &mut self,
-        access: &A,
-        segment: Segment,
-        bus: u8,
-        device: u8,
-    ) -> Result<(), OutOfMemory> {
-        for number in 0..8 {
-            let Some(source) = SourceId::new(bus, device, number) else {
-                break;
-            };
-            let id = DeviceId::new(segment, source);
-            let Some(function) = Function::read(access, id) else {
-                if number == 0 {
-                    break;
-                }
-                continue;
-            };
-            self.functions.try_reserve(1).map_err(|_| OutOfMemory)?;
-            self.functions.push(function);
-            let header_type = Config::new(access, id).read8(HEADER_TYPE);
-            if number == 0 && header_type & MULTIPLE_FUNCTIONS == 0 {
-                break;
-            }
-        }
-        Ok(())
     }
 
     /// Sizes the base address registers of all functions, each of whose decoding is off for
@@ -107,8 +55,10 @@ impl Topology {
             .find(|function| (function.vendor, function.device) == (vendor, device))
     }
 
-    /// The bridge that leads to the function's bus; `None` on a root bus.
+    /// The bridge that leads to the function's bus; `None` on a root bus. For a virtual
+    /// function, whose bus number may lead nowhere, the one above its physical function.
     pub fn parent(&self, id: DeviceId) -> Option<&Function> {
+        let id = self.physical(id);
         self.functions.iter().find(|function| {
             function.id.segment == id.segment
                 && function.id.source.bus() != id.source.bus()
@@ -121,6 +71,48 @@ impl Topology {
     /// The bridges above a function, the nearest first.
     pub fn ancestors(&self, id: DeviceId) -> impl Iterator<Item = &Function> {
         core::iter::successors(self.parent(id), |bridge| self.parent(bridge.id)).take(DEPTH)
+    }
+
+    /// Its physical function, if it is a virtual one; itself if not.
+    pub fn physical(&self, id: DeviceId) -> DeviceId {
+        let function = self.function(id);
+        function
+            .and_then(|function| function.physical)
+            .unwrap_or(id)
+    }
+
+    /// Whether the buses of its segment lead to it by function numbers of 8 bits.
+    pub fn has_ari(&self, id: DeviceId) -> bool {
+        let id = self.physical(id);
+        let first = DeviceId::new(
+            id.segment,
+            SourceId::from_bits(u16::from_be_bytes([id.source.bus(), 0])),
+        );
+        self.parent(id).is_some_and(|port| port.forwards_ari)
+            && self
+                .function(first)
+                .is_some_and(|first| first.capabilities.ari.is_some())
+    }
+
+    /// The function that firmware's tables speak of when they mean this one (VT-d §8.3):
+    /// the physical one of a virtual function, function 0 of a device with function numbers
+    /// of 8 bits, and for an id that is no function's but an alias, a function that uses it.
+    pub fn spoken_of(&self, id: DeviceId) -> DeviceId {
+        let Some(function) = self.function(id) else {
+            return self.who_requests_as(id).unwrap_or(id);
+        };
+        let physical = function.physical.unwrap_or(id);
+        if self.has_ari(physical) {
+            let first = u16::from_be_bytes([physical.source.bus(), 0]);
+            return DeviceId::new(physical.segment, SourceId::from_bits(first));
+        }
+        physical
+    }
+
+    /// The port above it into which devices can be plugged while the machine runs.
+    pub fn hot_plug_port(&self, id: DeviceId) -> Option<&Function> {
+        self.ancestors(id)
+            .find(|port| port.slot.is_some_and(|slot| slot.hot_plug))
     }
 
     /// Turns bus mastering, and with it DMA and message-signalled interrupts, off for all
@@ -151,6 +143,7 @@ impl Topology {
 mod tests {
     use super::*;
     use crate::fake::Machine;
+    use iommu_core::Segment;
     use std::vec;
 
     const SEGMENT: Segment = Segment(0);

@@ -123,7 +123,7 @@ impl TestPlatform {
     }
 
     /// Calls `watcher` after each step of [`Platform`] that hardware could see: a publish,
-    /// or a write-back.
+    /// an exchange (before it too), or a write-back.
     pub fn watch(&self, watcher: impl Fn(&Self) + Send + Sync + 'static) {
         *lock(&self.watcher) = Some(Arc::new(watcher));
     }
@@ -206,6 +206,26 @@ impl Platform for TestPlatform {
             self.arena.write_back(frame, index..index + 2);
         }
         self.step_seen();
+    }
+
+    /// The watcher is called before too: hardware may set a flag between the last look at
+    /// the cell and the exchange.
+    fn exchange64(
+        &self,
+        frame: &Frame,
+        index: usize,
+        current: u64,
+        value: u64,
+        coherence: Coherence,
+    ) -> Result<(), u64> {
+        self.step_seen();
+        let cell = frame.cells().get(index).expect("a cell of the frame");
+        cell.compare_exchange(current, value, Ordering::AcqRel, Ordering::Acquire)?;
+        if coherence == Coherence::WriteBack {
+            self.arena.write_back(frame, index..index + 1);
+        }
+        self.step_seen();
+        Ok(())
     }
 
     fn write_back(&self, frame: &Frame, cells: Range<usize>) {

@@ -25,6 +25,11 @@ vectors! {
         "not urgent": [P = 1, IM = 1, V = 0x55, PDA = 0xabcd_ef40, SID = 0x10, SVT = 1]
             => [0xabcd_ef40_0055_8001, 0x0004_0010];
     }
+    PostedDescriptor "§9.11" [linux_in("posted_intr.h", "struct pi_desc"), xen_in("vmcs.h", "struct pi_desc")] {
+        "notifies APIC 7 by vector F2h": [NV = 0xf2, NDST = 0x700] => [0x0000_0700_00f2_0000];
+        "outstanding, suppressed, a 32-bit APIC id":
+            [ON = 1, SN = 1, NV = 0x31, NDST = 0x0123_4567] => [0x0123_4567_0031_0003];
+    }
     RemappableAddress "§5.1.2.2" [qemu_in("intel_iommu.h", "union VTD_IR_MSIAddress"), linux_in("irq_remapping.c", "intel_ir_compose_msi_msg")] {
         "handle 7, subhandles": [HANDLE = 7, SHV = 1] => [0xfee0_00f8];
         "handle 8001h, subhandles": [HANDLE = 0x8001, SHV = 1] => [0xfee0_003c];

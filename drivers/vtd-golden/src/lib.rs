@@ -59,6 +59,8 @@ use core::fmt;
 /// What a vector is a picture of.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Structure {
+    /// Version Register.
+    Ver,
     /// Capability Register.
     Cap,
     /// Extended Capability Register.
@@ -87,14 +89,24 @@ pub enum Structure {
     Iqt,
     /// Invalidation Queue Address Register.
     Iqa,
+    /// Invalidation Completion Status Register.
+    Ics,
+    /// Invalidation Event Control Register.
+    Iectl,
     /// Invalidation Queue Error Record Register.
     Iqercd,
     /// Interrupt Remapping Table Address Register.
     Irta,
+    /// Page Request Queue Head Register.
+    Pqh,
+    /// Page Request Queue Tail Register.
+    Pqt,
     /// Page Request Queue Address Register.
     Pqa,
     /// Page Request Status Register.
     Prs,
+    /// Page Request Event Control Register.
+    Pectl,
     /// A root entry; the lower word of a scalable-mode one looks the same.
     Root,
     /// A legacy-mode context entry.
@@ -113,6 +125,8 @@ pub enum Structure {
     RemappedInterrupt,
     /// An interrupt remapping entry for posted interrupts.
     PostedInterrupt,
+    /// Word 4 of a posted-interrupt descriptor; words 0 to 3 are the vectors.
+    PostedDescriptor,
     /// The address of an interrupt request in remappable format.
     RemappableAddress,
     /// An I/O APIC redirection entry in remappable format.

@@ -1,8 +1,14 @@
 //! Registers.
 
-use crate::source::{datasheet, kernel_log, linux, linux_in, openvmm, qemu, running_qemu, xen};
+use crate::source::{
+    datasheet, kernel_log, linux, linux_in, openvmm, qemu, running_qemu, virtualbox, xen,
+};
 
 vectors! {
+    Ver "§11.4.1" [linux("DMAR_VER_MAJOR, DMAR_VER_MINOR"), virtualbox("VTD_BF_VER_REG_*")] {
+        "version 1.0": [MAX = 1] => [0x10];
+        "version 5.3": [MAX = 5, MIN = 3] => [0x53];
+    }
     Cap "§11.4.2" [running_qemu("CAP"), linux("cap_*")] {
         "QEMU, 48 bits":
             [ND = 6, SAGAW = 6, MGAW = 47, FRO = 0x22, SSLPS = 3, PSI = 1, MAMV = 18, DWD = 1, DRD = 1]
@@ -119,6 +125,13 @@ vectors! {
         "128-bit, one page": [IQA = 0x180] => [0x0018_0000];
         "256-bit, 64 pages": [QS = 6, DW = 1, IQA = 0x180] => [0x0018_0806];
     }
+    Ics "§11.4.9.4" [qemu("VTD_ICS_IWC"), virtualbox("VTD_BF_ICS_REG_*")] {
+        "a wait is complete": [IWC = 1] => [0x1];
+    }
+    Iectl "§11.4.9.5" [qemu("VTD_IECTL_*"), virtualbox("VTD_BF_IECTL_REG_*")] {
+        "masked": [IM = 1] => [0x8000_0000];
+        "pending": [IP = 1] => [0x4000_0000];
+    }
     Iqercd "§11.4.9.9" [linux("DMAR_IQER_REG_*"), datasheet("IQERCD")] {
         "reserved field": [IQEI = 4] => [0x4];
         "time-out": [ITESID = 0x20] => [0x0000_0020_0000_0000];
@@ -128,11 +141,23 @@ vectors! {
         "256 entries": [S = 7, IRTA = 0x200] => [0x0020_0007];
         "65,536 entries, 32-bit APIC ids": [S = 15, EIME = 1, IRTA = 0x200] => [0x0020_080f];
     }
+    Pqh "§11.4.11.1" [linux_in("prq.c", "PRQ_RING_MASK"), virtualbox("VTD_BF_PQH_REG_*")] {
+        "the second": [PQH = 1] => [0x20];
+        "the last of 128 pages": [PQH = 0x3fff] => [0x0007_ffe0];
+    }
+    Pqt "§11.4.11.2" [linux_in("prq.c", "PRQ_RING_MASK"), virtualbox("VTD_BF_PQT_REG_*")] {
+        "the third": [PQT = 2] => [0x40];
+        "the last of 128 pages": [PQT = 0x3fff] => [0x0007_ffe0];
+    }
     Pqa "§11.4.11.3" [qemu("VTD_PQA_*"), linux("PRQ_ORDER")] {
         "8 pages": [PQS = 3, PQA = 0x300] => [0x0030_0003];
     }
     Prs "§11.4.11.4" [linux("DMA_PRS_*"), qemu("VTD_PR_STATUS_*")] {
         "pending": [PPR = 1] => [0x1];
         "overflow": [PRO = 1] => [0x2];
+    }
+    Pectl "§11.4.11.5" [qemu("VTD_PR_PECTL_*"), virtualbox("VTD_BF_PECTL_REG_*")] {
+        "masked": [IM = 1] => [0x8000_0000];
+        "pending": [IP = 1] => [0x4000_0000];
     }
 }

@@ -11,14 +11,17 @@ pub enum Project {
     Qemu,
     /// Units of QEMU 10.0.13 and 11.1.3, whose registers were read while they ran.
     RunningQemu,
-    /// Linux, `drivers/iommu/intel/` (037dd1308c6d), `include/linux/dmar.h`.
+    /// Linux, `drivers/iommu/intel/` (037dd1308c6d), `include/linux/dmar.h`,
+    /// `arch/x86/include/asm/posted_intr.h`.
     Linux,
-    /// Xen, `xen/drivers/passthrough/vtd/` (c447b7308b13).
+    /// Xen, `xen/drivers/passthrough/vtd/` (c447b7308b13), and `vmx/vmcs.h` of x86's headers.
     Xen,
     /// OpenVMM, `vm/devices/iommu/intel_vtd/src/spec/` (1488a37b7cfe).
     OpenVmm,
     /// FreeBSD, `sys/x86/iommu/`.
     FreeBsd,
+    /// VirtualBox, `include/VBox/iommu-intel.h`.
+    VirtualBox,
     /// Messages of Linux on a machine, which print the registers.
     KernelLog,
     /// Intel's public processor datasheets: the register pages.
@@ -85,6 +88,10 @@ pub(crate) const fn openvmm(file: &'static str, name: &'static str) -> Source {
 
 pub(crate) const fn freebsd(name: &'static str) -> Source {
     source(Project::FreeBsd, "intel_reg.h", name)
+}
+
+pub(crate) const fn virtualbox(name: &'static str) -> Source {
+    source(Project::VirtualBox, "iommu-intel.h", name)
 }
 
 pub(crate) const fn kernel_log(machine: &'static str) -> Source {

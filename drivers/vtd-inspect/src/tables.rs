@@ -233,12 +233,10 @@ impl Tables<'_> {
             return writeln!(out, "    PASID table at {at}: unreadable");
         }
         for (pasid, words) in (first..).zip(page.chunks_exact(PasidEntry::CELLS)) {
-            let &[word0, word1, word2, ..] = words else {
-                continue;
-            };
-            if words.iter().any(|&word| word != 0) {
-                let entry = PasidEntry::from_words([word0, word1, word2]);
-                self.pasid(pasid, entry, out)?;
+            if let Ok(words) = words.try_into()
+                && words != [0; PasidEntry::CELLS]
+            {
+                self.pasid(pasid, PasidEntry::from_words(words), out)?;
             }
         }
         Ok(())
@@ -254,7 +252,11 @@ impl Tables<'_> {
         match entry.word0.pgtt() {
             TranslationType::PASS_THROUGH => writeln!(out, "pass-through, domain id {domain}"),
             TranslationType::SECOND_STAGE => {
-                writeln!(out, "second stage at {second}, domain id {domain}")?;
+                writeln!(
+                    out,
+                    "second stage at {second}, domain id {domain}{}",
+                    Told(&entry)
+                )?;
                 match second_stage(entry.word0.aw()) {
                     Some(format) => self.mappings(format, second, out),
                     None => writeln!(
@@ -271,8 +273,9 @@ impl Tables<'_> {
             TranslationType::NESTED => {
                 writeln!(
                     out,
-                    "nested: a guest's first stage at guest address {:#x}, domain id {domain}, over a second stage at {second}",
-                    first.as_u64()
+                    "nested: a guest's first stage at guest address {:#x}, domain id {domain}, over a second stage at {second}{}",
+                    first.as_u64(),
+                    Told(&entry)
                 )?;
                 match second_stage(entry.word0.aw()) {
                     Some(format) => self.mappings(format, second, out),
@@ -334,5 +337,17 @@ pub(crate) const fn first_stage(fspm: u8) -> TableFormat {
         TableFormat::FirstStage5
     } else {
         TableFormat::FirstStage4
+    }
+}
+
+/// What an entry says of its second stage beside where that is.
+struct Told<'a>(&'a PasidEntry);
+
+impl fmt::Display for Told<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.word0.ssade() {
+            f.write_str(", writes are marked")?;
+        }
+        Ok(())
     }
 }

@@ -128,7 +128,7 @@ impl Tables<'_> {
         }
         let index = (pasid as usize & 0x3f).saturating_mul(PasidEntry::CELLS);
         let table = frame(entry.smptblptr());
-        let Some(words) = self.entry::<3>(table, index, "PASID table", out)? else {
+        let Some(words) = self.entry::<8>(table, index, "PASID table", out)? else {
             return Ok(());
         };
         let entry = PasidEntry::from_words(words);

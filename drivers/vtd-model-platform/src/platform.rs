@@ -27,7 +27,11 @@ pub struct ModelPlatform<E> {
     /// A unit reads behind a write buffer (CAP.RWBF): the model must see a store itself.
     buffered: bool,
     before_write: Mutex<Option<BeforeWrite>>,
+    before_exchange: Mutex<Option<BeforeExchange>>,
 }
+
+/// Called with the machine before a cell is exchanged: its address.
+type BeforeExchange = Box<dyn FnMut(&mut Machine, u64) + Send>;
 
 /// Called with the machine before a register is written: unit, offset, value.
 type BeforeWrite = Box<dyn FnMut(&mut Machine, usize, usize, u64) + Send>;
@@ -53,6 +57,7 @@ impl<E> ModelPlatform<E> {
             write_backs_lost: AtomicBool::new(false),
             buffered,
             before_write: Mutex::default(),
+            before_exchange: Mutex::default(),
         }))
     }
 
@@ -112,6 +117,12 @@ impl<E> ModelPlatform<E> {
         before: impl FnMut(&mut Machine, usize, usize, u64) + Send + 'static,
     ) {
         *lock(&self.before_write) = Some(Box::new(before));
+    }
+
+    /// Calls `before` whenever the driver is about to exchange a cell, behind its last look
+    /// at it: with the machine and the cell's address.
+    pub fn before_exchanges(&self, before: impl FnMut(&mut Machine, u64) + Send + 'static) {
+        *lock(&self.before_exchange) = Some(Box::new(before));
     }
 
     fn written_back(&self, machine: &mut Machine, hpa: u64, bytes: u64) {
@@ -207,6 +218,33 @@ impl<E: Send> Platform for ModelPlatform<E> {
     fn publish128(&self, frame: &Frame, index: usize, value: [u64; 2], coherence: Coherence) {
         assert!(index.is_multiple_of(2), "128-bit stores are aligned");
         self.publish(frame, index..index + 2, &value, coherence);
+    }
+
+    fn exchange64(
+        &self,
+        frame: &Frame,
+        index: usize,
+        current: u64,
+        value: u64,
+        coherence: Coherence,
+    ) -> Result<(), u64> {
+        assert!(index < frame.cells().len(), "a cell of the frame");
+        let hpa = frame.hpa().as_u64() + 8 * index as u64;
+        self.with_machine(|machine| {
+            if let Some(before) = &mut *lock(&self.before_exchange) {
+                before(machine, hpa);
+            }
+            // Hardware waits for the machine's lock, so look and store are one step.
+            let found = machine.read_u64(hpa);
+            if found != current {
+                return Err(found);
+            }
+            machine.write_u64(hpa, value);
+            if coherence == Coherence::WriteBack {
+                self.written_back(machine, hpa, 8);
+            }
+            Ok(())
+        })
     }
 
     fn write_back(&self, frame: &Frame, cells: Range<usize>) {

@@ -58,5 +58,5 @@ pub use machine::{Builder, Freedom, Machine, Message, Origin, Promptness, Transl
 pub use memory::{HostMemory, Ram};
 pub use oracle::{CostRule, Costing, Mark, Owner};
 pub use registers::Width;
-pub use remapping::{Access, AddressType, Completion, Outcome, Request};
+pub use remapping::{Access, AddressType, Completion, MemoryType, Outcome, PageAccess, Request};
 pub use violation::{Rule, Violation};

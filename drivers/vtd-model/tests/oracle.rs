@@ -427,3 +427,52 @@ fn a_posted_write_lands_in_foreign_memory_unless_it_is_drained() {
         assert_eq!(happened, late, "{flags:#x}");
     }
 }
+
+/// The device's requests go through a first stage at guest address `FIRST`, which lies at
+/// `PAGE`, over a second stage.
+fn nested() -> Bench {
+    let mut bench = Bench::scalable(Config::scalable(), PESSIMIST);
+    bench.machine.assign(DEVICE, None, Owner::Guest(1));
+    bench.machine.own(PAGE, 0x10_0000, Owner::Guest(1));
+    bench.second(FIRST, 1, PAGE | 3);
+    bench.second(FIRST + 0x1000, 1, (PAGE + 0x1000) | 3);
+    bench.pasid(0, NESTED_ENTRY);
+    bench.flush_all();
+    bench
+}
+
+#[test]
+fn a_nested_root_serves_until_the_second_stage_that_led_to_it_is_invalidated() {
+    let page_in_domain = (0x7_00f2, FIRST);
+    let whole_domain = (0x7_00e2, 0);
+    // A first stage is invalidated by PASID: no word about what lies below it.
+    let pasid = (0x7_0026, 0);
+    for (invalidated, told_of) in [
+        (vec![], 1),
+        (vec![pasid], 1),
+        (vec![page_in_domain], 0),
+        (vec![whole_domain], 0),
+    ] {
+        let mut bench = nested();
+        bench.second(FIRST, 1, 0);
+        bench.submit(&invalidated);
+        assert_eq!(told(&mut bench), []);
+        bench.machine.own(PAGE, 0x1000, Owner::Nobody);
+        let told = told(&mut bench);
+        assert_eq!(told.len(), told_of, "{invalidated:x?}: {told:?}");
+    }
+}
+
+#[test]
+fn a_nested_root_that_moved_is_walked_where_it_was_until_it_is_invalidated() {
+    let mut bench = nested();
+    bench.second(FIRST, 1, (PAGE + 0x1000) | 3);
+    // What is written to the old place is still walked.
+    bench.poke(PAGE, 0x40_0027);
+    bench.submit(&[(0x7_00f2, FIRST)]);
+    assert_eq!(told(&mut bench), []);
+    bench.machine.own(PAGE, 0x1000, Owner::Nobody);
+    assert_eq!(told(&mut bench), []);
+    bench.machine.own(PAGE + 0x1000, 0x1000, Owner::Nobody);
+    assert_eq!(told(&mut bench).len(), 1, "it lies there now");
+}

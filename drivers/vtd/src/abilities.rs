@@ -148,6 +148,11 @@ impl Abilities {
         self.ecap.dt() && self.has_queue()
     }
 
+    /// What devices translated themselves can be checked (§4.2.4).
+    pub const fn checks_translated_requests(&self) -> bool {
+        self.ecap.hpts() && self.device_tlbs() && self.scalable_mode()
+    }
+
     /// Devices may ask for pages.
     pub const fn page_requests(&self) -> bool {
         self.ecap.prs() && self.device_tlbs() && self.scalable_mode()

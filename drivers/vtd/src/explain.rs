@@ -271,7 +271,7 @@ impl<P: Platform + Observer<Event>, M: Mmio> Request<'_, P, M> {
         tell(step, &directory, "PASID directory", refusal)?;
         let visited = entry.ok_or(FaultReason::PASID_TABLE_ERROR)?;
         let [word0, word1, word2, ..] = visited.words;
-        let entry = PasidEntry::from_words([word0, word1, word2]);
+        let entry = PasidEntry::from_words(visited.words);
         let [r0, r1, r2] = PasidEntry::reserved(self.abilities().ecap, host_bits);
         // AW is not held against an entry: see `quirks`.
         let aw = crate::tables::pasid::Pasid0::new().with_aw(7).into_bits();

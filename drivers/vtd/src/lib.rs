@@ -80,5 +80,6 @@ pub use fault::{FaultLimit, Restraint};
 pub use invalidation::{CostRule, Debt};
 pub use irq_remap::{InterruptSource, PostError, PostedDescriptor, PostedTarget, ioapic_entry};
 pub use mode::{Mode, ModeChoice, ModeError, ModeRequest};
+pub use quirks::Corrections;
 pub use statistics::{Latencies, Statistics};
 pub use unit::{Command, Message, TimeLimits, TimedOut};

@@ -1,5 +1,6 @@
 //! What this CPU can do, as far as the kernel asks.
 
+use quirks::Processor;
 use raw_cpuid::CpuId;
 use spin::Once;
 
@@ -27,6 +28,8 @@ pub struct Features {
     pub vmx: bool,
     /// Bits of physical address.
     pub physical_bits: u8,
+    /// Which one it is, for errata.
+    pub processor: Option<Processor>,
 }
 
 /// What this CPU can do.
@@ -57,5 +60,13 @@ fn read() -> Features {
         svm: extended.as_ref().is_some_and(|e| e.has_svm()),
         vmx: basic.as_ref().is_some_and(|b| b.has_vmx()),
         physical_bits: sizes.as_ref().map_or(36, |s| s.physical_address_bits()),
+        processor: basic.as_ref().map(|basic| Processor {
+            intel: cpuid
+                .get_vendor_info()
+                .is_some_and(|vendor| vendor.as_str() == "GenuineIntel"),
+            family: basic.family_id().into(),
+            model: basic.model_id(),
+            stepping: basic.stepping_id(),
+        }),
     }
 }

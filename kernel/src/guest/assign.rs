@@ -8,7 +8,8 @@ use crate::vm::Vm;
 use crate::vm::passthrough::{Function, InterruptLine, PassthroughDevice};
 use alloc::boxed::Box;
 use iommu_core::{DeviceId, IrqHandle, IrqMessage, IrqRemapper, IrqTarget, SourceId, VmId};
-use pci::PciAddress;
+use pci::{InterruptRequester, PciAddress};
+use vtd::InterruptSource;
 
 /// Gives the device to the guest, blocked: its registers are mapped, its configuration space
 /// is mediated, its interrupt is remapped and becomes a virtual one.
@@ -38,7 +39,8 @@ pub(super) fn assign(
         Box::leak(Box::new(InterruptLine::new(vm.interrupts().clone())));
     let message = if host.remapping.interrupts {
         // The entry is never given back: neither is the vector that it leads to.
-        let (_entry, message) = route(&host.remapping.driver, device, line)?;
+        let source = interrupt_source(host, device);
+        let (_entry, message) = route(&host.remapping.driver, source, line)?;
         message
     } else {
         unremapped(device, line)?
@@ -68,14 +70,32 @@ fn unremapped(
     })
 }
 
-/// A message that only this device can send, and that ends in `handler`.
+/// Whom the device's interrupts come from. A device with more ids than are kept track of is
+/// held to its own; policy has refused it before.
+fn interrupt_source(host: &Host, device: DeviceId) -> InterruptSource {
+    match host.bus.topology.interrupt_requester(device) {
+        Ok(InterruptRequester::Buses(first, last)) => InterruptSource::Buses {
+            bridge: device,
+            first,
+            last,
+        },
+        Ok(InterruptRequester::Id(id)) => {
+            InterruptSource::Function(DeviceId::new(device.segment, id))
+        }
+        Err(_) => InterruptSource::Function(device),
+    }
+}
+
+/// A message that only this source can send, and that ends in `handler`.
 pub(super) fn route(
     driver: &Driver,
-    source: DeviceId,
+    source: InterruptSource,
     handler: &'static dyn vectors::Handler,
 ) -> Result<(IrqHandle, IrqMessage), GuestError> {
     let vector = vectors::allocate(handler).map_err(|_| GuestError::OutOfVectors)?;
-    let entry = driver.allocate(source, 1).map_err(GuestError::Interrupt)?;
+    let entry = driver
+        .allocate_interrupts(source, 1)
+        .map_err(GuestError::Interrupt)?;
     let target = IrqTarget {
         apic_id: apic::id(),
         vector: vector.number(),

@@ -7,7 +7,7 @@ use crate::vm::SetupError;
 use crate::vm::passthrough::FunctionError;
 use core::fmt;
 use iommu::IommuError;
-use iommu_core::{DeviceId, IrqError};
+use iommu_core::{DeviceId, IrqError, VmId};
 
 /// Why a guest could not be started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,7 +50,10 @@ impl GuestError {
             Self::NoProgram => ExitStatus::NoGuest,
             Self::Svm(_) => ExitStatus::NoSvm,
             Self::OutOfMemory | Self::Setup(SetupError::OutOfFrames(_)) => ExitStatus::NoMemory,
-            Self::Refused { .. } => ExitStatus::NotForGuests,
+            Self::Refused { .. }
+            | Self::Iommu(IommuError::Companion { .. } | IommuError::Reset(_)) => {
+                ExitStatus::NotForGuests
+            }
             _ => ExitStatus::Failed,
         }
     }
@@ -71,6 +74,23 @@ impl fmt::Display for GuestError {
             }
             Self::Function(error) => write!(f, "the device cannot be passed through: {error}"),
             Self::Interrupt(error) => write!(f, "the device's interrupt: {error:?}"),
+            Self::Iommu(IommuError::Companion {
+                device,
+                companion,
+                by,
+            }) => {
+                write!(
+                    f,
+                    "{device} is not given to a guest: it cannot be kept apart from {companion}, which "
+                )?;
+                match by {
+                    Some(VmId(guest)) => write!(f, "guest {guest} has"),
+                    None => f.write_str("the hypervisor uses"),
+                }
+            }
+            Self::Iommu(IommuError::Reset(error)) => {
+                write!(f, "it is not given to a guest: {error}")
+            }
             Self::Iommu(error) => write!(f, "{error:?}"),
             Self::OutOfVectors => f.write_str("no interrupt vector is left"),
             Self::OutOfStreams => f.write_str("no log stream is left"),

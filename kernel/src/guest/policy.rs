@@ -2,24 +2,30 @@
 
 use super::GuestError;
 use crate::memory::RegisterWindow;
-use crate::pci::Bus;
+use crate::pci::{Bus, KernelClock};
 use crate::platform::KernelPlatform;
-use crate::remapping::{Driver, Remapping};
+use crate::remapping::{self, Driver, Remapping};
 use crate::vm::{IommuCalls, VirtualInterrupts};
 use alloc::sync::Arc;
 use arrayvec::ArrayVec;
+use defmt::Display2Format;
 use edu::Edu;
 use hypervisor_abi::FAULT_VECTOR;
 use iommu::{Config, Iommu, PasidBitmap};
 use iommu_core::sync::{Mutex, Rank};
-use iommu_core::{DeviceId, Gpa, Nanoseconds, Platform, ResetError, VmEvent, VmHost, VmId};
-use pci::CommandRegister;
+use iommu_core::{
+    DeviceId, Gpa, Nanoseconds, Platform, ResetError, ServiceError, SourceId, VmEvent, VmHost, VmId,
+};
+use pci::{AtsSettings, CommandRegister, ResetFailure, ResetLimits, Resetter, TranslationServices};
+use quirks::Effect;
 use spin::Once;
 
 /// Bits of host PASID that are handed out.
 const PASID_BITS: u8 = 20;
 /// Guests that can be told of events.
 const GUESTS: usize = 4;
+/// Page requests that a device may have outstanding.
+const PAGE_REQUESTS: u32 = 32;
 
 /// Objects and policy over the machine's remapping units.
 pub type Policy = Iommu<&'static Driver, KernelPlatform, Hypervisor>;
@@ -41,6 +47,7 @@ pub fn policy(
         let pasids = PasidBitmap::new(PASID_BITS).ok_or(GuestError::OutOfMemory)?;
         let host = Hypervisor {
             bus,
+            remapping,
             guests: Mutex::new(Rank::Memory, ArrayVec::new_const()),
         };
         Iommu::new(config, &remapping.driver, KernelPlatform, host, pasids)
@@ -51,6 +58,7 @@ pub fn policy(
 /// What policy asks of this hypervisor.
 pub struct Hypervisor {
     bus: &'static Bus,
+    remapping: &'static Remapping,
     guests: Mutex<ArrayVec<(VmId, Arc<VirtualInterrupts>), GUESTS>>,
 }
 
@@ -79,14 +87,105 @@ impl VmHost for Hypervisor {
         }
     }
 
-    /// By the device's own means: there is no general method yet.
     fn reset(&self, device: DeviceId) -> Result<(), ResetError> {
-        let function = self.bus.topology.function(device);
-        let function = function.ok_or(ResetError::NoMethod(device))?;
-        if (function.vendor, function.device) != (edu::VENDOR, edu::DEVICE) {
-            return Err(ResetError::NoMethod(device));
+        self.reset_beside(device, &|_| false)
+    }
+
+    /// By the first method that the device has, or, where a row of the table says that it
+    /// needs none, by its own means.
+    fn reset_beside(
+        &self,
+        device: DeviceId,
+        is_in_use: &dyn Fn(DeviceId) -> bool,
+    ) -> Result<(), ResetError> {
+        let resetter = Resetter {
+            topology: &self.bus.topology,
+            access: &self.bus.ecam,
+            clock: &KernelClock,
+            limits: ResetLimits::default(),
+        };
+        match resetter.reset(device, is_in_use) {
+            Ok(done) => {
+                defmt::info!("{}: reset by a {=str}", device, done.method.name());
+                if done.was_busy {
+                    defmt::warn!("{}: had requests under way when it was reset", device);
+                }
+                Ok(())
+            }
+            Err(ResetFailure::NoMethod(why)) => self.stop_harmless(device).unwrap_or_else(|| {
+                defmt::warn!("{}: cannot be reset: {}", device, Display2Format(&why));
+                Err(ResetError::NoMethod(device))
+            }),
+            Err(ResetFailure::Gone) => {
+                defmt::warn!("{}: does not answer; was it taken out?", device);
+                Err(ResetError::Gone(device))
+            }
+            Err(error) => {
+                defmt::warn!("{}: {}", device, Display2Format(&error));
+                Err(ResetError::TimedOut(device))
+            }
         }
-        reset_edu(self.bus, function)
+    }
+
+    fn aliases(&self, device: DeviceId, tell: &mut dyn FnMut(SourceId)) {
+        let ids = self.bus.topology.requesters(device);
+        ids.into_iter().flatten().skip(1).for_each(tell);
+    }
+
+    fn companions(&self, device: DeviceId, tell: &mut dyn FnMut(DeviceId)) {
+        let members = self.bus.groups.members(device);
+        members.filter(|member| *member != device).for_each(tell);
+    }
+
+    fn set_page_requests(&self, device: DeviceId, on: bool) -> Result<(), ServiceError> {
+        let topology = &self.bus.topology;
+        let unsupported = ServiceError::Unsupported(device);
+        let function = topology.function(device).ok_or(unsupported)?;
+        let services = TranslationServices::of(function);
+        let ecam = &self.bus.ecam;
+        if !on {
+            let result = services.turn_off(ecam, &KernelClock);
+            topology.let_translated_pass(ecam, device, false);
+            return result.map_err(|_| ServiceError::TimedOut(device));
+        }
+        if let Err(why) = self.remapping.ats_trust(device) {
+            defmt::warn!(
+                "{}: does not translate for itself: {}",
+                device,
+                Display2Format(&why)
+            );
+            return Err(unsupported);
+        }
+        topology.let_translated_pass(ecam, device, true);
+        let settings = AtsSettings {
+            pasid: function.capabilities.pasid.is_some(),
+            page_requests: Some(PAGE_REQUESTS),
+        };
+        services.turn_on(ecam, &settings).map_err(|error| {
+            topology.let_translated_pass(ecam, device, false);
+            defmt::warn!("{}", Display2Format(&error));
+            unsupported
+        })
+    }
+}
+
+impl Hypervisor {
+    /// Stops a device that the table says is harmless without a reset. Not one that anybody
+    /// could have plugged in: it may only claim to be that.
+    fn stop_harmless(&self, device: DeviceId) -> Option<Result<(), ResetError>> {
+        let function = self.bus.topology.function(device)?;
+        let quirk = function.quirk(Effect::Harmless)?;
+        let is_edu = (function.vendor, function.device) == (edu::VENDOR, edu::DEVICE);
+        if !is_edu || self.bus.topology.hot_plug_port(device).is_some() {
+            return None;
+        }
+        defmt::info!(
+            "{}: stopped; {=str} ({=str})",
+            device,
+            quirk.name,
+            quirk.source
+        );
+        Some(reset_edu(self.bus, function))
     }
 }
 
@@ -128,5 +227,13 @@ pub(super) struct Caller {
 impl IommuCalls for Caller {
     fn call(&self, operation: u64, argument: Gpa) -> i64 {
         self.policy.call(self.vm, operation, argument)
+    }
+
+    fn tend(&self) {
+        // A unit whose fault event is masked, because somebody floods it, tells nobody.
+        remapping::faults::drain();
+        if remapping::page_requests::take_pending() {
+            self.policy.serve_page_requests();
+        }
     }
 }

@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 use boot::layout::KERNEL_OFFSET;
 use core::sync::atomic::{AtomicU64, Ordering};
 use iommu_core::{DeviceId, Hpa, IrqMessage, IrqRemapper, Mmio, PAGE_SIZE, Segment, SourceId};
+use vtd::InterruptSource;
 use vtd::registers::{
     Cap, Ecap, Feaddr, Fedata, Feuaddr, Gsts, Iqa, Irta, Register32, Register64, Rtaddr, Ver,
 };
@@ -68,7 +69,7 @@ impl MachineAround {
         }
         let bridge = DeviceId::new(Segment(0), SourceId::from_bits(0));
         let driver = &host.remapping.driver;
-        let (entry, foreign) = route(driver, bridge, &FOREIGN)?;
+        let (entry, foreign) = route(driver, InterruptSource::Function(bridge), &FOREIGN)?;
         driver.mask(&entry, 0).map_err(GuestError::Interrupt)?;
         Ok(Self {
             units,

@@ -37,24 +37,32 @@ pub fn usable_memory(map: &[MemoryRegion]) -> Result<Ranges, MapIncomplete> {
     Ok(usable)
 }
 
-/// Usable memory without the kernel's image: what the direct map shows. Loaders put modules
-/// anywhere in it, GRUB under UEFI even into low memory.
+/// Usable memory and the modules, without the kernel's image: what the direct map shows.
+/// Loaders put modules anywhere, GRUB under UEFI even into low memory, and QEMU where SeaBIOS
+/// has reserved memory for itself.
 pub fn mapped_memory(
     map: &[MemoryRegion],
     image: AddressRange<Hpa>,
+    modules: &[AddressRange<Hpa>],
 ) -> Result<Ranges, MapIncomplete> {
     let mut mapped = usable_memory(map)?;
+    for module in modules.iter().map(touched_pages) {
+        if !mapped.iter().any(|range| range.covers(&module)) {
+            add(&mut mapped, module)?;
+        }
+    }
     remove(&mut mapped, &touched_pages(&image))?;
     Ok(mapped)
 }
 
-/// Mapped memory that is nobody's: without low memory and the modules.
+/// Usable memory that is nobody's: without the image, low memory and the modules.
 pub fn free_memory(
     map: &[MemoryRegion],
     image: AddressRange<Hpa>,
     modules: &[AddressRange<Hpa>],
 ) -> Result<Ranges, MapIncomplete> {
-    let mut free = mapped_memory(map, image)?;
+    let mut free = usable_memory(map)?;
+    remove(&mut free, &touched_pages(&image))?;
     if let Ok(low) = AddressRange::of_bytes(Hpa::new(0), LOW_MEMORY) {
         remove(&mut free, &low)?;
     }
@@ -224,9 +232,34 @@ mod tests {
         ];
         let image = range(0x10_0000, 0x17_ffff);
         assert_eq!(
-            sorted(&mapped_memory(&map, image).unwrap()),
+            sorted(&mapped_memory(&map, image, &[range(0x1000, 0x1fff)]).unwrap()),
             [(0, 0x9_efff), (0x18_0000, 0xfff_ffff)]
         );
+    }
+
+    #[test]
+    fn a_module_in_reserved_memory_is_mapped_and_the_rest_of_it_is_not() {
+        let map = [
+            region(0x10_0000, 0xffa_ffff, USABLE),
+            region(0xffb_0000, 0xfff_ffff, RESERVED),
+        ];
+        let image = range(0x10_0000, 0x17_ffff);
+        let module = range(0xffa_f000, 0xffb_1234);
+        let mapped = mapped_memory(&map, image, &[module]).unwrap();
+        assert_eq!(
+            sorted(&mapped),
+            [(0x18_0000, 0xffa_efff), (0xffa_f000, 0xffb_1fff)]
+        );
+        let free = free_memory(&map, image, &[module]).unwrap();
+        assert_eq!(sorted(&free), [(0x18_0000, 0xffa_efff)]);
+    }
+
+    #[test]
+    fn a_module_that_claims_the_image_is_not_mapped() {
+        let map = [region(0x10_0000, 0xfff_ffff, USABLE)];
+        let image = range(0x10_0000, 0x17_ffff);
+        let mapped = mapped_memory(&map, image, &[range(0x17_f000, 0x18_0fff)]).unwrap();
+        assert!(!mapped.iter().any(|range| range.overlaps(&image)));
     }
 
     #[test]

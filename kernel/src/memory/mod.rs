@@ -76,7 +76,7 @@ mod start {
         let early = map::early_part(&free);
         // SAFETY: these ranges are usable, nobody's, and mapped in the early address space.
         unsafe { frames::add(&early.ranges) };
-        paging::start(&info.memory, image)?;
+        paging::start(&info.memory, image, &info.modules)?;
         // SAFETY: likewise, and mapped in the address space that is active now.
         unsafe { frames::add(&early.beyond) };
         heap::start()?;
@@ -109,8 +109,8 @@ mod start {
     pub fn module(range: &AddressRange<Hpa>) -> Option<&'static [u8]> {
         let bytes = usize::try_from(range.bytes()?).ok()?;
         let start = paging::memory_pointer(range)?;
-        // SAFETY: the module lies in usable memory, which is mapped, and was left out of
-        // the free memory, so nobody writes to it.
+        // SAFETY: the module is mapped, and was left out of the free memory, so nobody
+        // writes to it.
         Some(unsafe { core::slice::from_raw_parts(start, bytes) })
     }
 }

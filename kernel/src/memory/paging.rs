@@ -103,10 +103,14 @@ pub(super) fn image() -> AddressRange<Hpa> {
 
 /// Makes the kernel's address space and enters it. `map` is kept: it says what may be
 /// mapped later.
-pub(super) fn start(regions: &[MemoryRegion], image: AddressRange<Hpa>) -> Result<(), MapError> {
+pub(super) fn start(
+    regions: &[MemoryRegion],
+    image: AddressRange<Hpa>,
+    modules: &[AddressRange<Hpa>],
+) -> Result<(), MapError> {
     let mut space = Space::new()?;
     space.map_image()?;
-    let memory = map::mapped_memory(regions, image).map_err(|_| MapError::OutOfFrames)?;
+    let memory = map::mapped_memory(regions, image, modules).map_err(|_| MapError::OutOfFrames)?;
     for range in &memory {
         space.map_direct(range, READ_WRITE)?;
     }
@@ -136,7 +140,7 @@ pub(crate) fn map_firmware_tables(range: &AddressRange<Hpa>) -> Result<*const u8
     map_late(range, READ_ONLY).map(<*mut u8>::cast_const)
 }
 
-/// Where a range of usable memory is seen. `None` if any of it is something else.
+/// Where a range of usable memory, or of a boot module, is seen. `None` if any of it is something else.
 pub(super) fn memory_pointer(range: &AddressRange<Hpa>) -> Option<*mut u8> {
     MEMORY.get()?.iter().find(|memory| memory.covers(range))?;
     pointer(range.first()).ok()

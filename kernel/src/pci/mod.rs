@@ -4,9 +4,13 @@ mod ecam;
 
 pub use ecam::{Ecam, EcamError};
 
+use crate::cpu;
+use crate::devices::Errata;
 use crate::firmware::{Firmware, FirmwareError};
+use crate::platform::KernelPlatform;
 use core::fmt;
-use pci::{Bar, BarKind, Function, OutOfMemory, Topology};
+use iommu_core::{Nanoseconds, Platform};
+use pci::{Bar, BarKind, Clock, Function, GroupError, Groups, OutOfMemory, Topology};
 use spin::Once;
 
 /// The machine's functions, and how their configuration space is reached.
@@ -16,6 +20,10 @@ pub struct Bus {
     pub ecam: Ecam,
     /// The functions.
     pub topology: Topology,
+    /// Those of them that cannot be kept apart.
+    pub groups: Groups,
+    /// What is known to be wrong with this machine.
+    pub errata: Errata,
 }
 
 /// Why the machine's functions cannot be listed.
@@ -27,6 +35,8 @@ pub enum BusError {
     Ecam(EcamError),
     /// No memory for the list.
     OutOfMemory,
+    /// It cannot be told which of them can be kept apart.
+    Groups(GroupError),
 }
 
 impl fmt::Display for BusError {
@@ -35,6 +45,7 @@ impl fmt::Display for BusError {
             Self::Firmware(error) => write!(f, "{error}"),
             Self::Ecam(error) => write!(f, "{error}"),
             Self::OutOfMemory => f.write_str("no memory for the list of PCI functions"),
+            Self::Groups(error) => write!(f, "{error}"),
         }
     }
 }
@@ -64,13 +75,52 @@ pub fn start(firmware: &Firmware, bars: BarSizing) -> Result<&'static Bus, BusEr
     for region in ecam.regions() {
         topology.scan(&ecam, region.segment, region.first_bus..=region.last_bus)?;
     }
+    let errata = Errata::of(&topology, cpu::features().processor)?;
     if bars == BarSizing::Size {
         topology.size_bars(&ecam);
+        harden(&mut topology, &ecam);
+        errata.apply(&ecam);
     }
     for function in topology.functions() {
         describe(function);
     }
-    Ok(BUS.call_once(|| Bus { ecam, topology }))
+    let groups = Groups::of(&topology).map_err(BusError::Groups)?;
+    Ok(BUS.call_once(|| Bus {
+        ecam,
+        topology,
+        groups,
+        errata,
+    }))
+}
+
+/// Isolation on, and what firmware left on off.
+fn harden(topology: &mut Topology, ecam: &Ecam) {
+    let done = topology.harden(ecam, &KernelClock);
+    defmt::info!(
+        "access control services turned on in {=usize} function(s), phantom functions off in {=usize}, translation services off in {=usize}",
+        done.access_control,
+        done.phantom_functions,
+        done.translation_services
+    );
+    if done.restless > 0 {
+        defmt::warn!(
+            "{=usize} function(s) go on making page requests, which no unit takes",
+            done.restless
+        );
+    }
+}
+
+/// Time for devices that are waited for.
+pub struct KernelClock;
+
+impl Clock for KernelClock {
+    fn now(&self) -> Nanoseconds {
+        KernelPlatform.now()
+    }
+
+    fn relax(&self) {
+        KernelPlatform.relax();
+    }
 }
 
 /// The machine's functions, once [`start`] has found them.
@@ -95,6 +145,24 @@ fn describe(function: &Function) {
             function.id,
             bridge.secondary,
             bridge.subordinate
+        );
+    }
+    if let Some(slot) = function.slot.filter(|slot| slot.hot_plug) {
+        defmt::info!(
+            "{}: what is plugged in behind it later stays blocked and is given to nobody; what is taken out{=str} is given up",
+            function.id,
+            if slot.surprise {
+                ", be it without a word,"
+            } else {
+                ""
+            }
+        );
+    }
+    if let Some(physical) = function.physical {
+        defmt::info!(
+            "{}: virtual function of {}, remapped by its unit and blocked",
+            function.id,
+            physical
         );
     }
     for bar in function.bars.iter().flatten() {

@@ -1,11 +1,13 @@
 //! DMA and interrupt remapping: from the DMAR to a driver at work.
 //!
 //! [`table`] finds the DMAR, [`Survey`] reads all units and tells what will be done, [`start`]
-//! does it in the specification's order, and [`faults`] takes what the units refuse.
+//! does it in the specification's order, [`faults`] takes what the units refuse, and
+//! [`page_requests`] knows when devices have asked for pages.
 
 mod error;
 pub mod faults;
 mod observer;
+pub mod page_requests;
 mod reserved;
 mod say;
 mod start;

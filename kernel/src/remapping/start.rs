@@ -3,9 +3,10 @@
 
 use super::error::RemappingError;
 use super::survey::{self, Survey};
-use super::{faults, reserved, say};
+use super::{faults, page_requests, reserved, say};
 use crate::command_line::Mode as AskedMode;
 use crate::cpu::{apic, vectors};
+use crate::devices::{Distrust, ats_trust};
 use crate::memory::RegisterWindow;
 use crate::pci::Bus;
 use crate::platform::KernelPlatform;
@@ -17,8 +18,8 @@ use iommu_core::DeviceId;
 use pci::Function;
 use spin::Once;
 use vtd::{
-    Discovered, DriverConfig, Mode, ModeRequest, Preparing, Ready, TimeLimits, Translating,
-    UnitConfig,
+    Discovered, DriverConfig, Mode, ModeRequest, PageRequestConfig, Preparing, Ready, TimeLimits,
+    Translating, UnitConfig,
 };
 
 /// The driver at work.
@@ -45,7 +46,7 @@ pub struct Remapping {
 impl Remapping {
     /// The number of the unit that remaps a device.
     pub fn unit_of(&self, device: DeviceId) -> Option<u16> {
-        let unit = self.dmar.unit_of(device, self.bus)?;
+        let unit = survey::unit_of(self.bus, &self.dmar, device)?;
         u16::try_from(unit.index).ok()
     }
 
@@ -56,8 +57,12 @@ impl Remapping {
 
     /// Whether a device may be given to a guest.
     pub fn may_pass_through(&self, function: &Function) -> Result<(), Refusal> {
-        let facts = survey::facts(self.bus, &self.dmar, function);
-        self.rules.pass_through(&facts, self.interrupts)
+        survey::fate(self.bus, &self.dmar, &self.rules, function, self.interrupts)
+    }
+
+    /// Whether a device could be let translate for itself, should policy want that.
+    pub fn ats_trust(&self, device: DeviceId) -> Result<(), Distrust> {
+        ats_trust(&self.dmar, &self.bus.topology, device)
     }
 }
 
@@ -90,11 +95,16 @@ pub fn start(survey: Survey) -> Result<&'static Remapping, RemappingError> {
     ));
     let interrupts = survey.interrupts();
     let vector = vectors::allocate(&faults::INTERRUPT).map_err(|_| RemappingError::OutOfVectors)?;
+    let asked =
+        vectors::allocate(&page_requests::INTERRUPT).map_err(|_| RemappingError::OutOfVectors)?;
     let config = UnitConfig {
         mode: survey.request,
         interrupts,
         fault_message: Some(apic::event_message(vector)),
-        ..UnitConfig::default()
+        page_requests: Some(PageRequestConfig {
+            pages_log2: page_requests::QUEUE_PAGES_LOG2,
+            message: Some(apic::event_message(asked)),
+        }),
     };
     let mut survey = survey;
     let ready = prepare(core::mem::take(&mut survey.units), &config)?;
@@ -104,8 +114,7 @@ pub fn start(survey: Survey) -> Result<&'static Remapping, RemappingError> {
         .ok_or(RemappingError::NoUnit)?;
     let dmar = survey.dmar;
     let scopes = Box::new(move |device: DeviceId| {
-        dmar.unit_of(device, bus)
-            .and_then(|unit| u16::try_from(unit.index).ok())
+        survey::unit_of(bus, &dmar, device).and_then(|unit| u16::try_from(unit.index).ok())
     });
     let preparing = vtd::Driver::new(KernelPlatform, ready, scopes, &DriverConfig::default())
         .map_err(RemappingError::OutOfFrames)?;

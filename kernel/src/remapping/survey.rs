@@ -6,11 +6,12 @@ use crate::cpu;
 use crate::memory::RegisterWindow;
 use crate::pci::Bus;
 use crate::platform::KernelPlatform;
-use crate::rules::{Facts, Reach, Rules};
+use crate::rules::{Facts, Reach, Refusal, Rules};
 use alloc::vec::Vec;
 use dmar::{Dmar, DmarFlags, ScopeKind, Unit};
 use iommu_core::DeviceId;
 use pci::Function;
+use quirks::Effect;
 use vtd::{Discovered, InterruptConfig, ModeRequest, UnitDescription};
 use vtd_inspect::words::{self, LeftBehind};
 
@@ -39,11 +40,18 @@ impl Survey {
             units
                 .try_reserve(1)
                 .map_err(|_| RemappingError::OutOfMemory)?;
-            units.push(open(&dmar, &unit)?);
+            let corrections = bus.errata.corrections(|device| {
+                unit_of(bus, &dmar, device).is_some_and(|of| of.index == unit.index)
+            });
+            units.push(open(&dmar, &unit)?.corrected(corrections));
         }
         if units.is_empty() {
             return Err(RemappingError::NoUnit);
         }
+        let rules = match bus.errata.leave_graphics_alone() {
+            true => rules.leaving_graphics(),
+            false => rules,
+        };
         Ok(Self {
             bus,
             dmar,
@@ -63,6 +71,14 @@ impl Survey {
         ));
         for (unit, discovered) in self.dmar.units().zip(&self.units) {
             self.report_unit(&unit, discovered);
+        }
+        for (quirk, device) in self.bus.errata.rows() {
+            match device {
+                Some(device) => {
+                    say::info(format_args!("{device}: {} ({})", quirk.name, quirk.source))
+                }
+                None => say::info(format_args!("CPU: {} ({})", quirk.name, quirk.source)),
+            }
         }
         self.report_interrupts();
         for function in self.bus.topology.functions() {
@@ -134,7 +150,8 @@ impl Survey {
 
     fn report_device(&self, function: &Function) {
         let facts = self.facts(function);
-        let Some(unit) = self.dmar.unit_of(function.id, self.bus) else {
+        self.report_company(function);
+        let Some(unit) = unit_of(self.bus, &self.dmar, function.id) else {
             say::warn(format_args!(
                 "{function}, {}: no unit remaps it; it reaches all of memory and is given to no guest",
                 class_name(function.class.base)
@@ -142,7 +159,7 @@ impl Survey {
             return;
         };
         let interrupts = self.interrupts().is_some();
-        let fate = self.rules.pass_through(&facts, interrupts).err();
+        let fate = fate(self.bus, &self.dmar, &self.rules, function, interrupts).err();
         let reach = self.rules.reach(&facts);
         let name = class_name(function.class.base);
         match (reach, fate) {
@@ -161,6 +178,24 @@ impl Survey {
                 unit.index,
                 reach.name()
             )),
+        }
+    }
+
+    /// Tells with whom a function is in a group, and under which other ids it requests.
+    fn report_company(&self, function: &Function) {
+        if function.bridge.is_some() {
+            return;
+        }
+        let bus = self.bus;
+        if let Some(bond) = bus.groups.bond(function.id)
+            && bus.groups.members(function.id).nth(1).is_some()
+        {
+            let name = bus.groups.name(function.id).unwrap_or(function.id);
+            say::info(format_args!("{function}: in the group of {name}: {bond}"));
+        }
+        let ids = bus.topology.requesters(function.id);
+        for alias in ids.iter().flatten().skip(1) {
+            say::info(format_args!("{function}: requests come as {alias} too"));
         }
     }
 
@@ -201,13 +236,46 @@ impl Survey {
 /// Base class of bridges, those to other kinds of buses and the host's own among them.
 const BRIDGE: u8 = 0x06;
 
+/// The unit that remaps a function, or whoever uses an id (§8.3).
+pub(super) fn unit_of<'d>(bus: &Bus, dmar: &Dmar<'d>, device: DeviceId) -> Option<Unit<'d>> {
+    dmar.unit_of(bus.topology.spoken_of(device), bus)
+}
+
+/// Whether a function may be given to a guest, as far as rules go: its own and its group's.
+pub(super) fn fate(
+    bus: &Bus,
+    dmar: &Dmar<'_>,
+    rules: &Rules,
+    function: &Function,
+    interrupts: bool,
+) -> Result<(), Refusal> {
+    rules.pass_through(&facts(bus, dmar, function), interrupts)?;
+    for companion in bus.groups.members(function.id) {
+        let Some(other) = bus.topology.function(companion) else {
+            continue;
+        };
+        let reach = rules.reach(&facts(bus, dmar, other));
+        if companion != function.id && reach.keeps_mastering() {
+            return Err(Refusal::Companion {
+                companion,
+                reach,
+                bond: bus.groups.bond(function.id),
+            });
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn facts(bus: &Bus, dmar: &Dmar<'_>, function: &Function) -> Facts {
+    let spoken_of = bus.topology.spoken_of(function.id);
     Facts {
         id: function.id,
         class: function.class.base,
         sub_class: function.class.sub,
         is_bridge: function.bridge.is_some() || function.class.base == BRIDGE,
-        has_region: dmar.regions_of(function.id, bus).next().is_some(),
+        has_region: dmar.regions_of(spoken_of, bus).next().is_some(),
+        is_virtual: function.physical.is_some(),
+        carries_others: function.quirk(Effect::CarriesOthers).is_some(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::error::RemappingError;
 use crate::archive::Archive;
+use crate::devices::Bridges;
 use crate::firmware::Firmware;
 use crate::log::report;
 use crate::pci::Bus;
@@ -32,12 +33,7 @@ impl DmarSource {
 
 impl PciTopology for Bus {
     fn buses_behind(&self, bridge: DeviceId) -> Option<BusRange> {
-        let bridge = self.topology.function(bridge)?.bridge?;
-        // A bridge that was not set up has 0 in both.
-        (bridge.secondary != 0).then_some(BusRange {
-            secondary: bridge.secondary,
-            subordinate: bridge.subordinate,
-        })
+        Bridges(&self.topology).buses_behind(bridge)
     }
 }
 

@@ -19,5 +19,6 @@ pub(super) fn for_interrupt(vm: &Vm, until: Nanoseconds) -> bool {
         }
         slice::begin();
         x86_64::instructions::interrupts::enable_and_hlt();
+        vm.tend();
     }
 }

@@ -31,6 +31,10 @@ pub trait IommuCalls: Sync {
     /// Does one call and returns what stands in the result register. Operations that are
     /// not of the interface are `ENOTTY`.
     fn call(&self, operation: u64, argument: Gpa) -> i64;
+
+    /// Does what is due by itself. Called now and then while guests run, with interrupts on
+    /// and no lock held.
+    fn tend(&self);
 }
 
 /// Where what a guest says goes, and what is said about it.

@@ -216,6 +216,11 @@ impl Vm {
         self.iommu
     }
 
+    /// To be called by whoever runs the guest, whenever the host's timer took the CPU back.
+    pub fn tend(&self) {
+        self.iommu.tend();
+    }
+
     pub(super) fn voice(&self) -> &'static dyn Voice {
         self.voice
     }
@@ -372,6 +377,8 @@ pub(super) mod tests {
         fn call(&self, operation: u64, argument: Gpa) -> i64 {
             operation.wrapping_add(argument.as_u64()).cast_signed()
         }
+
+        fn tend(&self) {}
     }
 
     struct Nothing;

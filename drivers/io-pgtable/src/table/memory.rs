@@ -11,7 +11,7 @@
 //! 3. One table page has one entry that leads to it, so a page is owned once.
 
 use super::TableConfig;
-use crate::entry::{Entry, decode, encode_leaf, is_present};
+use crate::entry::{Entry, decode, encode_leaf, is_present, with_dirty, without_dirty};
 use crate::spec::SecondStageEntry;
 use core::mem::{self, ManuallyDrop};
 use core::ops::{Deref, Range};
@@ -88,6 +88,41 @@ impl<P: Platform> Memory<'_, P> {
         self.platform.publish64(table, index, entry, coherence);
     }
 
+    /// Puts an entry in the place of one in which hardware sets flags, and tells which one
+    /// that was, with all flags that it had at that moment.
+    pub(crate) fn exchange(&self, table: &Frame, index: usize, entry: u64) -> u64 {
+        let mut known = table.load(index).unwrap_or(0);
+        for _ in 0..EXCHANGES {
+            let coherence = self.config.coherence;
+            let done = self
+                .platform
+                .exchange64(table, index, known, entry, coherence);
+            match done {
+                Ok(()) => return known,
+                Err(found) => known = found,
+            }
+        }
+        self.publish(table, index, entry);
+        with_dirty(known)
+    }
+
+    /// Clears the dirty flag of a leaf. Says whether that was done.
+    pub(crate) fn clear_dirty(&self, table: &Frame, index: usize) -> bool {
+        let mut known = table.load(index).unwrap_or(0);
+        for _ in 0..EXCHANGES {
+            let clean = without_dirty(known);
+            let coherence = self.config.coherence;
+            let done = self
+                .platform
+                .exchange64(table, index, known, clean, coherence);
+            match done {
+                Ok(()) => return true,
+                Err(found) => known = found,
+            }
+        }
+        false
+    }
+
     /// Stores one of several entries that are written back together.
     pub(crate) fn publish_unwritten(&self, table: &Frame, index: usize, entry: u64) {
         let coherence = Coherence::Snooped;
@@ -126,6 +161,10 @@ impl<P: Platform> Memory<'_, P> {
         }
     }
 }
+
+/// Between two looks at an entry hardware can set two flags, so more attempts mean that
+/// somebody else writes there.
+const EXCHANGES: u32 = 8;
 
 /// Pages for tables to come.
 #[must_use = "pages that are not used go back to their platform"]

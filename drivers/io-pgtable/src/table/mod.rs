@@ -8,22 +8,25 @@
 //! drops it. So table memory is bounded by what is mapped, and a large page fits wherever
 //! nothing is mapped.
 
+mod dirty;
 mod map;
 mod memory;
 mod runs;
 mod span;
+mod take;
 mod unmap;
 
 use crate::entry::{Entry, Limits};
 use crate::geometry::{in_width, index_of, span_shift};
 use iommu_core::{
-    Access, Address, AddressRange, Coherence, FrameList, Hpa, Iova, MapError, Order, OutOfFrames,
-    Platform, Run, TableFormat,
+    Access, Address, AddressRange, Coherence, Frame, FrameList, Hpa, Iova, LargePages, LeafSizes,
+    MapError, Order, OutOfFrames, Platform, Run, TableFormat,
 };
 use map::{Mapping, in_the_way};
-use memory::{Memory, View};
+use memory::{Memory, Reserve, View};
 use runs::Runs;
 use span::Span;
+pub use take::Taken;
 use unmap::Withdrawn;
 
 /// What the unit that reads a table accepts, and how it reads.
@@ -55,6 +58,8 @@ pub struct PageTable {
     config: TableConfig,
     /// Pages of table memory, the root included.
     tables: usize,
+    /// Hardware marks leaves that are written through.
+    tracking: Option<LargePages>,
 }
 
 /// What a mapping changed.
@@ -103,6 +108,7 @@ impl PageTable {
             format,
             config,
             tables: 1,
+            tracking: None,
         })
     }
 
@@ -135,6 +141,19 @@ impl PageTable {
         runs: &[Run],
         access: Access,
     ) -> Result<Mapped, MapError> {
+        self.map_behind(platform, iova, runs, access, || Ok(()))
+    }
+
+    /// The same, and does something else before the first entry is written, when nothing but
+    /// that can fail any more.
+    pub fn map_behind<P: Platform>(
+        &mut self,
+        platform: &P,
+        iova: Iova,
+        runs: &[Run],
+        access: Access,
+        before: impl FnOnce() -> Result<(), MapError>,
+    ) -> Result<Mapped, MapError> {
         self.check_access(access)?;
         let runs = Runs::check(runs, self.config.limits.host_bits)?;
         let range = AddressRange::of_pages(iova, runs.total).map_err(|error| match error {
@@ -149,9 +168,13 @@ impl PageTable {
 
         let memory = self.memory(platform);
         let (top, level) = self.lowest_table_around(&memory, span)?;
-        let mut mapping = Mapping::new(&runs, self.config.limits.leaves, access);
+        let mut mapping = Mapping::new(&runs, self.leaves(), access);
         let missing = memory.missing_tables(Some(&top), level, span, &mut mapping.clone())?;
         let mut reserve = memory.reserve(missing)?;
+        if let Err(error) = before() {
+            memory.give_back(reserve);
+            return Err(error);
+        }
         let linked = memory.fill::<true>(&top, level, span, &mut mapping, &mut reserve);
         memory.give_back(reserve);
         self.tables = self.tables.saturating_add(missing);
@@ -169,6 +192,22 @@ impl PageTable {
         platform: &P,
         range: AddressRange<Iova>,
     ) -> Result<Unmapped, MapError> {
+        self.unmap_with(
+            platform,
+            range,
+            |memory, root, level, span, reserve, out| {
+                memory.clear(root, level, span, reserve, out);
+            },
+        )
+    }
+
+    /// Unmaps by `clear`, once nothing can fail any more.
+    fn unmap_with<P: Platform>(
+        &mut self,
+        platform: &P,
+        range: AddressRange<Iova>,
+        clear: impl FnOnce(&Memory<'_, P>, &Frame, u8, Span, &mut Reserve, &mut Withdrawn),
+    ) -> Result<Unmapped, MapError> {
         let span = self.check_range(range)?;
         let memory = self.memory(platform);
         let root = memory.view(self.root);
@@ -180,7 +219,7 @@ impl PageTable {
         };
         let mut reserve = memory.reserve(added)?;
         let mut out = Withdrawn::nothing();
-        memory.clear(&root, level, span, &mut reserve, &mut out);
+        clear(&memory, &root, level, span, &mut reserve, &mut out);
         memory.give_back(reserve);
         self.tables = self
             .tables
@@ -251,6 +290,17 @@ impl PageTable {
         self.memory(platform)
             .withdraw_all(self.root, level, &mut frames);
         frames
+    }
+
+    /// Large leaves that are made at this time.
+    fn leaves(&self) -> LeafSizes {
+        match self.tracking {
+            Some(LargePages::Split) => LeafSizes {
+                mib2: false,
+                gib1: false,
+            },
+            _ => self.config.limits.leaves,
+        }
     }
 
     fn memory<'a, P: Platform>(&'a self, platform: &'a P) -> Memory<'a, P> {

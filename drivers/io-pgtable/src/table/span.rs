@@ -41,6 +41,11 @@ impl Span {
         }
     }
 
+    /// From address 0 to `last`, which ends a page.
+    pub(crate) fn up_to(last: u64) -> Self {
+        Self { first: 0, last }
+    }
+
     pub(crate) fn first(self) -> u64 {
         self.first
     }

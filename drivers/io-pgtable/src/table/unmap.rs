@@ -7,10 +7,10 @@
 
 use super::memory::{Memory, Reserve};
 use super::span::{Piece, Span};
-use crate::entry::{Entry, encode_table, is_large};
+use crate::entry::{Entry, encode_table, first_part, is_dirty, is_large, with_dirty};
 use crate::geometry::span_shift;
 use core::sync::atomic::Ordering;
-use iommu_core::{Access, Frame, FrameList, Hpa, Platform};
+use iommu_core::{Frame, FrameList, Hpa, Platform, Stage};
 
 /// What an unmapping took away so far.
 pub(crate) struct Withdrawn {
@@ -34,17 +34,9 @@ impl Withdrawn {
         }
     }
 
-    fn note(&mut self, span: Span) {
+    pub(crate) fn note(&mut self, span: Span) {
         self.changed = Some(self.changed.map_or(span, |before| before.hull(span)));
     }
-}
-
-/// What a large page translates.
-#[derive(Clone, Copy)]
-struct Large {
-    page: Hpa,
-    access: Access,
-    level: u8,
 }
 
 impl<P: Platform> Memory<'_, P> {
@@ -106,16 +98,7 @@ impl<P: Platform> Memory<'_, P> {
                 Entry::Table { address, .. } => {
                     self.clear_table(table, level, piece, Hpa::new(address), reserve, out);
                 }
-                Entry::Leaf {
-                    address, access, ..
-                } => {
-                    let large = Large {
-                        page: Hpa::new(address),
-                        access,
-                        level,
-                    };
-                    self.clear_part(table, piece, large, reserve, out);
-                }
+                Entry::Leaf { .. } => self.clear_part(table, level, piece, reserve, out),
                 // Not ours. Nothing is known of what lies below, so nothing there is
                 // touched; but nobody shall reach it.
                 Entry::NotPresent | Entry::Reserved => {
@@ -176,40 +159,67 @@ impl<P: Platform> Memory<'_, P> {
     fn clear_part(
         &self,
         table: &Frame,
+        level: u8,
         piece: Piece,
-        large: Large,
         reserve: &mut Reserve,
         out: &mut Withdrawn,
     ) {
-        let whole = Span::of_entry(piece.span.first(), large.level);
+        if let Some(address) = self.split_page(table, level, piece, reserve, out) {
+            let child = self.view(address);
+            self.clear(&child, level.saturating_sub(1), piece.span, reserve, out);
+        }
+    }
+
+    /// Puts a table in the place of the large page that the piece lies in. It translates as
+    /// the page did, and what hardware has marked in the page is marked in all of it.
+    pub(crate) fn split_page(
+        &self,
+        table: &Frame,
+        level: u8,
+        piece: Piece,
+        reserve: &mut Reserve,
+        out: &mut Withdrawn,
+    ) -> Option<Hpa> {
         out.links = true;
-        out.note(whole);
-        let Some(address) = self.split(large, reserve) else {
+        out.note(Span::of_entry(piece.span.first(), level));
+        let large = table.load(piece.index).unwrap_or(0);
+        let Some(address) = self.parts(level, large, reserve) else {
             // Cannot be, the pages were counted. More goes than was asked for, rather
             // than less.
             self.publish(table, piece.index, 0);
-            return;
+            return None;
         };
         out.added = out.added.saturating_add(1);
-        let entry = encode_table(self.format, large.level, address);
-        self.publish(table, piece.index, entry);
-        let child = self.view(address);
-        let below = large.level.saturating_sub(1);
-        self.clear(&child, below, piece.span, reserve, out);
+        let entry = encode_table(self.format, level, address);
+        let replaced = self.exchange(table, piece.index, entry);
+        let second_stage = self.format.stage() == Stage::Second;
+        if second_stage && is_dirty(replaced) && !is_dirty(large) {
+            self.mark_all(&self.view(address));
+        }
+        Some(address)
     }
 
     /// A table that translates as the large page does.
-    fn split(&self, large: Large, reserve: &mut Reserve) -> Option<Hpa> {
-        let below = large.level.saturating_sub(1);
+    fn parts(&self, level: u8, large: u64, reserve: &mut Reserve) -> Option<Hpa> {
+        let below = level.saturating_sub(1);
         let step = 1u64.checked_shl(span_shift(below))?;
         let table = reserve.take()?;
-        let mut entry = self.leaf(below, large.page, large.access);
+        let mut entry = first_part(self.format, below, large);
         for cell in table.cells() {
             cell.store(entry, Ordering::Relaxed);
             entry = entry.wrapping_add(step);
         }
         self.write_back(&table, 0..Frame::CELLS_IN_PAGE);
         Some(table.leak())
+    }
+
+    /// Marks every leaf of a table as written through: hardware marked the page that they
+    /// were part of at the last moment.
+    fn mark_all(&self, table: &Frame) {
+        for index in 0..Frame::CELLS_IN_PAGE {
+            let entry = table.load(index).unwrap_or(0);
+            self.publish(table, index, with_dirty(entry));
+        }
     }
 
     /// Puts a table that no entry leads to any more, and all tables below it, on the list.

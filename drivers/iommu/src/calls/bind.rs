@@ -199,19 +199,18 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         old: Option<usize>,
         batch: &mut Batch<'b, B::Debt>,
     ) -> Result<bool, Errno> {
+        self.check_common_ids(guest, binding)?;
+        let slots = self.slots(binding.slot()).map_err(|_| Errno::EIO)?;
         let before = self.note_bound(guest, binding, object)?;
         let to = Attachment::Domain(binding.domain);
-        let replaced = match self.backend.replace(binding.slot(), to) {
-            Ok(replaced) => replaced,
+        let hitless = match self.lead(&slots, to, batch) {
+            Ok(hitless) => hitless,
             Err(error) => {
                 self.note_unconfirmed(&error);
                 self.note_again(binding, before);
                 return Err(of_backend(error));
             }
         };
-        let hitless = replaced.hitless;
-        // There is room for it.
-        let _ = batch.add(replaced.owed);
         if let Some(root) = binding.root() {
             guest.shadow.set_domain(root, Some(binding.domain));
         }

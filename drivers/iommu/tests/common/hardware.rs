@@ -111,6 +111,22 @@ impl Hardware {
         self.state.lock().unwrap().fail.insert(function, 1);
     }
 
+    /// The n-th call of this function from now on fails; the first is 1.
+    pub fn fail_nth(&self, function: &'static str, nth: u64) {
+        self.state.lock().unwrap().fail.insert(function, nth);
+    }
+
+    /// All slots that lead somewhere.
+    pub fn slots(&self) -> Vec<Slot> {
+        self.state
+            .lock()
+            .unwrap()
+            .attached
+            .keys()
+            .copied()
+            .collect()
+    }
+
     /// All that a call which is refused must leave as it is.
     pub fn standing(&self) -> Standing {
         let state = self.state.lock().unwrap();
@@ -371,7 +387,15 @@ impl Hardware {
     }
 
     fn take_failure(&self, function: &'static str) -> bool {
-        self.state.lock().unwrap().fail.remove(function).is_some()
+        let mut state = self.state.lock().unwrap();
+        match state.fail.get_mut(function) {
+            Some(nth) if *nth > 1 => {
+                *nth -= 1;
+                false
+            }
+            Some(_) => state.fail.remove(function).is_some(),
+            None => false,
+        }
     }
 
     fn settle(&self, debt: &Debt) {

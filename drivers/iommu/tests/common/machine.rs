@@ -7,8 +7,9 @@ use super::tables::FULL;
 use iommu::{Config, Iommu, PasidBitmap, Quota};
 use iommu_abi::{Bind, IntoBytes as _, Invalidate, InvalidateRange, IoasAllocate, Unbind};
 use iommu_core::{
-    Access, AtsCapability, DeviceCapabilities, DeviceId, Gpa, Iova, LeafSizes, Nanoseconds,
-    PageRequest, ResetError, Segment, ServiceError, Slot, SourceId, TableFormat, VmEvent, VmHost,
+    Access, AtsCapability, Attachment, Backend, Batch, DeviceCapabilities, DeviceId, DomainHandle,
+    DomainSpec, Gpa, Iova, LeafSizes, Nanoseconds, PageRequest, Platform, ResetError, Segment,
+    ServiceError, Slot, SourceId, TableFormat, VmEvent, VmHost,
     VmId,
 };
 use iommu_guest::{ArgumentMemory, Hypercall, Op};
@@ -22,6 +23,14 @@ pub struct Around {
     pub notified: Mutex<Vec<VmId>>,
     pub resets: Mutex<Vec<DeviceId>>,
     pub no_reset: Mutex<bool>,
+    /// Was taken out.
+    pub gone: Mutex<Vec<DeviceId>>,
+    /// Can be reset only together, as long as nobody of them is in use.
+    pub reset_together: Mutex<Vec<DeviceId>>,
+    /// Other ids of devices.
+    pub aliases: Mutex<Vec<(DeviceId, SourceId)>>,
+    /// Devices that cannot be kept apart.
+    pub group: Mutex<Vec<DeviceId>>,
 }
 
 /// A reference to it.
@@ -39,11 +48,44 @@ impl VmHost for Host {
         if *self.0.no_reset.lock().unwrap() {
             return Err(ResetError::NoMethod(device));
         }
+        if self.0.gone.lock().unwrap().contains(&device) {
+            return Err(ResetError::Gone(device));
+        }
         Ok(())
     }
 
     fn set_page_requests(&self, _: DeviceId, _: bool) -> Result<(), ServiceError> {
         Ok(())
+    }
+
+    fn reset_beside(
+        &self,
+        device: DeviceId,
+        is_in_use: &dyn Fn(DeviceId) -> bool,
+    ) -> Result<(), ResetError> {
+        let together = self.0.reset_together.lock().unwrap();
+        let others = together.iter().filter(|other| **other != device);
+        if together.contains(&device) && others.copied().any(is_in_use) {
+            return Err(ResetError::NoMethod(device));
+        }
+        self.reset(device)
+    }
+
+    fn aliases(&self, device: DeviceId, tell: &mut dyn FnMut(SourceId)) {
+        for (of, alias) in &*self.0.aliases.lock().unwrap() {
+            if *of == device {
+                tell(*alias);
+            }
+        }
+    }
+
+    fn companions(&self, device: DeviceId, tell: &mut dyn FnMut(DeviceId)) {
+        let group = self.0.group.lock().unwrap();
+        if group.contains(&device) {
+            for other in group.iter().filter(|other| **other != device) {
+                tell(*other);
+            }
+        }
     }
 }
 
@@ -200,6 +242,20 @@ impl Machine {
         self.policy.assign(VM, device(number), virtual_id).unwrap()
     }
 
+    /// Makes a slot lead somewhere for the hypervisor itself.
+    pub fn hold_for_the_hypervisor(&self, slot: Slot) -> Held<'_> {
+        let backend = self.policy.backend();
+        let spec = DomainSpec::Paging(self.setup.format);
+        let domain = backend.create(slot.device, &spec).unwrap();
+        let held = Held {
+            machine: self,
+            slot,
+            domain,
+        };
+        held.lead(Attachment::Domain(domain));
+        held
+    }
+
     /// The guest's end.
     pub fn guest(&self) -> Guest<'_> {
         let memory = Vec::leak(vec![0u8; 4096]);
@@ -255,6 +311,33 @@ impl Machine {
     }
 }
 
+/// A slot that the hypervisor uses.
+pub struct Held<'m> {
+    machine: &'m Machine,
+    slot: Slot,
+    domain: DomainHandle,
+}
+
+impl Held<'_> {
+    fn lead(&self, to: Attachment) {
+        let backend = self.machine.policy.backend();
+        let mut batch = Batch::with_capacity(2).unwrap();
+        let replaced = backend.replace(self.slot, to).unwrap();
+        batch.add(replaced.owed).unwrap();
+        if to == Attachment::Blocked {
+            batch.add(backend.destroy(self.domain).unwrap()).unwrap();
+        }
+        let mut flushed = backend.commit(&mut batch).unwrap();
+        while let Some(frame) = flushed.frames.pop() {
+            self.machine.platform.release(frame);
+        }
+    }
+
+    pub fn let_go(self) {
+        self.lead(Attachment::Blocked);
+    }
+}
+
 /// Guest tables at pages 1 to 4, one a level from the root on.
 pub const ROOT: u64 = 0x1000;
 pub const LEAVES: u64 = 0x4000;
@@ -268,7 +351,10 @@ pub struct Bench {
 
 impl Bench {
     pub fn new(setup: Setup) -> Self {
-        let machine = setup.build();
+        Self::on(setup.build())
+    }
+
+    pub fn on(machine: Machine) -> Self {
         let device_id = machine.assign(4);
         let ram = &machine.ram;
         for table in [0x1000, 0x2000, 0x3000] {

@@ -2,7 +2,7 @@
 
 use super::{Interrupts, Invalidation, Lacks, LeftBehind, Translation};
 use core::fmt;
-use vtd::{Abilities, Event};
+use vtd::{Abilities, Event, Restraint};
 
 /// Who wants to hear of an event.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -32,10 +32,12 @@ impl Told<'_> {
             | Event::InterruptRemappingOn { .. }
             | Event::TranslationOn { .. }
             | Event::TurnedOff { .. }
-            | Event::ProtectedMemoryOff { .. } => Importance::Info,
+            | Event::ProtectedMemoryOff { .. }
+            | Event::FloodOver { .. } => Importance::Info,
             Event::QueueOn { .. } | Event::Attached { .. } | Event::Fault(_) => Importance::Debug,
             Event::FirmwareQueueNotEmpty { .. }
             | Event::TranslationWindow { .. }
+            | Event::Flood { .. }
             | Event::FaultsLost { .. }
             | Event::PageRequestsLost { .. }
             | Event::DescriptorRefused { .. }
@@ -133,6 +135,25 @@ impl fmt::Display for Told<'_> {
                 }
             }
             Event::Fault(ref record) => write!(f, "fault: {record:?}"),
+            Event::Flood {
+                device,
+                faults,
+                interrupts,
+                restraint,
+            } => write!(
+                f,
+                "{device}: {faults} {} refused in a short time; until its pause is over {}",
+                if interrupts { "interrupts" } else { "requests" },
+                match restraint {
+                    Restraint::Silenced => "its faults are not recorded",
+                    Restraint::Blocked => "it reaches nothing",
+                    Restraint::EventMasked =>
+                        "its unit's faults are read by the timer, and raise no interrupt",
+                }
+            ),
+            Event::FloodOver { device } => {
+                write!(f, "{device}: the pause after too many faults is over")
+            }
             Event::FaultsLost { unit } => write!(
                 f,
                 "unit {unit}: more faults came than it can record; some are lost"

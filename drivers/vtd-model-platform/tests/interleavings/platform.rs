@@ -68,6 +68,19 @@ impl Platform for Switching {
         self.model.publish128(frame, index, value, coherence);
     }
 
+    fn exchange64(
+        &self,
+        frame: &Frame,
+        index: usize,
+        current: u64,
+        value: u64,
+        coherence: Coherence,
+    ) -> Result<(), u64> {
+        self.switch();
+        self.model
+            .exchange64(frame, index, current, value, coherence)
+    }
+
     fn write_back(&self, frame: &Frame, cells: Range<usize>) {
         self.switch();
         self.model.write_back(frame, cells);

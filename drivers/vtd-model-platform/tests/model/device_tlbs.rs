@@ -9,16 +9,16 @@ use vtd::{DeviceTlb, ModeRequest, PageRequestConfig};
 use vtd_model::{Access as Wants, Config, Freedom, Outcome, PageRequest, Promptness, Request};
 
 /// A function with a device-TLB.
-const CACHING: u16 = 0x0420;
+pub(crate) const CACHING: u16 = 0x0420;
 
-struct Case {
+pub(crate) struct Case {
     config: Config,
     mode: ModeRequest,
-    format: TableFormat,
-    pasid: Option<u32>,
+    pub(crate) format: TableFormat,
+    pub(crate) pasid: Option<u32>,
 }
 
-fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let case = |config: &Config, mode, format, pasid| Case {
         config: config.clone(),
         mode,
@@ -52,7 +52,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-fn plan(case: &Case, freedom: Freedom, promptness: Promptness) -> Plan {
+pub(crate) fn plan(case: &Case, freedom: Freedom, promptness: Promptness) -> Plan {
     Plan {
         page_requests: Some(PageRequestConfig {
             pages_log2: 0,
@@ -65,7 +65,7 @@ fn plan(case: &Case, freedom: Freedom, promptness: Promptness) -> Plan {
     }
 }
 
-fn each(promptness: Promptness, mut test: impl FnMut(&Rig, &Case)) {
+pub(crate) fn each(promptness: Promptness, mut test: impl FnMut(&Rig, &Case)) {
     for case in cases() {
         for freedom in FREEDOMS {
             eprintln!(
@@ -80,7 +80,7 @@ fn each(promptness: Promptness, mut test: impl FnMut(&Rig, &Case)) {
     }
 }
 
-fn enable(rig: &Rig, page_requests: bool) {
+pub(crate) fn enable(rig: &Rig, page_requests: bool) {
     enable_of(rig, CACHING, page_requests);
 }
 
@@ -95,7 +95,7 @@ fn enable_of(rig: &Rig, source: u16, page_requests: bool) {
         .expect("the unit has device-TLBs");
 }
 
-fn access(rig: &Rig, case: &Case, address: u64) -> Outcome {
+pub(crate) fn access(rig: &Rig, case: &Case, address: u64) -> Outcome {
     rig.with(|machine| machine.ats_access(CACHING, case.pasid, address, Wants::Write))
 }
 

@@ -22,10 +22,14 @@ struct Scene {
 fn scenes(restraint: Restraint) -> impl Iterator<Item = Scene> {
     let kinds = [
         (Config::legacy(), ModeRequest::Legacy),
-        // Not with caching mode: what the model caches of a fault does not say that it is
-        // silent, so that the random mode goes on recording it.
         (Config::legacy().non_coherent(), ModeRequest::Legacy),
+        // Here faults themselves are cached; whether they are recorded is not (§6.2.4).
+        (Config::legacy().with_caching_mode(), ModeRequest::Legacy),
         (Config::scalable(), ModeRequest::SecondStage),
+        (
+            Config::scalable().with_caching_mode(),
+            ModeRequest::SecondStage,
+        ),
     ];
     kinds.into_iter().flat_map(move |(config, mode)| {
         FREEDOMS.map(|freedom| {

@@ -25,7 +25,7 @@ use x86_64::{PhysAddr, VirtAddr};
 #[derive(Default)]
 pub(crate) struct Hypervisor {
     pub(crate) notified: AtomicUsize,
-    resets: AtomicUsize,
+    pub(crate) resets: AtomicUsize,
     /// Times that a device was made to ask for pages, less those that it was stopped.
     pub(crate) asking: AtomicUsize,
     /// Devices cannot be made to.
@@ -62,7 +62,7 @@ pub(crate) struct House<'h> {
     pub(crate) iommu: Policies<'h>,
     pub(crate) platform: Arc<Platform>,
     pub(crate) host: &'h Hypervisor,
-    idle: usize,
+    pub(crate) idle: usize,
     /// Hardware caches all that it may.
     pessimist: bool,
 }
@@ -236,7 +236,7 @@ impl<'h> House<'h> {
         }
     }
 
-    fn driver(&self) -> &Driver {
+    pub(crate) fn driver(&self) -> &Driver {
         self.iommu.backend()
     }
 
@@ -416,7 +416,7 @@ impl Tenant<'_> {
 
     /// The request is refused, and its guest told why: as hardware that nests would say.
     #[track_caller]
-    fn assert_faults(&mut self, request: &Request, reason: FaultReason) {
+    pub(crate) fn assert_faults(&mut self, request: &Request, reason: FaultReason) {
         self.house.assert_blocked(request);
         let notified = self.house.host.notified.load(Ordering::Relaxed);
         let record = rig::refused(&self.house.platform, self.house.driver(), request);
@@ -723,6 +723,9 @@ fn memory_that_the_host_takes_is_reached_by_nobody_before_it_is_used_again() {
         forget(&tenant, page);
         tenant.client.flush_everything(&table).expect("flushed");
         tenant.assert_faults(&tenant.read(0x6000), FaultReason::SECOND_STAGE_NOT_PRESENT);
+        // The root itself.
+        forget(&tenant, root);
+        house.assert_blocked(&tenant.read(0x6000));
         tenant.unbind(None);
     });
 }

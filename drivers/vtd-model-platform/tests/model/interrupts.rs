@@ -7,7 +7,7 @@ use iommu_core::{
 use vtd::{InterruptConfig, InterruptSource};
 use vtd_model::{Config, InterruptOutcome, Message, Origin};
 
-fn each(extended: bool, mut test: impl FnMut(&Rig)) {
+pub(crate) fn each(extended: bool, mut test: impl FnMut(&Rig)) {
     let write_buffer = Config {
         write_buffer_flush: true,
         ..Config::legacy()
@@ -40,7 +40,7 @@ fn each(extended: bool, mut test: impl FnMut(&Rig)) {
     }
 }
 
-fn to(apic_id: u32, vector: u8) -> IrqTarget {
+pub(crate) fn to(apic_id: u32, vector: u8) -> IrqTarget {
     IrqTarget {
         apic_id,
         vector,
@@ -50,7 +50,7 @@ fn to(apic_id: u32, vector: u8) -> IrqTarget {
 
 /// Sends a message often: whatever hardware has cached, it comes to the same.
 #[track_caller]
-fn send(rig: &Rig, source: u16, message: &IrqMessage) -> InterruptOutcome {
+pub(crate) fn send(rig: &Rig, source: u16, message: &IrqMessage) -> InterruptOutcome {
     let send = || rig.with(|machine| machine.interrupt(source, message.address, message.data));
     let first = send();
     for _ in 0..8 {
@@ -60,7 +60,7 @@ fn send(rig: &Rig, source: u16, message: &IrqMessage) -> InterruptOutcome {
 }
 
 #[track_caller]
-fn assert_arrives(rig: &Rig, source: u16, message: &IrqMessage, target: IrqTarget) {
+pub(crate) fn assert_arrives(rig: &Rig, source: u16, message: &IrqMessage, target: IrqTarget) {
     let address = 0xfee0_0000
         | u64::from(target.apic_id & 0xff) << 12
         | u64::from(target.apic_id & !0xff) << 32;
@@ -77,7 +77,7 @@ fn assert_arrives(rig: &Rig, source: u16, message: &IrqMessage, target: IrqTarge
 }
 
 #[track_caller]
-fn assert_refused(rig: &Rig, source: u16, message: &IrqMessage, reason: FaultReason) {
+pub(crate) fn assert_refused(rig: &Rig, source: u16, message: &IrqMessage, reason: FaultReason) {
     rig.faults();
     let outcome = send(rig, source, message);
     let InterruptOutcome::Blocked { condition, .. } = outcome else {

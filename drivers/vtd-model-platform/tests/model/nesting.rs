@@ -10,18 +10,18 @@ use std::sync::Arc;
 use vtd::ModeRequest;
 use vtd_model::{Config, Request};
 
-struct Nest<'r> {
+pub(crate) struct Nest<'r> {
     rig: &'r Rig,
-    guest: Arc<Guest>,
-    parent: DomainHandle,
+    pub(crate) guest: Arc<Guest>,
+    pub(crate) parent: DomainHandle,
     nested: DomainHandle,
-    root: u64,
+    pub(crate) root: u64,
 }
 
 const PAGES: u64 = 64;
 
 impl<'r> Nest<'r> {
-    fn new(rig: &'r Rig, pasid: Option<u32>) -> Self {
+    pub(crate) fn new(rig: &'r Rig, pasid: Option<u32>) -> Self {
         rig.assign(ONE, 1);
         let guest = Guest::new(&rig.platform, 1, PAGES, 42);
         let parent = rig.domain(ONE, TableFormat::SecondStage4);
@@ -61,7 +61,7 @@ impl<'r> Nest<'r> {
         self.rig.settle(owed.expect("a domain"));
     }
 
-    fn end(self, pasid: Option<u32>) {
+    pub(crate) fn end(self, pasid: Option<u32>) {
         self.rig.detach(ONE, pasid);
         assert_eq!(
             self.rig.driver.destroy(self.parent).map(drop),
@@ -76,7 +76,7 @@ impl<'r> Nest<'r> {
     }
 }
 
-fn each(mut test: impl FnMut(&Rig, Option<u32>)) {
+pub(crate) fn each(mut test: impl FnMut(&Rig, Option<u32>)) {
     let configs = [
         Config::scalable(),
         Config::scalable().with_caching_mode(),
@@ -102,7 +102,7 @@ fn each(mut test: impl FnMut(&Rig, Option<u32>)) {
     }
 }
 
-fn at(pasid: Option<u32>, request: Request) -> Request {
+pub(crate) fn at(pasid: Option<u32>, request: Request) -> Request {
     Request { pasid, ..request }
 }
 

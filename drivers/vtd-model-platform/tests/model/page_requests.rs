@@ -19,8 +19,8 @@ use vtd_model::{
 const CACHING: u16 = 0x0420;
 
 /// What devices are told (§7.6.1).
-const SUCCESS: u8 = 0;
-const INVALID_REQUEST: u8 = 1;
+pub(crate) const SUCCESS: u8 = 0;
+pub(crate) const INVALID_REQUEST: u8 = 1;
 const FAILURE: u8 = 15;
 
 fn ways() -> Vec<Way> {
@@ -91,10 +91,10 @@ fn asking<'h>(house: &'h House<'h>, quota: Quota) -> Tenant<'h> {
 }
 
 /// A table that the device asks for pages of, and the PASID that it is bound to.
-struct Space {
-    root: u64,
-    table: UserTable,
-    pasid: Option<GuestPasid>,
+pub(crate) struct Space {
+    pub(crate) root: u64,
+    pub(crate) table: UserTable,
+    pub(crate) pasid: Option<GuestPasid>,
     /// The host's number of it: the lowest that is free.
     host_pasid: Option<u32>,
 }
@@ -117,7 +117,7 @@ fn bound(tenant: &mut Tenant<'_>, by_pasid: bool) -> Space {
     }
 }
 
-fn each_space(quota: Quota, mut test: impl FnMut(&House, &mut Tenant<'_>, &Space)) {
+pub(crate) fn each_space(quota: Quota, mut test: impl FnMut(&House, &mut Tenant<'_>, &Space)) {
     each(|house| {
         for by_pasid in [false, true] {
             let mut tenant = asking(house, quota);
@@ -133,7 +133,7 @@ fn each_space(quota: Quota, mut test: impl FnMut(&House, &mut Tenant<'_>, &Space
 }
 
 impl Space {
-    fn asks(&self, address: u64, group: u16, last: bool) -> Asks {
+    pub(crate) fn asks(&self, address: u64, group: u16, last: bool) -> Asks {
         Asks {
             source: CACHING,
             pasid: self.host_pasid,
@@ -149,7 +149,7 @@ impl Space {
 }
 
 /// Devices ask, and the hypervisor hears of it.
-fn ask(house: &House, requests: &[Asks]) -> PageRequestsServed {
+pub(crate) fn ask(house: &House, requests: &[Asks]) -> PageRequestsServed {
     for request in requests {
         house
             .platform
@@ -160,7 +160,7 @@ fn ask(house: &House, requests: &[Asks]) -> PageRequestsServed {
 }
 
 /// What devices were told since this was asked last: group, code, and by whom.
-fn take_answers(house: &House) -> Vec<(u16, u8, bool)> {
+pub(crate) fn take_answers(house: &House) -> Vec<(u16, u8, bool)> {
     let told = |answer: PageResponse| (answer.group, answer.code, answer.automatic);
     taken(house).into_iter().map(told).collect()
 }
@@ -172,7 +172,7 @@ fn taken(house: &House) -> Vec<PageResponse> {
     })
 }
 
-fn events(tenant: &mut Tenant<'_>) -> Vec<PageRequest> {
+pub(crate) fn events(tenant: &mut Tenant<'_>) -> Vec<PageRequest> {
     let mut all = Vec::new();
     tenant
         .client
@@ -191,7 +191,7 @@ fn group(tenant: &mut Tenant<'_>) -> PageGroup {
     events.remove(0).group.expect("the last of its group")
 }
 
-fn touch(house: &House, space: &Space, address: u64) -> Outcome {
+pub(crate) fn touch(house: &House, space: &Space, address: u64) -> Outcome {
     house.platform.with_machine(|machine| {
         machine.ats_access(CACHING, space.host_pasid, address, Access::Write)
     })

@@ -5,7 +5,7 @@ use crate::units::{self, Kind};
 use iommu_core::{Access, Attachment, Backend, Stage, TableFormat};
 use vtd_model::{Config, Rule};
 
-fn formats(rig: &Rig) -> Vec<TableFormat> {
+pub(crate) fn formats(rig: &Rig) -> Vec<TableFormat> {
     let capabilities = rig.driver.capabilities(crate::rig::device(ONE));
     let capabilities = capabilities.expect("a unit");
     let mut formats = TableFormat::ALL.to_vec();
@@ -13,7 +13,7 @@ fn formats(rig: &Rig) -> Vec<TableFormat> {
     formats
 }
 
-fn pasids(rig: &Rig) -> Vec<Option<u32>> {
+pub(crate) fn pasids(rig: &Rig) -> Vec<Option<u32>> {
     let capabilities = rig.driver.capabilities(crate::rig::device(ONE));
     match capabilities.expect("a unit").pasid_bits {
         0 => vec![None],
@@ -107,7 +107,12 @@ fn what_only_the_old_domain_had_is_gone_after_the_flush() {
     }
 }
 
-fn exchange_memory(rig: &Rig, pasid: Option<u32>, before: TableFormat, after: TableFormat) {
+pub(crate) fn exchange_memory(
+    rig: &Rig,
+    pasid: Option<u32>,
+    before: TableFormat,
+    after: TableFormat,
+) {
     use iommu_core::Platform as _;
     let [first, second] = [(); 2].map(|()| rig.page(1));
     let [old, new] = [before, after].map(|format| rig.domain(ONE, format));

@@ -2,7 +2,7 @@
 
 use super::iotlb::Paged;
 use crate::faults::Condition;
-use crate::remapping::{Access, Request};
+use crate::remapping::{Access, MemoryType, Request, Typing};
 use crate::tables::{context, first_stage, pasid, second_stage};
 
 /// A context entry as cached, or (CM = 1) the fault that it led to.
@@ -51,6 +51,8 @@ pub(crate) struct Mapping {
     /// R and W of the second stage, ANDed; all if there is none.
     pub(crate) second: second_stage::Rights,
     pub(crate) snoop: bool,
+    /// What the entries say of the memory type (§3.11.3: caches keep it).
+    pub(crate) typing: Typing,
     /// The dirty flags are set, or need not be.
     pub(crate) dirty: bool,
     /// SRE and WPE of the PASID entry.
@@ -72,11 +74,20 @@ impl Mapping {
             first: first_stage::Rights::ALL,
             second: second_stage::Rights::ALL,
             snoop,
+            typing: Typing::Fixed(MemoryType::WriteBack),
             dirty: true,
             supervisor: true,
             write_protect: false,
             rid_priv: false,
             legacy,
+        }
+    }
+
+    /// What a pass-through PASID entry gives.
+    pub(crate) fn pass_through(entry: &pasid::Entry) -> Self {
+        Self {
+            typing: Typing::of_entry(entry),
+            ..Self::unity(false, entry.page_snoop)
         }
     }
 

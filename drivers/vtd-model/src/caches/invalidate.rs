@@ -58,6 +58,7 @@ impl Caches {
         self.iotlb.clear();
         self.absent.clear();
         self.first.clear();
+        self.roots.clear();
         self.second.clear();
     }
 
@@ -66,6 +67,7 @@ impl Caches {
         self.iotlb.remove(|entry| entry.domain == domain);
         self.absent.remove_domain(domain);
         self.first.remove(|pages| pages.domain == domain);
+        self.roots.retain(|(pages, _), _| pages.domain != domain);
         self.second.remove(|pages| pages.domain == domain);
     }
 
@@ -78,6 +80,7 @@ impl Caches {
         self.iotlb
             .remove(|entry| entry.domain == domain && entry.mapping.has_first);
         self.first.remove(|pages| pages.domain == domain);
+        self.roots.retain(|(pages, _), _| pages.domain != domain);
         self.absent.remove(domain, range, leaf_only);
         if !leaf_only {
             self.second

@@ -39,6 +39,9 @@ pub(crate) struct Caches {
     pub(crate) second: PagingCache<SecondNode>,
     /// First-stage and combined paging structures.
     pub(crate) first: PagingCache<FirstNode>,
+    /// Pessimist: where the root tables of nested first stages came out, by owner and guest
+    /// address. The way there leads through the second stage, and goes with it.
+    pub(crate) roots: FxHashMap<(Pages, u64), Several<FirstNode>>,
     pub(crate) iotlb: Iotlb,
     /// Caching mode, pessimist: absences that may be cached.
     pub(crate) absent: Absent,

@@ -5,7 +5,7 @@ use crate::caches::{Iotlb, Mapping, NO_PASID, Translation};
 use crate::faults::page_request::{PageRequest, PageResponse};
 use crate::queue::descriptor::{DevicePasid, DeviceRange};
 use crate::queue::{DeviceInvalidation, Outgoing};
-use crate::remapping::{Access, Completion, Outcome, Request};
+use crate::remapping::{Access, Completion, Outcome, Request, Typing};
 use crate::tables::second_stage;
 
 /// When a device answers an invalidation request.
@@ -183,6 +183,7 @@ impl Machine {
             output: completion.address,
             shift: completion.shift,
             second: rights,
+            typing: Typing::Unsaid,
             ..Mapping::unity(false, completion.snoop)
         };
         if !grants(&mapping, access) || completion.untranslated_only {

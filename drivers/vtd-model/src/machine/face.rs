@@ -8,7 +8,7 @@ use crate::faults::{Condition, Status};
 use crate::interrupts::{InterruptOutcome, PossibleInterrupt};
 use crate::memory::{read_bytes, write_bytes};
 use crate::registers::Width;
-use crate::remapping::{Access, AddressType, Effects, Outcome, Request};
+use crate::remapping::{Access, AddressType, Effects, Outcome, PageAccess, Request};
 use crate::violation::Violation;
 
 impl Machine {
@@ -88,6 +88,39 @@ impl Machine {
             let outcome = self.guard(unit.index, outcome);
             if !found.contains(&outcome) {
                 found.push(outcome);
+            }
+            if !explorer.advance() {
+                return found;
+            }
+        }
+    }
+
+    /// Every way in which an untranslated or translated request may reach memory now, with
+    /// snooping and memory type of the page, without effects; empty if it reaches none. Where
+    /// caches hold what the entries said before, there is one for each.
+    pub fn possible_accesses(&self, request: &Request) -> Vec<PageAccess> {
+        let Some(unit) = self.units.get(self.unit_of(request.source).unwrap_or(0)) else {
+            return Vec::new();
+        };
+        let mut explorer = Explorer::default();
+        let mut found = Vec::new();
+        loop {
+            let mut effects = Effects::default();
+            let page = unit
+                .walker(&self.world, Chooser::Explore(&mut explorer), &mut effects)
+                .page(request);
+            if let Some((address, forced_snoop, typing)) = page
+                && !unit.registers.protection.blocks(address)
+            {
+                let ranges = || unit.registers.memory_types.of(address);
+                let access = PageAccess {
+                    address,
+                    forced_snoop,
+                    memory_type: typing.effective(ranges),
+                };
+                if !found.contains(&access) {
+                    found.push(access);
+                }
             }
             if !explorer.advance() {
                 return found;

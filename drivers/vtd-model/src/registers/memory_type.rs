@@ -1,9 +1,11 @@
-//! Memory type range registers (§11.4.12). They are kept, and checked for reserved values;
-//! memory types themselves change nothing that software could see here (§3.11).
+//! Memory type range registers (§11.4.12): kept, checked for reserved values, and asked for
+//! the type of an address (§3.11.2).
 
 use super::dispatch::Write;
 use crate::machine::unit::Unit;
 use crate::machine::world::World;
+use crate::remapping::MemoryType;
+use crate::tables::bit;
 use crate::violation::Rule;
 
 /// Variable ranges (VCNT).
@@ -39,7 +41,54 @@ pub(crate) fn place(offset: usize) -> Option<Place> {
 }
 
 fn is_type(value: u64) -> bool {
-    matches!(value, 0 | 1 | 4 | 5 | 6)
+    MemoryType::decode(value).is_some()
+}
+
+/// Which fixed register says the type of an address, and in which bits from where on
+/// (§11.4.12.3).
+fn fixed(address: u64) -> Option<(usize, u32)> {
+    let (register, byte) = match address {
+        0..0x8_0000 => (0, address >> 16),
+        0x8_0000..0xc_0000 => {
+            let part = (address - 0x8_0000) >> 14;
+            (1 + part / 8, part % 8)
+        }
+        0xc_0000..0x10_0000 => {
+            let part = (address - 0xc_0000) >> 12;
+            (3 + part / 8, part % 8)
+        }
+        _ => return None,
+    };
+    Some((register as usize, 8 * byte as u32))
+}
+
+impl MemoryTypes {
+    /// The memory type of an address; `None` where ranges overlap in a way that the
+    /// specification leaves undefined, or hold no type (§3.11.2).
+    pub(crate) fn of(&self, address: u64) -> Option<MemoryType> {
+        if !bit(self.default, 11) {
+            return Some(MemoryType::Uncacheable);
+        }
+        if let Some((register, shift)) = fixed(address).filter(|_| bit(self.default, 10)) {
+            return MemoryType::decode(self.fixed[register] >> shift & 0xff);
+        }
+        let mut types = Vec::new();
+        for [base, mask] in self.variable {
+            let mask_bits = mask & !0xfff;
+            if bit(mask, 11) && address & mask_bits == base & mask_bits {
+                types.push(MemoryType::decode(base & 0xff)?);
+            }
+        }
+        types.sort_unstable();
+        types.dedup();
+        match types[..] {
+            [] => MemoryType::decode(self.default & 0xff),
+            [one] => Some(one),
+            [MemoryType::Uncacheable, ..] => Some(MemoryType::Uncacheable),
+            [MemoryType::WriteThrough, MemoryType::WriteBack] => Some(MemoryType::WriteThrough),
+            _ => None,
+        }
+    }
 }
 
 impl Unit {
@@ -83,5 +132,92 @@ impl Unit {
             value,
             reserved,
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use MemoryType::{Uncacheable, WriteBack, WriteCombining, WriteProtected, WriteThrough};
+
+    /// On, with fixed ranges, default WB.
+    const DEFAULT: u64 = 0xc06;
+
+    fn types(default: u64, variable: &[[u64; 2]]) -> MemoryTypes {
+        let mut held = MemoryTypes {
+            default,
+            fixed: [0x0606_0606_0606_0606; 11],
+            ..MemoryTypes::default()
+        };
+        held.variable[..variable.len()].copy_from_slice(variable);
+        held
+    }
+
+    /// A range of 1 MiB at 4 GiB.
+    fn range(kind: u64) -> [u64; 2] {
+        [0x1_0000_0000 | kind, 0x3fff_fff0_0800]
+    }
+
+    #[test]
+    fn without_ranges_everything_is_uncacheable_and_with_them_the_default_counts() {
+        let anywhere = 0x2_0000_0000;
+        assert_eq!(types(0x006, &[]).of(anywhere), Some(Uncacheable));
+        assert_eq!(types(DEFAULT, &[]).of(anywhere), Some(WriteBack));
+        assert_eq!(types(0xc02, &[]).of(anywhere), None);
+    }
+
+    #[test]
+    fn fixed_ranges_have_the_places_of_their_registers() {
+        let places = [
+            (0x0_0000, 0, 0),
+            (0x0_ffff, 0, 0),
+            (0x7_0000, 0, 56),
+            (0x8_0000, 1, 0),
+            (0x9_c000, 1, 56),
+            (0xa_0000, 2, 0),
+            (0xb_ffff, 2, 56),
+            (0xc_0000, 3, 0),
+            (0xc_7000, 3, 56),
+            (0xc_8000, 4, 0),
+            (0xf_ffff, 10, 56),
+        ];
+        for (address, register, shift) in places {
+            let mut held = types(DEFAULT, &[]);
+            assert_eq!(held.of(address), Some(WriteBack));
+            held.fixed[register] ^= 0x7 << shift;
+            assert_eq!(held.of(address), Some(WriteCombining), "{address:#x}");
+            // FE is clear: the first megabyte is like the rest.
+            held.default &= !(1 << 10);
+            assert_eq!(held.of(address), Some(WriteBack), "{address:#x}");
+        }
+        assert_eq!(fixed(0x10_0000), None);
+    }
+
+    #[test]
+    fn ranges_that_overlap_come_to_what_section_3_11_2_says() {
+        let inside = 0x1_0008_0000;
+        let cases = [
+            (&[4][..], Some(WriteThrough)),
+            (&[5], Some(WriteProtected)),
+            (&[4, 4], Some(WriteThrough)),
+            (&[6, 0], Some(Uncacheable)),
+            (&[1, 4, 0], Some(Uncacheable)),
+            (&[6, 4], Some(WriteThrough)),
+            (&[4, 6, 4], Some(WriteThrough)),
+            (&[6, 1], None),
+            (&[5, 6], None),
+            (&[1, 4, 6], None),
+        ];
+        for (kinds, expected) in cases {
+            let ranges: Vec<_> = kinds.iter().map(|kind| range(*kind)).collect();
+            let held = types(0xc00, &ranges);
+            assert_eq!(held.of(inside), expected, "{kinds:?}");
+            assert_eq!(held.of(0x1_0010_0000), Some(Uncacheable), "behind it");
+            let invalid: Vec<_> = ranges
+                .iter()
+                .map(|[base, mask]| [*base, mask & !0x800])
+                .collect();
+            assert_eq!(types(0xc00, &invalid).of(inside), Some(Uncacheable));
+        }
     }
 }

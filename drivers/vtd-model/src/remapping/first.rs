@@ -2,7 +2,7 @@
 
 use super::effects::{Structure, Update};
 use super::second::{SecondFault, SecondLeaf, entry_address};
-use super::{Fill, SecondStage, Walker};
+use super::{Fill, SecondStage, Typing, Walker};
 use crate::caches::{FirstNode, Mapping, Node, Pages};
 use crate::faults::Condition;
 use crate::registers::Happening;
@@ -26,9 +26,10 @@ pub(crate) struct FirstLeaf {
     pub(crate) output: u64,
     pub(crate) shift: u8,
     pub(crate) rights: Rights,
-    dirty: bool,
-    entry: (u64, u64),
-    writable: bool,
+    pub(crate) dirty: bool,
+    /// Its entry's place and what it held.
+    pub(crate) entry: (u64, u64),
+    pub(crate) writable: bool,
 }
 
 /// What a PASID entry says about the walk.
@@ -324,7 +325,7 @@ impl Walker<'_> {
         write: bool,
     ) -> Result<Mapping, Condition> {
         let leaf = self.first(stage, address, user)?;
-        let mut mapping = first_only(entry, leaf.output, leaf.shift, leaf.rights, leaf.dirty);
+        let mut mapping = first_only(entry, &leaf);
         let mut below = None;
         if let Some(second) = &stage.nested {
             let guest = mapping.apply(address);
@@ -332,7 +333,7 @@ impl Walker<'_> {
             if under.rights == second_stage::Rights::default() {
                 return Err(Condition::Sss2);
             }
-            nest(&mut mapping, guest, &under);
+            nest(&mut mapping, entry, guest, &under);
             below = Some(under);
         }
         if write && mapping.rights(!user).write {
@@ -363,21 +364,17 @@ impl Walker<'_> {
 }
 
 /// The mapping of a first stage alone.
-pub(crate) fn first_only(
-    entry: &pasid::Entry,
-    output: u64,
-    shift: u8,
-    rights: Rights,
-    dirty: bool,
-) -> Mapping {
+pub(crate) fn first_only(entry: &pasid::Entry, leaf: &FirstLeaf) -> Mapping {
+    let level = (leaf.shift - 12) / 9 + 1;
     Mapping {
-        output,
-        shift,
+        output: leaf.output,
+        shift: leaf.shift,
         has_first: true,
-        first: rights,
+        first: leaf.rights,
         second: second_stage::Rights::ALL,
         snoop: entry.page_snoop,
-        dirty,
+        typing: Typing::of_first(entry, leaf.entry.1, level),
+        dirty: leaf.dirty,
         supervisor: entry.supervisor,
         write_protect: entry.write_protect,
         rid_priv: false,
@@ -386,13 +383,14 @@ pub(crate) fn first_only(
 }
 
 /// Combines a first-stage page with the second-stage page below it: the smaller size.
-pub(crate) fn nest(mapping: &mut Mapping, guest: u64, under: &SecondLeaf) {
+pub(crate) fn nest(mapping: &mut Mapping, entry: &pasid::Entry, guest: u64, under: &SecondLeaf) {
     let shift = mapping.shift.min(under.shift);
     let host = under.output | guest & ((1 << under.shift) - 1);
     mapping.output = host & !((1 << shift) - 1);
     mapping.shift = shift;
     mapping.second = under.rights;
     mapping.snoop |= under.snoop;
+    mapping.typing = mapping.typing.nest(entry, under.entry.1);
     mapping.dirty &= under.dirty;
 }
 

@@ -8,6 +8,7 @@
 mod effects;
 mod first;
 mod legacy;
+mod memory_type;
 mod permission;
 mod request;
 mod scalable;
@@ -15,8 +16,10 @@ mod second;
 mod walker;
 
 pub(crate) use effects::{Effects, Fill, Read, Structure};
-pub(crate) use first::{FirstStage, first_only, first_stage_of, nest};
+pub(crate) use first::{FirstLeaf, FirstStage, first_only, first_stage_of, nest};
 pub(crate) use legacy::legacy_context;
+pub(crate) use memory_type::Typing;
+pub use memory_type::{MemoryType, PageAccess};
 pub use request::{Access, AddressType, Completion, Outcome, Request};
 pub(crate) use scalable::{pasid_value, scalable_context};
 pub(crate) use second::{SecondLeaf, SecondStage};

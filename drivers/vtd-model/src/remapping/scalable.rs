@@ -102,7 +102,7 @@ impl Walker<'_> {
                 if address & self.config.above_host() != 0 {
                     return Err(Condition::Sgn42);
                 }
-                Ok(Mapping::unity(false, entry.page_snoop))
+                Ok(Mapping::pass_through(entry))
             }
             Granular::Second => self.second_mapping(request, entry),
             Granular::First | Granular::Nested => {

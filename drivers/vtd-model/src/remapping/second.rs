@@ -1,7 +1,7 @@
 //! The second-stage walk (§3.7), alone and below a first stage.
 
 use super::effects::{Read, Structure, Update};
-use super::{Fill, Walker};
+use super::{Fill, Typing, Walker};
 use crate::caches::{Mapping, Node, Pages, SecondNode};
 use crate::registers::Happening;
 use crate::tables::second_stage::{ACCESSED, DIRTY, Entry, Rights, decode};
@@ -41,6 +41,7 @@ impl SecondLeaf {
             first: first_stage::Rights::ALL,
             second: self.rights,
             snoop: self.snoop || entry.is_some_and(|entry| entry.page_snoop),
+            typing: Typing::of_second(entry, self.entry.1),
             dirty: self.dirty,
             supervisor: entry.is_none_or(|entry| entry.supervisor),
             write_protect: entry.is_some_and(|entry| entry.write_protect),

@@ -1,6 +1,8 @@
 //! One request on its way through the unit.
 
-use super::{Access, AddressType, Completion, Effects, Outcome, Request, in_interrupt_range};
+use super::{
+    Access, AddressType, Completion, Effects, Outcome, Request, Typing, in_interrupt_range,
+};
 use crate::caches::{Caches, Mapping, NO_PASID, Translation};
 use crate::choice::Chooser;
 use crate::config::Config;
@@ -271,21 +273,43 @@ impl Walker<'_> {
     /// Rights, output check, answer.
     #[inline]
     fn finish(&mut self, request: &Request, found: &Found) -> Outcome {
-        let mapping = &found.mapping;
         if let AddressType::Translation { no_write } = request.kind {
             return self.complete(request, found, no_write && self.config.no_write_flag);
         }
-        if let Err(condition) =
-            mapping.check(request, found.privileged, self.config.zero_length_read)
-        {
-            return self.refuse(request, condition);
+        match self.reaches(request, found) {
+            Ok(address) => Outcome::Memory { address },
+            Err(condition) => self.refuse(request, condition),
         }
-        let address = mapping.apply(request.address);
+    }
+
+    /// Where a memory request comes out.
+    #[inline]
+    fn reaches(&self, request: &Request, found: &Found) -> Result<u64, Condition> {
+        let zero_length = self.config.zero_length_read;
+        found
+            .mapping
+            .check(request, found.privileged, zero_length)?;
+        let address = found.mapping.apply(request.address);
         if in_interrupt_range(address) {
-            let condition = self.interrupt_output();
-            return self.refuse(request, condition);
+            return Err(self.interrupt_output());
         }
-        Outcome::Memory { address }
+        Ok(address)
+    }
+
+    /// The page that a memory request reaches, with what a walk or a cached translation says
+    /// of it.
+    pub(crate) fn page(&mut self, request: &Request) -> Option<(u64, bool, Typing)> {
+        match self.before_tables(request) {
+            Some(Outcome::Memory { address }) => return Some((address, false, Typing::Unsaid)),
+            Some(_) => return None,
+            None => {}
+        }
+        if matches!(request.kind, AddressType::Translation { .. }) {
+            return None;
+        }
+        let found = self.find(request).ok()?;
+        let address = self.reaches(request, &found).ok()?;
+        Some((address, found.mapping.snoop, found.mapping.typing))
     }
 
     fn interrupt_output(&self) -> Condition {
@@ -385,7 +409,10 @@ impl Walker<'_> {
         if request.address & self.config.above_host() != 0 {
             return Err(beyond);
         }
-        let mapping = Mapping::unity(self.latched.mode() == Mode::Legacy, false);
+        let mapping = Mapping {
+            typing: Typing::Unsaid,
+            ..Mapping::unity(self.latched.mode() == Mode::Legacy, false)
+        };
         Ok(Found {
             mapping,
             privileged: false,

@@ -86,6 +86,12 @@ pub(crate) struct Entry {
     /// Page walks snoop: SMPWCS and PWSNP.
     pub(crate) walk_snoop: bool,
     pub(crate) page_snoop: bool,
+    /// CD: every page is uncacheable.
+    pub(crate) cache_disable: bool,
+    /// EMTE: the second stage's pages have types of their own.
+    pub(crate) extended_types: bool,
+    /// PAT; `None` where the unit knows no memory types.
+    pub(crate) attributes: Option<u32>,
     /// Of meaning only where the context entry has HPTE set.
     pub(crate) permissions: Permissions,
 }
@@ -146,6 +152,9 @@ pub(crate) fn entry(words: [u64; 8], config: &Config) -> Result<Entry, Bad> {
         extended_accessed: bit(words[2], 7),
         walk_snoop: bit(words[1], 23),
         page_snoop: bit(words[1], 24),
+        cache_disable: bit(words[1], 25),
+        extended_types: bit(words[1], 26),
+        attributes: config.memory_type.then_some(bits(words[1], 63, 32) as u32),
         permissions: Permissions {
             domain: bits(words[5], 15, 0) as u16,
             table: page(words[4]),

@@ -3,6 +3,7 @@
 use super::{BringUpError, DiscoveryError, Quiesced};
 use crate::Event;
 use crate::abilities::Abilities;
+use crate::quirks::Corrections;
 use crate::registers::{
     Cap, Ecap, Fectl, Fsts, Gsts, Iqh, Iqt, Pmen, Registers, Rtaddr, TableMode, Ver,
 };
@@ -51,6 +52,7 @@ pub struct FirmwareState {
 pub struct Discovered<M> {
     description: UnitDescription,
     abilities: Abilities,
+    corrections: Corrections,
     registers: Registers<M>,
 }
 
@@ -100,8 +102,17 @@ impl<M: Mmio> Discovered<M> {
         Ok(Self {
             description,
             abilities,
+            corrections: Corrections::default(),
             registers,
         })
+    }
+
+    /// The same unit, with what is known of it beside its registers taken into account.
+    #[must_use]
+    pub fn corrected(mut self, corrections: Corrections) -> Self {
+        corrections.apply(&mut self.abilities);
+        self.corrections = corrections;
+        self
     }
 
     /// What the caller said of it.
@@ -156,6 +167,7 @@ impl<M: Mmio> Discovered<M> {
         Ok(Quiesced {
             description: self.description,
             abilities: self.abilities,
+            corrections: self.corrections,
             registers: self.registers,
             limits,
         })

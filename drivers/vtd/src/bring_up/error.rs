@@ -93,6 +93,13 @@ pub enum BringUpError {
         /// The unit.
         unit: u16,
     },
+    /// Translation would have to be turned off, which may never end on this unit
+    /// ([`Corrections::keeps_translating`](crate::Corrections::keeps_translating)). Nothing
+    /// was done.
+    KeepsTranslating {
+        /// The unit.
+        unit: u16,
+    },
     /// No memory for tables.
     OutOfFrames(OutOfFrames),
 }
@@ -111,6 +118,10 @@ impl fmt::Display for BringUpError {
             Self::NoExtendedInterrupts { unit } => {
                 write!(f, "unit {unit} has no 32-bit APIC ids (ECAP.EIM = 0)")
             }
+            Self::KeepsTranslating { unit } => write!(
+                f,
+                "translation of unit {unit} would have to be turned off, which may never end there"
+            ),
             Self::OutOfFrames(error) => write!(f, "{error}"),
         }
     }

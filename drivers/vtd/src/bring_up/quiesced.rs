@@ -7,6 +7,7 @@ use super::{BringUpError, InterruptConfig, Ready, UnitConfig, UnitDescription};
 use crate::Event;
 use crate::abilities::Abilities;
 use crate::mode::ModeChoice;
+use crate::quirks::Corrections;
 use crate::registers::Registers;
 use crate::statistics::Counters;
 use crate::unit::{Parts, TimeLimits, Unit};
@@ -17,6 +18,7 @@ use iommu_core::{Mmio, Observer, Platform};
 pub struct Quiesced<M> {
     pub(super) description: UnitDescription,
     pub(super) abilities: Abilities,
+    pub(super) corrections: Corrections,
     pub(super) registers: Registers<M>,
     pub(super) limits: TimeLimits,
 }
@@ -67,6 +69,7 @@ impl<M: Mmio> Quiesced<M> {
         Unit::new(Parts {
             segment: self.description.segment,
             abilities: self.abilities,
+            corrections: self.corrections,
             choice,
             limits: self.limits,
             registers: self.registers,

@@ -14,6 +14,8 @@ pub(crate) struct Attachment {
     pub(crate) domain: Option<u16>,
     /// The slot leads elsewhere; hardware may not know it yet.
     pub(crate) leaving: bool,
+    /// The slot's entry leads to a host permission table too.
+    pub(crate) checked: bool,
     /// Debts that speak of this attachment. It exists at least until they are settled.
     pub(crate) debts: u8,
     /// A table that hardware may use until the debt of attaching is settled.
@@ -238,6 +240,7 @@ mod tests {
             domain_id: 2,
             domain: Some(0),
             leaving: false,
+            checked: false,
             debts: 0,
             retired: None,
         }

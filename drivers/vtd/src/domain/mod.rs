@@ -7,9 +7,10 @@ mod paging;
 
 pub(crate) use attachments::{Attachment, AttachmentRef, Attachments};
 pub(crate) use ids::{DomainIds, IdSet, Numbering};
-pub(crate) use paging::PagingTables;
+pub(crate) use paging::{Kept, PagingTables};
 
 use crate::queue::DeviceTlbTarget;
+use crate::slots::Attributes;
 use alloc::vec::Vec;
 use iommu_core::{DeviceId, DomainHandle, Hpa, NestedSpec, Order, OutOfFrames, Stage, TableFormat};
 
@@ -56,6 +57,8 @@ pub(crate) struct Domain {
     pub(crate) dying: bool,
     /// Hardware has confirmed that.
     pub(crate) settled: bool,
+    /// What entries that lead to it say beside where its tables are.
+    pub(crate) attributes: Attributes,
 }
 
 impl Domain {
@@ -178,8 +181,19 @@ impl Domains {
         })
     }
 
-    /// Adds a domain and returns its handle, or gives it back if there is no room.
+    /// Adds a domain and returns its handle, if there is room.
     pub(crate) fn add(&mut self, translation: Translation) -> Option<DomainHandle> {
+        self.add_with(translation, |_| ())
+    }
+
+    /// The same, with entries that say more.
+    pub(crate) fn add_with(
+        &mut self,
+        translation: Translation,
+        say: impl FnOnce(&mut Attributes),
+    ) -> Option<DomainHandle> {
+        let mut attributes = Attributes::default();
+        say(&mut attributes);
         let handle = self.vacant()?;
         let entry = self.entries.get_mut(usize::from(handle.index))?;
         entry.value = Some(Domain {
@@ -189,6 +203,7 @@ impl Domains {
             had_children: false,
             dying: false,
             settled: false,
+            attributes,
         });
         Some(handle)
     }
@@ -220,6 +235,20 @@ impl Domains {
             .filter(|_| entry.generation == handle.generation)
     }
 
+    /// What entries that lead to a domain say: of a nested one, what its parent's say of the
+    /// second stage.
+    pub(crate) fn attributes(&self, handle: DomainHandle) -> Attributes {
+        let Some(domain) = self.get(handle) else {
+            return Attributes::default();
+        };
+        match domain.translation {
+            Translation::Nested(spec) => self
+                .get(spec.parent)
+                .map_or(domain.attributes, |parent| parent.attributes),
+            Translation::Tables { .. } => domain.attributes,
+        }
+    }
+
     pub(crate) fn by_index(&self, index: u16) -> Option<&Domain> {
         self.entries.get(usize::from(index))?.value.as_ref()
     }
@@ -246,6 +275,17 @@ impl Domains {
                 Translation::Nested(spec) => spec.parent == parent,
                 Translation::Tables { .. } => false,
             })
+    }
+
+    /// The attachments of a domain and of those nested on it, those on their way out
+    /// included.
+    pub(crate) fn users(&self, handle: DomainHandle) -> impl Iterator<Item = &Attachment> {
+        let children = self.children(handle).map(|(_, child)| child);
+        self.known(handle)
+            .into_iter()
+            .chain(children)
+            .flat_map(|domain| self.attachments.of_domain(domain.first))
+            .map(|(_, attachment)| attachment)
     }
 
     /// Takes a destroyed domain out, if no attachment to it is left and its own debt is

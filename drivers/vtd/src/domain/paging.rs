@@ -6,9 +6,12 @@
 #![allow(unsafe_code)]
 
 use alloc::vec::Vec;
-use io_pgtable::{PageTable, TableConfig};
+use io_pgtable::{Mapped, PageTable, PermissionTable, TableConfig, Taken, Unmapped};
 use iommu_core::sync::Turn;
-use iommu_core::{DomainHandle, FrameList, Order, OutOfFrames, Platform, TableFormat};
+use iommu_core::{
+    Access, AddressRange, DomainHandle, FrameList, Iova, MapError, Order, OutOfFrames, Platform,
+    Run, TableFormat,
+};
 
 /// A table of each domain that has one, by the domain's index.
 ///
@@ -20,7 +23,73 @@ pub(crate) struct PagingTables(Vec<Turn<Option<Owned>>>);
 #[derive(Debug)]
 struct Owned {
     generation: u32,
-    table: PageTable,
+    kept: Kept,
+}
+
+/// What is kept of a domain.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) table: PageTable,
+    /// What devices may reach by addresses that they translated themselves, if that is
+    /// checked.
+    pub(crate) permissions: Option<PermissionTable>,
+}
+
+impl Kept {
+    /// Maps runs, and permits them.
+    pub(crate) fn map<P: Platform>(
+        &mut self,
+        platform: &P,
+        iova: Iova,
+        runs: &[Run],
+        access: Access,
+    ) -> Result<Mapped, MapError> {
+        let Some(permissions) = &mut self.permissions else {
+            return self.table.map(platform, iova, runs, access);
+        };
+        self.table.map_behind(platform, iova, runs, access, || {
+            permissions.prepare(platform, runs, access)?;
+            permissions.permit(platform, runs, access);
+            Ok(())
+        })
+    }
+
+    /// Unmaps a range, and notes what is to be revoked when devices have forgotten it.
+    pub(crate) fn unmap<P: Platform>(
+        &mut self,
+        platform: &P,
+        range: AddressRange<Iova>,
+    ) -> Result<Unmapped, MapError> {
+        match self.permissions {
+            None => self.table.unmap(platform, range),
+            Some(_) => self.unmap_telling(platform, range, &mut |_| ()),
+        }
+    }
+
+    /// The same, and tells every page that goes.
+    pub(crate) fn unmap_telling<P: Platform>(
+        &mut self,
+        platform: &P,
+        range: AddressRange<Iova>,
+        tell: &mut dyn FnMut(&Taken),
+    ) -> Result<Unmapped, MapError> {
+        let permissions = &mut self.permissions;
+        self.table.unmap_telling(platform, range, &mut |taken| {
+            if let Some(permissions) = permissions {
+                permissions.withdraw(taken.page, taken.order.pages(), taken.access);
+            }
+            tell(taken);
+        })
+    }
+
+    /// Takes everything apart.
+    pub(crate) fn destroy<P: Platform>(self, platform: &P) -> FrameList {
+        let mut frames = self.table.destroy(platform);
+        if let Some(permissions) = self.permissions {
+            frames.append(permissions.destroy(platform));
+        }
+        frames
+    }
 }
 
 impl PagingTables {
@@ -48,14 +117,14 @@ impl PagingTables {
         &self,
         platform: &P,
         domain: DomainHandle,
-        table: PageTable,
-    ) -> Result<(), PageTable> {
+        kept: Kept,
+    ) -> Result<(), Kept> {
         let Some(place) = self.0.get(usize::from(domain.index)) else {
-            return Err(table);
+            return Err(kept);
         };
         *place.take(platform) = Some(Owned {
             generation: domain.generation,
-            table,
+            kept,
         });
         Ok(())
     }
@@ -65,13 +134,24 @@ impl PagingTables {
         &self,
         platform: &P,
         domain: DomainHandle,
-        act: impl FnOnce(&mut PageTable) -> R,
+        act: impl FnOnce(&mut Kept) -> R,
     ) -> Option<R> {
         let mut place = self.0.get(usize::from(domain.index))?.take(platform);
         let owned = place
             .as_mut()
             .filter(|owned| owned.generation == domain.generation)?;
-        Some(act(&mut owned.table))
+        Some(act(&mut owned.kept))
+    }
+
+    /// Revokes, in all host permission tables, what was withdrawn.
+    pub(crate) fn revoke_all<P: Platform>(&self, platform: &P) {
+        for place in &self.0 {
+            let mut place = place.take(platform);
+            let kept = place.as_mut().map(|owned| &mut owned.kept);
+            if let Some(permissions) = kept.and_then(|kept| kept.permissions.as_mut()) {
+                permissions.revoke(platform);
+            }
+        }
     }
 
     /// Takes all tables apart, which nothing uses any more.
@@ -79,22 +159,18 @@ impl PagingTables {
         let mut frames = FrameList::new();
         for place in &self.0 {
             if let Some(owned) = place.take(platform).take() {
-                frames.append(owned.table.destroy(platform));
+                frames.append(owned.kept.destroy(platform));
             }
         }
         frames
     }
 
     /// Takes the table of a domain out.
-    pub(crate) fn remove<P: Platform>(
-        &self,
-        platform: &P,
-        domain: DomainHandle,
-    ) -> Option<PageTable> {
+    pub(crate) fn remove<P: Platform>(&self, platform: &P, domain: DomainHandle) -> Option<Kept> {
         let mut place = self.0.get(usize::from(domain.index))?.take(platform);
         if place.as_ref()?.generation != domain.generation {
             return None;
         }
-        place.take().map(|owned| owned.table)
+        place.take().map(|owned| owned.kept)
     }
 }

@@ -5,11 +5,11 @@ use super::capabilities::tables_of_the_caller;
 use super::device_tlb::{DeviceTlb, DeviceTlbError, backend_error};
 use super::replace::leads_to;
 use crate::Event;
-use crate::domain::{Needs, PagingTables, Translation};
+use crate::domain::{Kept, Needs, PagingTables, Translation};
 use crate::invalidation::{Debt, Kind};
 use crate::queue::Descriptor;
 use crate::unit::Unit;
-use io_pgtable::{Limits, PageTable, TableConfig};
+use io_pgtable::{Limits, PermissionTable, TableConfig};
 use iommu_core::{
     Access, Address, AddressRange, AtsCapability, Attachment, Backend, BackendError, Batch,
     Coherence, DeviceCapabilities, DeviceId, DomainHandle, DomainSpec, FaultReason, FaultRecord,
@@ -27,36 +27,68 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
         &self,
         device: DeviceId,
         format: TableFormat,
+        checked: bool,
     ) -> Result<DomainHandle, BackendError> {
         let (_, unit) = self.locate(device)?;
         if !unit.supports(format) {
             return Err(BackendError::FormatUnsupported { device, format });
         }
+        if checked && !unit.checks_translated_requests() {
+            return Err(BackendError::Unchecked(device));
+        }
         let config = table_config(unit, format.stage());
-        let table = PagingTables::make(&self.platform, format, config)?;
+        let kept = self.make_tables(format, config, checked)?;
         let translation = Translation::Tables {
             format,
-            root: table.root(),
+            root: kept.table.root(),
             owned: true,
             needs: needs(&config),
         };
-        let added = self.domains.lock(&self.platform).add(translation);
+        let permissions = kept.permissions.as_ref().map(PermissionTable::root);
+        let added = self
+            .domains
+            .lock(&self.platform)
+            .add_with(translation, |attributes| {
+                attributes.permissions = permissions
+            });
         let Some(handle) = added else {
-            self.discard(table);
+            self.discard(kept);
             return Err(BackendError::OutOfDomains);
         };
-        match self.paging.keep(&self.platform, handle, table) {
+        match self.paging.keep(&self.platform, handle, kept) {
             Ok(()) => Ok(handle),
-            Err(table) => {
-                self.discard(table);
+            Err(kept) => {
+                self.discard(kept);
                 Err(BackendError::OutOfDomains)
             }
         }
     }
 
-    /// Gives up a table that hardware never knew.
-    fn discard(&self, table: PageTable) {
-        let mut frames = table.destroy(&self.platform);
+    fn make_tables(
+        &self,
+        format: TableFormat,
+        config: TableConfig,
+        checked: bool,
+    ) -> Result<Kept, BackendError> {
+        let mut kept = Kept {
+            table: PagingTables::make(&self.platform, format, config)?,
+            permissions: None,
+        };
+        if checked {
+            match PermissionTable::new(&self.platform, config.coherence) {
+                Ok(permissions) => kept.permissions = Some(permissions),
+                Err(error) => {
+                    self.discard(kept);
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Gives up tables that hardware never knew.
+    fn discard(&self, kept: Kept) {
+        let mut frames = kept.destroy(&self.platform);
         while let Some(frame) = frames.pop() {
             self.platform.release(frame);
         }
@@ -153,8 +185,13 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
     }
 
     /// What is owed after translations became present.
-    fn after_mapping(&self, domain: DomainHandle, range: AddressRange<Iova>) -> Kind {
-        if self.tells_of_mappings {
+    fn after_mapping(
+        &self,
+        domain: DomainHandle,
+        range: AddressRange<Iova>,
+        checked: bool,
+    ) -> Kind {
+        if self.tells_of_mappings || checked {
             Kind::Mapped {
                 domain: domain.into(),
                 range: range.into(),
@@ -210,10 +247,18 @@ where
 
     fn create(&self, device: DeviceId, spec: &DomainSpec) -> Result<DomainHandle, BackendError> {
         match *spec {
-            DomainSpec::Paging(format) => self.create_paging(device, format),
+            DomainSpec::Paging(format) => self.create_paging(device, format, false),
             DomainSpec::Root { format, root } => self.create_root(device, format, root),
             DomainSpec::Nested(spec) => self.create_nested(device, spec),
         }
+    }
+
+    fn create_checked(
+        &self,
+        device: DeviceId,
+        format: TableFormat,
+    ) -> Result<DomainHandle, BackendError> {
+        self.create_paging(device, format, true)
     }
 
     fn destroy(&self, domain: DomainHandle) -> Result<Owed<'_, Debt>, BackendError> {
@@ -221,7 +266,7 @@ where
         let frames = self
             .paging
             .remove(&self.platform, domain)
-            .map(|table| table.destroy(&self.platform))
+            .map(|kept| kept.destroy(&self.platform))
             .unwrap_or_default();
         Ok(self.owe(Kind::Destroyed(domain.into()), frames))
     }
@@ -233,13 +278,14 @@ where
         runs: &[Run],
         access: Access,
     ) -> Result<Owed<'_, Debt>, MapError> {
-        let mapped = self
+        let (mapped, checked) = self
             .paging
-            .with(&self.platform, domain, |table| {
-                table.map(&self.platform, iova, runs, access)
+            .with(&self.platform, domain, |kept| {
+                let mapped = kept.map(&self.platform, iova, runs, access);
+                mapped.map(|mapped| (mapped, kept.permissions.is_some()))
             })
             .ok_or(MapError::NotPaging(domain))??;
-        let kind = self.after_mapping(domain, mapped.range);
+        let kind = self.after_mapping(domain, mapped.range, checked);
         Ok(self.owe(kind, FrameList::new()))
     }
 
@@ -250,8 +296,8 @@ where
     ) -> Result<Owed<'_, Debt>, MapError> {
         let unmapped = self
             .paging
-            .with(&self.platform, domain, |table| {
-                table.unmap(&self.platform, range)
+            .with(&self.platform, domain, |kept| {
+                kept.unmap(&self.platform, range)
             })
             .ok_or(MapError::NotPaging(domain))??;
         let kind = match unmapped.changed {

@@ -35,6 +35,17 @@ impl<M: Mmio> Unit<M> {
         self.mode().is_scalable() && self.abilities.ecap.nest()
     }
 
+    /// Whether the unit marks what is written through second-stage tables (SSADE). Its walks
+    /// are snooped then (§11.4.3).
+    pub(crate) fn tracks_dirty(&self) -> bool {
+        self.mode().is_scalable() && self.abilities.ecap.ssads() && self.abilities.ecap.ssts()
+    }
+
+    /// Whether what devices translated themselves can be checked.
+    pub(crate) fn checks_translated_requests(&self) -> bool {
+        self.mode().is_scalable() && self.abilities.checks_translated_requests()
+    }
+
     /// Bits of PASID that slots may have.
     pub(crate) fn pasid_bits(&self) -> u8 {
         if !self.mode().is_scalable() {
@@ -71,6 +82,8 @@ impl<M: Mmio> Unit<M> {
         capabilities.page_requests = self.page_requests.is_some();
         capabilities.supervisor = self.mode().is_scalable() && self.abilities.ecap.srs();
         capabilities.interrupts_remapped = self.interrupts.is_some();
+        capabilities.dirty_tracking = self.tracks_dirty();
+        capabilities.host_permissions = self.checks_translated_requests();
         capabilities
     }
 

@@ -30,6 +30,9 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
                 failure.get_or_insert(error);
             }
         }
+        if failure.is_none() {
+            failure = self.revoke_permissions(batch.debts(), &mut flushed).err();
+        }
         if let Some(error) = failure {
             self.park_batch(batch);
             return Err(error);
@@ -100,7 +103,7 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
     }
 
     /// Submits an expansion in as many rounds as it takes, and says how many.
-    fn tell(
+    pub(super) fn tell(
         &self,
         unit: &Unit<M>,
         expansion: &mut Expansion<'_>,
@@ -196,7 +199,7 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
         }
     }
 
-    fn scene(&self, position: usize, unit: &Unit<M>) -> Scene {
+    pub(super) fn scene(&self, position: usize, unit: &Unit<M>) -> Scene {
         Scene {
             unit: position,
             abilities: unit.abilities,
@@ -348,11 +351,14 @@ fn concerns(debts: &[Debt], position: usize) -> bool {
     debts.iter().any(|debt| match debt.0 {
         Kind::Nothing | Kind::Destroyed(_) => false,
         Kind::Entry(change) => change.unit == position,
-        Kind::Mapped { .. } | Kind::Changed { .. } | Kind::ChangedAll(_) => true,
+        Kind::Mapped { .. }
+        | Kind::Changed { .. }
+        | Kind::ChangedAll(_)
+        | Kind::EntriesChanged(_) => true,
     })
 }
 
-fn flush_error<M: Mmio>(unit: &Unit<M>, error: QueueError) -> FlushError {
+pub(super) fn flush_error<M: Mmio>(unit: &Unit<M>, error: QueueError) -> FlushError {
     let unit_index = unit.index();
     match error {
         QueueError::Refused(code) => FlushError::DescriptorRefused {

@@ -1,13 +1,15 @@
 //! Devices that cache translations themselves (ATS), and those that ask for pages (PRI)
 //! (§4, §7.4).
 //!
-//! Whoever lets a device do so trusts it: its translated requests are not checked against
-//! any table. Nothing here turns it on by itself.
+//! Whoever lets a device do so trusts it, unless its unit checks what it claims to have
+//! translated (module `checked`). Nothing here turns it on by itself.
 
 use super::Driver;
 use crate::Event;
 use crate::fault::Restraint;
-use crate::queue::{ContextScope, Descriptor, DeviceTlbTarget, IotlbScope, PasidScope, QueueError};
+use crate::queue::{
+    ContextScope, Descriptor, DeviceTlbTarget, IotlbScope, PasidScope, Queue, QueueError,
+};
 use crate::unit::Unit;
 use core::error::Error;
 use core::fmt;
@@ -68,6 +70,8 @@ pub(crate) struct Standing {
     pub(crate) translations: bool,
     /// Page requests.
     pub(crate) page_requests: bool,
+    /// Translated requests are held against the host permission table (HPTE).
+    pub(crate) checked: bool,
     /// It is held back because it made too many faults.
     pub(crate) restraint: Option<Restraint>,
 }
@@ -95,6 +99,16 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
         settings: DeviceTlb,
         turn_on: impl FnOnce() -> Result<(), E>,
     ) -> Result<(), DeviceTlbError<E>> {
+        self.open_device_tlb(device, settings, false, turn_on)
+    }
+
+    pub(super) fn open_device_tlb<E>(
+        &self,
+        device: DeviceId,
+        settings: DeviceTlb,
+        checked: bool,
+        turn_on: impl FnOnce() -> Result<(), E>,
+    ) -> Result<(), DeviceTlbError<E>> {
         let (_, unit) = self.locate(device)?;
         let lacks_requests = settings.page_requests && unit.page_requests.is_none();
         if !unit.abilities.device_tlbs() || lacks_requests {
@@ -112,12 +126,13 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
         let open = |standing| Standing {
             translations: true,
             page_requests: settings.page_requests,
+            checked,
             ..standing
         };
         if !self.domains.lock(&self.platform).promise_device_tlb() {
             return Err(BackendError::OutOfDomains.into());
         }
-        let turned_on = match self.set_standing(unit, device, open) {
+        let turned_on = match self.open_standing(unit, device, checked, open) {
             Ok(()) => turn_on().map_err(DeviceTlbError::Device),
             Err(error) => Err(error.into()),
         };
@@ -176,15 +191,30 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
             unit.tables
                 .lock(&self.platform)
                 .set_standing(&self.platform, device.source, change)?;
-        if !changed {
-            return Ok(());
+        if changed {
+            self.tell_standing(unit, device)
+        } else {
+            Ok(())
         }
-        let mut descriptors = arrayvec::ArrayVec::<Descriptor, 3>::new();
+    }
+
+    /// Makes hardware forget what a context entry said.
+    pub(super) fn tell_standing(
+        &self,
+        unit: &Unit<M>,
+        device: DeviceId,
+    ) -> Result<(), BackendError> {
+        let mut descriptors = arrayvec::ArrayVec::<Descriptor, 5>::new();
         descriptors.push(Descriptor::ContextCache(ContextScope::Global));
         if unit.mode().is_scalable() {
             descriptors.push(Descriptor::PasidCache(PasidScope::Global));
         }
         descriptors.push(Descriptor::Iotlb(IotlbScope::Global));
+        if unit.abilities.checks_translated_requests() {
+            // Nothing orders these two but a fence (§6.5.2.12, §6.5.3.4).
+            descriptors.extend(unit.queue.as_ref().map(Queue::fence_descriptor));
+            descriptors.push(Descriptor::HostPermissionCache);
+        }
         unit.invalidate(&self.platform, &descriptors)
             .map_err(|error| backend_error(unit, device, error))
     }
@@ -195,6 +225,7 @@ fn closed(standing: Standing) -> Standing {
     Standing {
         translations: false,
         page_requests: false,
+        checked: false,
         ..standing
     }
 }

@@ -79,6 +79,7 @@ impl<M: Mmio> Unit<M> {
             return Ok(());
         }
         if self.needs_translation_window() {
+            self.may_stop_translating()?;
             platform.observe(&Event::TranslationWindow { unit: self.index() });
             self.command(platform, Command::DisableTranslation)?;
         }

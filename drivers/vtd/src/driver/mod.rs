@@ -2,8 +2,10 @@
 
 mod backend;
 mod capabilities;
+mod checked;
 mod commit;
 mod device_tlb;
+mod dirty;
 mod enable;
 mod floods;
 mod inspect;

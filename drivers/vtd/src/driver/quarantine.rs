@@ -76,9 +76,13 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
         let Some((debts, frames)) = self.take_parked() else {
             // What is parked stays so, and hardware forgets it all the same.
             self.forget_everything(&mut flushed)?;
+            self.revoke_all_permissions()?;
             return Ok(flushed);
         };
-        match self.forget_everything(&mut flushed) {
+        let forgotten = self
+            .forget_everything(&mut flushed)
+            .and_then(|()| self.revoke_all_permissions());
+        match forgotten {
             Ok(()) => {
                 flushed.frames = self.close(&debts);
                 flushed.frames.append(frames);

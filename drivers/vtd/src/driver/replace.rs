@@ -4,7 +4,7 @@ use super::Driver;
 use crate::Event;
 use crate::domain::{Attachment, Domains, Translation};
 use crate::invalidation::{Debt, EntryChange, Kind};
-use crate::slots::{Change, Target};
+use crate::slots::{Attributes, Change, Target};
 use crate::unit::Unit;
 use iommu_core::{
     Attachment as To, BackendError, DeviceId, DomainHandle, FrameList, Mmio, Observer, Owed,
@@ -14,6 +14,7 @@ use iommu_core::{
 /// What a slot will lead to, with everything that can fail already had.
 struct Entering {
     target: Target,
+    attributes: Attributes,
     domain: Option<DomainHandle>,
     /// The domain id was taken for this.
     fresh_id: bool,
@@ -33,12 +34,20 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
             return Ok(self.unchanged(previous));
         }
         let entering = enter(&mut domains, position, unit, slot, to)?;
+        if let Some(e) = &entering
+            && !self.may_enter(&domains, unit, slot, &e.attributes)
+        {
+            take_back(&mut domains, position, entering);
+            return Err(BackendError::Unchecked(slot.device));
+        }
         let target = entering.as_ref().map_or(Target::Blocked, |e| e.target);
+        let attributes = entering.as_ref().map(|e| e.attributes).unwrap_or_default();
         let written = unit.tables.lock(&self.platform).set(
             &self.platform,
             slot.device.source,
             slot.pasid,
             &target,
+            &attributes,
         );
         let change = match written {
             Ok(change) => change,
@@ -109,6 +118,10 @@ fn enter<M: Mmio>(
     if let Some(translation) = &translation {
         check_translation(domains, unit, slot.device, translation)?;
     }
+    let attributes = domain.map_or_else(Attributes::default, |handle| domains.attributes(handle));
+    if attributes.dirty && !unit.tracks_dirty() {
+        return Err(BackendError::DirtyTrackingUnsupported(slot.device));
+    }
     if !domains.attachments.has_room() {
         return Err(BackendError::OutOfDomains);
     }
@@ -126,6 +139,7 @@ fn enter<M: Mmio>(
     };
     let entering = |target| Entering {
         target,
+        attributes,
         domain,
         fresh_id,
     };
@@ -178,7 +192,11 @@ fn domain_id(
         .ok_or(BackendError::OutOfDomains)
 }
 
-fn target_of(domains: &Domains, translation: &Translation, domain_id: u16) -> Option<Target> {
+pub(super) fn target_of(
+    domains: &Domains,
+    translation: &Translation,
+    domain_id: u16,
+) -> Option<Target> {
     match *translation {
         Translation::Tables { format, root, .. } => Some(Target::table(domain_id, format, root)),
         Translation::Nested(spec) => match domains.get(spec.parent)?.translation {
@@ -231,6 +249,7 @@ fn record<M: Mmio>(
             domain_id: entering.target.domain_id(),
             domain: entering.domain.map(|handle| handle.index),
             leaving: false,
+            checked: entering.attributes.permissions.is_some() && unit.checks_translated_requests(),
             debts: u8::from(!quiet),
             retired: change.retired,
         }),

@@ -112,8 +112,19 @@ impl<P: Platform + Observer<Event>, M: Mmio> Driver<P, M, Preparing> {
 }
 
 impl<M: Mmio> Unit<M> {
+    /// Whether the command to turn translation off ends.
+    pub(super) fn may_stop_translating(&self) -> Result<(), BringUpError> {
+        if self.corrections.keeps_translating {
+            return Err(BringUpError::KeepsTranslating { unit: self.index() });
+        }
+        Ok(())
+    }
+
     fn turn_off<P: Platform + Observer<Event>>(&self, platform: &P) -> Result<(), BringUpError> {
         let status = self.registers.read32::<Gsts>();
+        if status.tes() {
+            self.may_stop_translating()?;
+        }
         self.registers.write32(platform, Fectl::new().with_im(true));
         if self.queue.is_none() || status.qies() {
             let mut everything = self.everything();

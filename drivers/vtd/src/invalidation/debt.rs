@@ -25,6 +25,9 @@ pub(crate) enum Kind {
     },
     /// Any of the domain's translations may have changed.
     ChangedAll(Handle),
+    /// All entries that lead to the domain, or to one nested on it, say something else of
+    /// its second stage (SSADE).
+    EntriesChanged(Handle),
 }
 
 /// A domain's handle, in an order.

@@ -32,6 +32,8 @@ pub(crate) struct Scene {
 enum Pass {
     Unit,
     Devices,
+    /// What is cached of host permissions, when all else is told.
+    Permissions,
     Done,
 }
 
@@ -73,6 +75,14 @@ impl<'d> Expansion<'d> {
             ahead: None,
             unfenced: false,
             all_devices: false,
+        }
+    }
+
+    /// What is told behind all else: that host permissions changed (§6.5.3.4).
+    pub(crate) fn permissions(debts: &'d [Debt], scene: Scene) -> Self {
+        Self {
+            pass: Pass::Permissions,
+            ..Self::new(debts, scene)
         }
     }
 
@@ -184,6 +194,7 @@ impl<'d> Expansion<'d> {
                 self.debt_done();
             }
             Kind::Destroyed(handle)
+            | Kind::EntriesChanged(handle)
             | Kind::ChangedAll(handle)
             | Kind::Mapped { domain: handle, .. }
             | Kind::Changed { domain: handle, .. } => {
@@ -204,6 +215,7 @@ impl<'d> Expansion<'d> {
         };
         let left = resolve(change.left);
         match self.pass {
+            Pass::Permissions => left.map_or(Steps::none(), steps::permissions),
             Pass::Unit => steps::entry(
                 &self.scene.abilities,
                 self.scene.scalable,
@@ -220,6 +232,8 @@ impl<'d> Expansion<'d> {
     fn attachment_steps(&self, domains: &Domains, kind: Kind, found: &Found<'_>) -> Steps {
         match self.pass {
             Pass::Unit => self.unit_steps(domains, kind, found),
+            Pass::Permissions if found.told_already(domains, Stage::Second) => Steps::none(),
+            Pass::Permissions => steps::permissions(found.attachment),
             _ => device_steps(domains, kind, found),
         }
     }
@@ -227,7 +241,7 @@ impl<'d> Expansion<'d> {
     fn unit_steps(&self, domains: &Domains, kind: Kind, found: &Found<'_>) -> Steps {
         let abilities = &self.scene.abilities;
         let attachment = found.attachment;
-        if let Kind::Destroyed(_) = kind {
+        if let Kind::Destroyed(_) | Kind::EntriesChanged(_) = kind {
             return steps::left(self.scene.scalable, attachment, Some(found.domain));
         }
         let stage = found.stage();
@@ -347,9 +361,10 @@ fn device_steps(domains: &Domains, kind: Kind, found: &Found<'_>) -> Steps {
                 },
             }
         }
-        Kind::Changed { .. } | Kind::ChangedAll(_) | Kind::Destroyed(_) => {
-            device_everything(domains, attachment)
-        }
+        Kind::Changed { .. }
+        | Kind::ChangedAll(_)
+        | Kind::EntriesChanged(_)
+        | Kind::Destroyed(_) => device_everything(domains, attachment),
         _ => Steps::none(),
     }
 }

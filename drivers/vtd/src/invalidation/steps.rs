@@ -158,6 +158,18 @@ pub(super) fn everything(attachment: &Attachment, stage: Stage) -> Steps {
     }))
 }
 
+/// The host permissions that an attachment's entry led to changed, or its slot leads there no
+/// more (§6.5.3.4, table 29).
+pub(super) fn permissions(attachment: &Attachment) -> Steps {
+    if attachment.checked {
+        Steps::one(Descriptor::HostPermissions {
+            domain: attachment.domain_id,
+        })
+    } else {
+        Steps::none()
+    }
+}
+
 /// The IOTLB of what an entry led to that is gone (rows "PASID entry P 1→0" and "legacy
 /// context entry").
 fn iotlb_after_leaving(scalable: bool, attachment: &Attachment, second: bool) -> Descriptor {

@@ -160,6 +160,11 @@ pub enum Descriptor {
     },
     /// Type 10, global.
     HostPermissionCache,
+    /// Type 10, all levels of one domain of host permissions.
+    HostPermissions {
+        /// HPTDID of the entries that lead to the table.
+        domain: u16,
+    },
 }
 
 /// Address of a Device-TLB invalidation that means all addresses (§6.5.2.5).
@@ -219,6 +224,14 @@ impl Descriptor {
             ],
             Self::HostPermissionCache => [
                 HostPermissionLow::new().with_kind(10).with_g(1).into_bits(),
+                0,
+            ],
+            Self::HostPermissions { domain } => [
+                HostPermissionLow::new()
+                    .with_kind(10)
+                    .with_g(2)
+                    .with_hptdid(domain)
+                    .into_bits(),
                 0,
             ],
         }

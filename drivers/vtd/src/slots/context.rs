@@ -71,6 +71,7 @@ impl Tables {
             .with_fpd(standing.is_silent())
             .with_dte(standing.translations)
             .with_pre(standing.page_requests)
+            .with_hpte(standing.checked)
             .with_paside(self.abilities.ecap.pasid())
             .with_pdts(pdts & 7)
             .with_pasiddirptr(frame_number(directory));

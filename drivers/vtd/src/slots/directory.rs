@@ -171,17 +171,28 @@ impl Directory {
             return Ok(Change::default());
         };
         let old = load_entry(table, cell);
-        let [word0, word1, word2] = entry.words();
+        let words = entry.words();
         let replaces = old.word0.p() && entry.word0.p();
-        // Hardware fetches the entry in pieces of 128 bits, so a change of a piece that it
-        // looks at before and one that it looks at after must not be seen apart.
-        if replaces && entry.word0.pgtt().uses_first_stage() && old.word2 != entry.word2 {
+        // Hardware fetches the entry in pieces of 128 bits, so changes of two pieces must not
+        // be seen apart.
+        let first_stage = entry.word0.pgtt().uses_first_stage() && old.word2 != entry.word2;
+        let tables = first_stage || (old.word0, old.word1) != (entry.word0, entry.word1);
+        let permissions = (old.word4, old.word5) != (entry.word4, entry.word5);
+        if replaces && (first_stage || (tables && permissions)) {
             return self.replace_table(platform, position, pasid, entry, coherence);
         }
-        if entry.word0.p() && entry.word0.pgtt().uses_first_stage() {
-            platform.publish64(table, cell.saturating_add(2), word2, coherence);
+        let word = |offset: usize| words.get(offset).copied().unwrap_or(0);
+        let store = |offset: usize| {
+            let pair = [word(offset), word(offset.saturating_add(1))];
+            platform.publish128(table, cell.saturating_add(offset), pair, coherence);
+        };
+        if entry.word0.p() && permissions {
+            store(4);
         }
-        platform.publish128(table, cell, [word0, word1], coherence);
+        if entry.word0.p() && entry.word0.pgtt().uses_first_stage() {
+            platform.publish64(table, cell.saturating_add(2), word(2), coherence);
+        }
+        store(0);
         Ok(Change {
             hitless: replaces,
             ..Change::default()
@@ -239,6 +250,7 @@ impl Directory {
             let cell = entry_cell(pasid);
             if !load_entry(table, cell).word0.p() {
                 platform.publish64(table, cell.saturating_add(2), 0, coherence);
+                platform.publish128(table, cell.saturating_add(4), [0, 0], coherence);
             }
         }
     }
@@ -269,7 +281,7 @@ impl Directory {
                     continue;
                 };
                 let entry = load_entry(table, entry_cell(pasid));
-                if entry.words() != [0, 0, 0] {
+                if entry != PasidEntry::default() {
                     tell(pasid, entry);
                 }
             }
@@ -290,6 +302,5 @@ fn flush_private<P: Platform>(platform: &P, table: &Frame, coherence: Coherence)
 }
 
 fn load_entry(table: &Frame, cell: usize) -> PasidEntry {
-    let word = |offset: usize| table.load(cell.saturating_add(offset)).unwrap_or(0);
-    PasidEntry::from_words([word(0), word(1), word(2)])
+    PasidEntry::from_words(words_at(table, cell, PasidEntry::CELLS))
 }

@@ -4,7 +4,7 @@ use crate::abilities::Abilities;
 use crate::quirks;
 use crate::tables::context::{ContextHigh, ContextLow, TranslationType as LegacyType};
 use crate::tables::frame_number;
-use crate::tables::pasid::{Pasid0, Pasid1, Pasid2, PasidEntry, TranslationType};
+use crate::tables::pasid::{Pasid0, Pasid1, Pasid2, Pasid4, Pasid5, PasidEntry, TranslationType};
 use iommu_core::{Gpa, Hpa, TableFormat};
 
 /// A second-stage table as an entry names it.
@@ -22,6 +22,15 @@ pub(crate) struct FirstStage {
     pub(crate) levels: u8,
     pub(crate) supervisor: bool,
     pub(crate) write_protect: bool,
+}
+
+/// What the entries of a domain say beside where its tables are.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Attributes {
+    /// Accessed and dirty flags are set in second-stage tables (SSADE).
+    pub(crate) dirty: bool,
+    /// Root of the host permission table, one page (HPTPTR).
+    pub(crate) permissions: Option<Hpa>,
 }
 
 /// Where a slot leads, in hardware's terms.
@@ -121,7 +130,20 @@ impl Target {
     }
 
     /// A PASID table entry.
-    pub(crate) fn pasid_entry(&self, abilities: &Abilities) -> PasidEntry {
+    pub(crate) fn pasid_entry(&self, abilities: &Abilities, attributes: &Attributes) -> PasidEntry {
+        let entry = self.translation(abilities, attributes);
+        match attributes.permissions {
+            Some(root) if abilities.checks_translated_requests() && entry.word0.p() => PasidEntry {
+                word4: Pasid4::new().with_hptptr(frame_number(root)),
+                word5: Pasid5::new().with_hptdid(self.domain_id()),
+                ..entry
+            },
+            _ => entry,
+        }
+    }
+
+    /// The part of a PASID table entry that says where requests are translated.
+    fn translation(&self, abilities: &Abilities, attributes: &Attributes) -> PasidEntry {
         let word0 = Pasid0::new().with_p(true);
         let word1 = Pasid1::new()
             .with_did(self.domain_id())
@@ -134,11 +156,14 @@ impl Target {
                     .with_aw(quirks::unused_address_width(abilities)),
                 word1,
                 word2: Pasid2::new(),
+                ..PasidEntry::default()
             },
             Self::Second { second, .. } => PasidEntry {
-                word0: with_second_stage(word0, second).with_pgtt(TranslationType::SECOND_STAGE),
+                word0: with_second_stage(word0, second, attributes)
+                    .with_pgtt(TranslationType::SECOND_STAGE),
                 word1,
                 word2: Pasid2::new(),
+                ..PasidEntry::default()
             },
             Self::First { first, .. } => PasidEntry {
                 word0: word0
@@ -146,18 +171,22 @@ impl Target {
                     .with_aw(quirks::unused_address_width(abilities)),
                 word1,
                 word2: with_first_stage(first),
+                ..PasidEntry::default()
             },
             Self::Nested { first, second, .. } => PasidEntry {
-                word0: with_second_stage(word0, second).with_pgtt(TranslationType::NESTED),
+                word0: with_second_stage(word0, second, attributes)
+                    .with_pgtt(TranslationType::NESTED),
                 word1,
                 word2: with_first_stage(first),
+                ..PasidEntry::default()
             },
         }
     }
 }
 
-fn with_second_stage(word: Pasid0, second: &SecondStage) -> Pasid0 {
-    word.with_aw(Abilities::address_width_code(second.levels) & 7)
+fn with_second_stage(word: Pasid0, second: &SecondStage, attributes: &Attributes) -> Pasid0 {
+    word.with_ssade(attributes.dirty)
+        .with_aw(Abilities::address_width_code(second.levels) & 7)
         .with_ssptptr(frame_number(second.root))
 }
 

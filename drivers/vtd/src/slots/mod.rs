@@ -19,13 +19,14 @@ mod inspect;
 mod look_up;
 mod standing;
 
-pub(crate) use entry::Target;
+pub(crate) use entry::{Attributes, Target};
 use look_up::{cell_address, words_at};
 
 use crate::abilities::Abilities;
 use crate::driver::Standing;
 
 use crate::tables::context::ContextLow;
+use crate::tables::pasid::PasidEntry;
 use alloc::vec::Vec;
 use directory::Directory;
 use iommu_core::{Coherence, Frame, Hpa, Order, OutOfFrames, Pasid, Platform, SourceId};
@@ -122,9 +123,11 @@ impl Tables {
         source: SourceId,
         pasid: Option<Pasid>,
         target: &Target,
+        attributes: &Attributes,
     ) -> Result<Change, OutOfFrames> {
         if self.scalable {
-            self.set_pasid_entry(platform, source, pasid.unwrap_or(Pasid::ZERO), target)
+            let entry = target.pasid_entry(&self.abilities, attributes);
+            self.set_pasid_entry(platform, source, pasid.unwrap_or(Pasid::ZERO), entry)
         } else {
             self.set_context_entry(platform, source, target)
         }
@@ -135,9 +138,8 @@ impl Tables {
         platform: &P,
         source: SourceId,
         pasid: Pasid,
-        target: &Target,
+        entry: PasidEntry,
     ) -> Result<Change, OutOfFrames> {
-        let entry = target.pasid_entry(&self.abilities);
         let at = self.find(source);
         if !entry.word0.p() && at.is_err() {
             return Ok(Change::default());
@@ -184,13 +186,37 @@ impl Tables {
         Ok(change)
     }
 
+    /// Makes the entry of a slot that leads somewhere say something else, and nothing but
+    /// that: a source that was cut off stays so.
+    pub(crate) fn amend<P: Platform>(
+        &mut self,
+        platform: &P,
+        source: SourceId,
+        pasid: Option<Pasid>,
+        target: &Target,
+        attributes: &Attributes,
+    ) -> Result<Change, OutOfFrames> {
+        let coherence = self.coherence();
+        let entry = target.pasid_entry(&self.abilities, attributes);
+        let directory = self
+            .find(source)
+            .ok()
+            .and_then(|at| self.directories.get_mut(at));
+        match directory {
+            Some((_, directory)) => {
+                directory.set(platform, pasid.unwrap_or(Pasid::ZERO), entry, coherence)
+            }
+            None => Ok(Change::default()),
+        }
+    }
+
     /// A device's first entry: filled out of hardware's sight, then linked.
     fn install<P: Platform>(
         &mut self,
         platform: &P,
         source: SourceId,
         pasid: Pasid,
-        entry: crate::tables::pasid::PasidEntry,
+        entry: PasidEntry,
         directory: &mut Directory,
     ) -> Result<Change, OutOfFrames> {
         let mut change = directory.set(platform, pasid, entry, self.coherence())?;

@@ -16,6 +16,11 @@ impl Tables {
             .unwrap_or_default()
     }
 
+    /// Whether what a source translated itself is checked.
+    pub(crate) fn is_checked(&self, source: SourceId) -> bool {
+        self.standing_of(source).checked
+    }
+
     /// Whether page requests of a source are accepted.
     pub(crate) fn lets_ask_for_pages(&self, source: SourceId) -> bool {
         self.standing_of(source).page_requests

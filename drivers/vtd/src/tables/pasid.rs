@@ -133,6 +133,32 @@ pub struct Pasid2 {
     pub fsptptr: u64,
 }
 
+/// Word 4 of a PASID table entry (§9.6). Counts only if the context entry has HPTE = 1.
+#[bitfield(u64, defmt = cfg(feature = "defmt"))]
+#[derive(PartialEq, Eq)]
+pub struct Pasid4 {
+    /// Size of the host permission table's root: 2^HPTSZ pages.
+    #[bits(2)]
+    pub hptsz: u8,
+    /// Permissions are not fetched ahead of the requests that need them.
+    pub hptpfd: bool,
+    #[bits(9)]
+    __: u16,
+    /// Frame number of the host permission table's root.
+    #[bits(52)]
+    pub hptptr: u64,
+}
+
+/// Word 5 of a PASID table entry (§9.6). Counts only if the context entry has HPTE = 1.
+#[bitfield(u64, defmt = cfg(feature = "defmt"))]
+#[derive(PartialEq, Eq)]
+pub struct Pasid5 {
+    /// Domain id that cached host permissions are tagged with.
+    pub hptdid: u16,
+    #[bits(48)]
+    __: u64,
+}
+
 /// A PASID table entry: 64 bytes, indexed by bits 5:0 of the PASID (§9.6).
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -143,34 +169,44 @@ pub struct PasidEntry {
     pub word1: Pasid1,
     /// Bits 191 to 128.
     pub word2: Pasid2,
+    /// Bits 319 to 256.
+    pub word4: Pasid4,
+    /// Bits 383 to 320.
+    pub word5: Pasid5,
 }
 
 impl PasidEntry {
     /// Cells of 64 bits in an entry.
     pub const CELLS: usize = 8;
 
-    /// The first three words. The other five are reserved, or belong to host permission
-    /// tables, which the driver does not use.
-    pub const fn words(self) -> [u64; 3] {
+    /// All words. Those that have no field are reserved.
+    pub const fn words(self) -> [u64; Self::CELLS] {
         [
             self.word0.into_bits(),
             self.word1.into_bits(),
             self.word2.into_bits(),
+            0,
+            self.word4.into_bits(),
+            self.word5.into_bits(),
+            0,
+            0,
         ]
     }
 
-    /// From the first three words.
-    pub const fn from_words(words: [u64; 3]) -> Self {
-        let [word0, word1, word2] = words;
+    /// From all words.
+    pub const fn from_words(words: [u64; Self::CELLS]) -> Self {
+        let [word0, word1, word2, _, word4, word5, _, _] = words;
         Self {
             word0: Pasid0::from_bits(word0),
             word1: Pasid1::from_bits(word1),
             word2: Pasid2::from_bits(word2),
+            word4: Pasid4::from_bits(word4),
+            word5: Pasid5::from_bits(word5),
         }
     }
 
     /// Reserved bits of words 0 to 2 on a unit with these abilities and this host address
-    /// width; the words above are reserved whole on a unit without ECAP.HPTS.
+    /// width.
     pub const fn reserved(ecap: Ecap, host_bits: u8) -> [u64; 3] {
         let mut word0 = 0xc20 | above_host_width(host_bits);
         let mut word1 = 0xf87f_0000;
@@ -200,5 +236,14 @@ impl PasidEntry {
             word2 |= Pasid2::new().with_eafe(true).into_bits();
         }
         [word0, word1, word2]
+    }
+
+    /// Reserved bits of words 4 and 5, likewise. Words 3, 6 and 7 are reserved whole.
+    pub const fn reserved_permissions(ecap: Ecap, host_bits: u8) -> [u64; 2] {
+        if ecap.hpts() {
+            [0xff8 | above_host_width(host_bits), !0xffff]
+        } else {
+            [u64::MAX, u64::MAX]
+        }
     }
 }

@@ -13,6 +13,7 @@ use crate::irq_remap::InterruptTable;
 use crate::mode::{Mode, ModeChoice};
 use crate::page_request::PageRequestQueue;
 use crate::queue::{ContextScope, Descriptor, IotlbScope, PasidScope, Queue, QueueError};
+use crate::quirks::Corrections;
 use crate::registers::{Gsts, Registers, Rtaddr};
 use crate::slots::Tables;
 use crate::statistics::Counters;
@@ -37,6 +38,7 @@ pub struct Message {
 pub(crate) struct Unit<M> {
     pub(crate) segment: Segment,
     pub(crate) abilities: Abilities,
+    pub(crate) corrections: Corrections,
     pub(crate) choice: ModeChoice,
     pub(crate) limits: TimeLimits,
     pub(crate) registers: Registers<M>,
@@ -228,6 +230,7 @@ impl<M: Mmio> Unit<M> {
         Self {
             segment: parts.segment,
             abilities: parts.abilities,
+            corrections: parts.corrections,
             choice: parts.choice,
             limits: parts.limits,
             registers: parts.registers,
@@ -251,6 +254,7 @@ impl<M: Mmio> Unit<M> {
 pub(crate) struct Parts<M> {
     pub(crate) segment: Segment,
     pub(crate) abilities: Abilities,
+    pub(crate) corrections: Corrections,
     pub(crate) choice: ModeChoice,
     pub(crate) limits: TimeLimits,
     pub(crate) registers: Registers<M>,

@@ -39,11 +39,11 @@ fn what_is_told_is_what_hardware_reads() {
         words,
     }));
     for number in [0, 0x777] {
-        let [w0, w1, w2, ..] = world.pasid_entry(0x1234, number).unwrap();
+        let words = world.pasid_entry(0x1234, number).unwrap();
         assert!(all.contains(&Inspected::Pasid {
             source: SourceId::from_bits(0x1234),
             pasid: Pasid::new(number as u32).unwrap(),
-            entry: vtd::tables::pasid::PasidEntry::from_words([w0, w1, w2]),
+            entry: vtd::tables::pasid::PasidEntry::from_words(words),
         }));
     }
     assert!(all.iter().any(

@@ -12,6 +12,7 @@ use vtd::tables::interrupt::{
     SourceValidation,
 };
 use vtd::tables::pasid::{Pasid0, Pasid1, Pasid2, PasidDirectoryEntry, TranslationType};
+use vtd::tables::posted::{PostedControl, PostedHigh, PostedLow};
 use vtd::tables::root::RootEntry;
 use vtd_golden::{Structure, Vector};
 
@@ -36,6 +37,15 @@ pub(crate) fn encode(v: &Vector) -> Option<Vec<u64>> {
         Structure::FirstStage => vec![first_stage(v).into_bits()],
         Structure::SecondStage => vec![second_stage(v).into_bits()],
         Structure::RemappedInterrupt => interrupt(v),
+        Structure::PostedInterrupt => posted_interrupt(v),
+        Structure::PostedDescriptor => vec![
+            PostedControl::new()
+                .with_on(v.is("ON"))
+                .with_sn(v.is("SN"))
+                .with_nv(int(v, "NV"))
+                .with_ndst(int(v, "NDST"))
+                .into_bits(),
+        ],
         Structure::RemappableAddress => vec![remappable_address(v)],
         Structure::IoapicEntry => vec![ioapic_entry(v).into_bits()],
         Structure::FaultRecord => fault_record(v),
@@ -128,6 +138,23 @@ fn interrupt(v: &Vector) -> Vec<u64> {
         .with_sid(int(v, "SID"))
         .with_sq(SourceQualifier(int(v, "SQ")))
         .with_svt(SourceValidation(int(v, "SVT")));
+    vec![low.into_bits(), high.into_bits()]
+}
+
+fn posted_interrupt(v: &Vector) -> Vec<u64> {
+    let descriptor = v.get("PDA");
+    let low = PostedLow::new()
+        .with_p(v.is("P"))
+        .with_fpd(v.is("FPD"))
+        .with_urg(v.is("URG"))
+        .with_im(v.is("IM"))
+        .with_vv(int(v, "V"))
+        .with_pda_low((descriptor & 0xffff_ffff) as u32 >> 6);
+    let high = PostedHigh::new()
+        .with_sid(int(v, "SID"))
+        .with_sq(SourceQualifier(int(v, "SQ")))
+        .with_svt(SourceValidation(int(v, "SVT")))
+        .with_pda_high((descriptor >> 32) as u32);
     vec![low.into_bits(), high.into_bits()]
 }
 

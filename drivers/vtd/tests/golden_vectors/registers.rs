@@ -7,6 +7,11 @@ use vtd_golden::{Structure, Vector};
 pub(crate) fn encode(vector: &Vector) -> Option<Vec<u64>> {
     let v = vector;
     let word: u64 = match vector.structure {
+        Structure::Ver => Ver::new()
+            .with_min(int(v, "MIN"))
+            .with_max(int(v, "MAX"))
+            .into_bits()
+            .into(),
         Structure::Cap => cap(v).into_bits(),
         Structure::Ecap => ecap(v).into_bits(),
         Structure::Gcmd => gcmd(v).into_bits().into(),
@@ -64,6 +69,12 @@ pub(crate) fn encode(vector: &Vector) -> Option<Vec<u64>> {
             .with_dw(v.is("DW"))
             .with_iqa(v.get("IQA"))
             .into_bits(),
+        Structure::Ics => Ics::new().with_iwc(v.is("IWC")).into_bits().into(),
+        Structure::Iectl => Iectl::new()
+            .with_im(v.is("IM"))
+            .with_ip(v.is("IP"))
+            .into_bits()
+            .into(),
         Structure::Iqercd => Iqercd::new()
             .with_iqei(int(v, "IQEI"))
             .with_itesid(int(v, "ITESID"))
@@ -74,6 +85,13 @@ pub(crate) fn encode(vector: &Vector) -> Option<Vec<u64>> {
             .with_eime(v.is("EIME"))
             .with_irta(v.get("IRTA"))
             .into_bits(),
+        Structure::Pqh => Pqh::new().with_pqh(int(v, "PQH")).into_bits(),
+        Structure::Pqt => Pqt::new().with_pqt(int(v, "PQT")).into_bits(),
+        Structure::Pectl => Pectl::new()
+            .with_im(v.is("IM"))
+            .with_ip(v.is("IP"))
+            .into_bits()
+            .into(),
         Structure::Pqa => Pqa::new()
             .with_pqs(int(v, "PQS"))
             .with_pqa(v.get("PQA"))

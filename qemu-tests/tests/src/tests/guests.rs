@@ -1,11 +1,12 @@
 //! Guests that turn against the CPU: what ends them, and what they cannot reach.
 
-use crate::bench::Bench;
+use crate::bench::{Bench, Counter, Line, PLATFORM};
 use crate::check::{Deviation, Outcome, check, check_eq};
 use crate::registry::boot_test;
 use hypervisor_abi::Outcome as Word;
-use iommu_core::{Address, Gpa, Nanoseconds};
+use iommu_core::{Address, Gpa, Nanoseconds, Platform};
 use kernel::guest::{BackEnd, Guest, Order};
+use kernel::remapping::faults;
 use kernel::vcpu::Ending;
 use limits::deed;
 use x86_64::registers::model_specific::Msr;
@@ -157,5 +158,53 @@ fn rubbish_hypercalls_harm_nobody(bench: &mut Bench) -> Outcome {
     let calls = guest.vm().hypercalls();
     check!(calls > 4_000, "{calls} calls were made");
     check_eq!(kernel::memory::counters().free, free, "free pages");
+    Ok(())
+}
+
+boot_test!(
+    faults_are_read_while_a_flood_of_them_keeps_the_event_masked,
+    modes = "legacy",
+    widths = "48",
+    caching = "off",
+    provokes = "foreign-interrupt",
+    complains = "Interrupt Mask set, irq is not generated",
+);
+fn faults_are_read_while_a_flood_of_them_keeps_the_event_masked(bench: &mut Bench) -> Outcome {
+    /// More than the driver lets pass in a second.
+    const MOST: u64 = 3_000;
+    /// Longer than a fault event takes.
+    const PATIENCE: Nanoseconds = Nanoseconds::from_millis(20);
+    static FOREIGN: Counter = Counter::new();
+
+    let copier = bench.copier()?;
+    let other = bench.another_device(copier.id())?;
+    let foreign = Line::allocate(bench.driver(), other, &FOREIGN)?;
+    copier.send_interrupts_as(foreign.message()?);
+    let told = |before: u64| {
+        let begun = PLATFORM.now();
+        while faults::taken() == before && PLATFORM.now().since(begun) < PATIENCE {
+            PLATFORM.relax();
+        }
+        faults::taken() > before
+    };
+    let masked = (0..MOST).any(|_| {
+        let before = faults::taken();
+        copier.raise_interrupt();
+        !told(before)
+    });
+    check!(masked, "after {MOST} faults in a row each still interrupts");
+
+    let unread = faults::taken();
+    let interrupts = faults::interrupts();
+    let mut guest = guest(bench, deed::LOOP)?;
+    check_eq!(
+        faults::taken(),
+        unread,
+        "faults that were read before it ran"
+    );
+    let ending = guest.run(Nanoseconds::from_millis(200));
+    check_eq!(ending, Ending::TimedOut, "how it ended");
+    check!(faults::taken() > unread, "the last fault was never read");
+    check_eq!(faults::interrupts(), interrupts, "fault events");
     Ok(())
 }

@@ -36,7 +36,6 @@ fn words(cells: &[AtomicU64]) -> Vec<u64> {
 
 boot_test!(
     the_own_disk_is_read_through_a_domain_of_its_own,
-    module = "none",
     clock = "host",
     machine = "-drive file=@kernel,if=none,id=d,format=raw,readonly=on -device nvme,serial=v,drive=d,addr=7",
 );
@@ -123,7 +122,6 @@ impl Code {
 
 boot_test!(
     the_own_disk_reaches_nothing_but_its_buffers,
-    module = "none",
     clock = "host",
     machine = "-drive file=@kernel,if=none,id=d,format=raw,readonly=on -device nvme,serial=v,drive=d,addr=7",
     provokes = "refused-dma",
@@ -191,7 +189,6 @@ fn fault_after(before: u64) -> Option<iommu_core::FaultRecord> {
 
 boot_test!(
     the_own_disk_leaves_no_memory_behind,
-    module = "none",
     clock = "host",
     machine = "-drive file=@kernel,if=none,id=d,format=raw,readonly=on -device nvme,serial=v,drive=d,addr=7",
     modes = "legacy first-stage",
@@ -218,7 +215,6 @@ fn the_own_disk_leaves_no_memory_behind(bench: &mut Bench) -> Outcome {
 
 boot_test!(
     the_own_disk_can_be_denied,
-    module = "none",
     clock = "host",
     machine = "-drive file=@kernel,if=none,id=d,format=raw,readonly=on -device nvme,serial=v,drive=d,addr=7",
     append = "deny=0:0:7.0",

@@ -2,34 +2,17 @@
 
 use super::sweep::Sweep;
 use super::{Use, entries, entry_at, touches};
-use crate::caches::FirstNode;
-use crate::remapping::{FirstStage, first_only, nest};
+use crate::caches::{Caches, FirstNode};
+use crate::remapping::{FirstLeaf, FirstStage, first_only, nest};
 use crate::tables::first_stage::{self, ACCESSED, DIRTY, EXTENDED_ACCESSED, Entry, Rights};
 use crate::tables::{bit, second_stage};
-
-/// A page's entry, on the way to its translations.
-#[derive(Clone, Copy)]
-struct Leaf {
-    start: u64,
-    shift: u8,
-    output: u64,
-    rights: Rights,
-    dirty: bool,
-    accessed: bool,
-}
 
 impl Sweep<'_> {
     pub(super) fn explore_first(&mut self, at: usize, stage: &FirstStage) {
         if let Some(second) = &stage.nested {
             self.below(at, second);
         }
-        for (table, writable) in self.guest(stage, stage.table) {
-            let root = FirstNode {
-                table,
-                rights: Rights::ALL,
-                writable,
-                accessed: true,
-            };
+        for root in self.roots(stage) {
             self.first(at, stage, stage.levels, 0, root);
         }
         let held = self
@@ -46,6 +29,29 @@ impl Sweep<'_> {
                 self.first(at, stage, level, base, node);
             }
         }
+    }
+
+    /// The root table; if it is nested, wherever the second stage led to it since what was
+    /// translated through that stage was invalidated.
+    fn roots(&mut self, stage: &FirstStage) -> Vec<FirstNode> {
+        let roots = self
+            .guest(stage, stage.table)
+            .into_iter()
+            .map(|(table, writable)| FirstNode {
+                table,
+                rights: Rights::ALL,
+                writable,
+                accessed: true,
+            });
+        if stage.nested.is_none() {
+            return roots.collect();
+        }
+        let held = &mut self.unit.caches.roots;
+        let held = held.entry((stage.pages, stage.table)).or_default();
+        for root in roots {
+            Caches::add(held, root);
+        }
+        held.to_vec()
     }
 
     fn first(&mut self, at: usize, stage: &FirstStage, level: u8, base: u64, node: FirstNode) {
@@ -123,28 +129,35 @@ impl Sweep<'_> {
                     }
                 }
                 Entry::Page { address, rights } => {
-                    let leaf = Leaf {
-                        start,
-                        shift: 12 + 9 * (level - 1),
+                    let leaf = FirstLeaf {
                         output: address,
+                        shift: 12 + 9 * (level - 1),
                         rights: node.rights.and(rights),
                         dirty: raw & DIRTY != 0,
-                        accessed,
+                        entry: (hpa, raw),
+                        writable: node.writable,
                     };
-                    self.first_leaf(at, stage, leaf);
+                    self.first_leaf(at, stage, start, &leaf, accessed);
                 }
                 Entry::NotPresent | Entry::Reserved => {}
             }
         }
     }
 
-    fn first_leaf(&mut self, at: usize, stage: &FirstStage, leaf: Leaf) {
+    fn first_leaf(
+        &mut self,
+        at: usize,
+        stage: &FirstStage,
+        start: u64,
+        leaf: &FirstLeaf,
+        accessed: bool,
+    ) {
         let Some((_, entry)) = self.prefetch.attachments[at].first() else {
             return;
         };
-        let mapping = first_only(&entry, leaf.output, leaf.shift, leaf.rights, leaf.dirty);
+        let mapping = first_only(&entry, leaf);
         let Some(second) = &stage.nested else {
-            self.found(at, leaf.start, mapping, leaf.accessed);
+            self.found(at, start, mapping, accessed);
             return;
         };
         let mut offset = 0;
@@ -152,10 +165,10 @@ impl Sweep<'_> {
             let mut step = 0x1000;
             for under in self.host(second, leaf.output + offset) {
                 let mut nested = mapping;
-                nest(&mut nested, leaf.output + offset, &under);
+                nest(&mut nested, &entry, leaf.output + offset, &under);
                 step = step.max(1 << nested.shift);
                 if under.rights != second_stage::Rights::default() {
-                    self.found(at, leaf.start + offset, nested, leaf.accessed);
+                    self.found(at, start + offset, nested, accessed);
                 }
             }
             offset += step;

@@ -252,11 +252,15 @@ impl Prefetch {
         node: FirstNode,
     ) -> Option<FirstNode> {
         let (stage, _) = self.attachments.get(at)?.first()?;
-        if level == stage.levels {
+        if level == stage.levels && stage.nested.is_none() {
             return Some(FirstNode {
                 accessed: true,
                 ..node
             });
+        }
+        if level == stage.levels {
+            let roots = unit.caches.roots.get(&(stage.pages, stage.table))?;
+            return roots.iter().find(|held| held.same(&node)).copied();
         }
         let held = unit.caches.first.find(stage.pages, level, base);
         held.iter().find(|held| held.same(&node)).copied()

@@ -7,6 +7,7 @@ use crate::caches::{Mapping, Range, Translation};
 use crate::machine::device::Device;
 use crate::machine::unit::Unit;
 use crate::machine::world::World;
+use crate::remapping::Typing;
 use rustc_hash::FxHashSet;
 use std::collections::BTreeMap;
 
@@ -94,7 +95,7 @@ impl<'a> Sweep<'a> {
         } else {
             let mapping = match attachment.kind {
                 Kind::Legacy(_) => Mapping::unity(true, false),
-                Kind::Scalable(entry) => Mapping::unity(false, entry.page_snoop),
+                Kind::Scalable(entry) => Mapping::pass_through(&entry),
             };
             self.found(at, 0, mapping, true);
         }
@@ -127,7 +128,10 @@ impl<'a> Sweep<'a> {
         if attachment.device_tlb
             && let Some(device) = self.devices.get_mut(&source).filter(|device| device.ats)
         {
-            fresh |= device.tlb.add(source, key, start, entry);
+            let mut kept = entry;
+            // A completion says nothing of memory types.
+            kept.mapping.typing = Typing::Unsaid;
+            fresh |= device.tlb.add(source, key, start, kept);
         }
         if fresh {
             self.found.translations.push((source, key, start, entry));
