@@ -158,10 +158,14 @@ mod of_backends {
                     f,
                     "the unit of {device} keeps no dirty flags, which the domain is tracked by"
                 ),
-                Self::Unchecked(device) => write!(
+                Self::AttributesUnsupported(device) => write!(
                     f,
-                    "what {device} translated itself cannot be checked"
+                    "the unit of {device} has not all of snoop control and memory types that \
+                     the domain's pages need"
                 ),
+                Self::Unchecked(device) => {
+                    write!(f, "what {device} translated itself cannot be checked")
+                }
                 Self::PasidOutOfRange(slot) => write!(
                     f,
                     "{:?} is no PASID that slots of {} can have",

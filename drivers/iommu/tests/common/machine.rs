@@ -9,8 +9,7 @@ use iommu_abi::{Bind, IntoBytes as _, Invalidate, InvalidateRange, IoasAllocate,
 use iommu_core::{
     Access, AtsCapability, Attachment, Backend, Batch, DeviceCapabilities, DeviceId, DomainHandle,
     DomainSpec, Gpa, Iova, LeafSizes, Nanoseconds, PageRequest, Platform, ResetError, Segment,
-    ServiceError, Slot, SourceId, TableFormat, VmEvent, VmHost,
-    VmId,
+    ServiceError, Slot, SourceId, TableFormat, VmEvent, VmHost, VmId,
 };
 use iommu_guest::{ArgumentMemory, Hypercall, Op};
 use std::sync::{Arc, Mutex};

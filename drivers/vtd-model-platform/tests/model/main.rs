@@ -1,10 +1,13 @@
 //! The driver on the hardware model.
 
+mod attributes;
 mod bring_up;
 mod checked;
 mod coherence;
 mod compatible;
+mod completion;
 mod composed;
+mod counters;
 mod device_tlbs;
 mod dirty;
 mod firmware;
@@ -22,5 +25,6 @@ mod queue_errors;
 mod random;
 mod replacing;
 mod rig;
+mod shared;
 mod shutting_down;
 mod units;

@@ -4,6 +4,7 @@ mod backend;
 mod capabilities;
 mod checked;
 mod commit;
+mod completion;
 mod device_tlb;
 mod dirty;
 mod enable;
@@ -14,6 +15,7 @@ mod page_requests;
 mod quarantine;
 mod replace;
 mod scopes;
+mod shared;
 mod shut_down;
 mod virtual_pasids;
 
@@ -23,6 +25,7 @@ pub use enable::{EnableError, EnableFailure};
 pub use inspect::{Inspected, Sink};
 pub use quarantine::Quarantined;
 pub use scopes::Scopes;
+pub use shared::{NotShareable, SharedTables};
 pub use shut_down::{Failed, ShutDownFailure};
 pub use virtual_pasids::{VirtualCommandError, VirtualPasids};
 
