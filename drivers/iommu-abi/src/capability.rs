@@ -33,6 +33,14 @@ bitflags::bitflags! {
         const HITLESS_REPLACE = 1 << 11;
         /// Unrecoverable faults are reported to the guest.
         const FAULT_EVENTS = 1 << 12;
+        /// A table of the guest's own can stand on an address space that the hypervisor
+        /// keeps.
+        const PARENT = 1 << 24;
+        /// Of an address space: its devices' requests snoop the CPU's caches whatever they
+        /// ask for. Of a device: that can be had for tables of the guest's own.
+        const ENFORCE_SNOOP = 1 << 25;
+        /// The guest's memory can be used by the tables that its CPUs use.
+        const SHARED = 1 << 26;
     }
 }
 

@@ -99,6 +99,11 @@ numbers! {
         SharedVirtualAddressing = 4,
         /// Keep the PASID table of the device. Since version 3.
         PasidTable = 5,
+        /// Use the guest's memory by the tables that its CPUs use. Since version 3.
+        SharedTables = 6,
+        /// Bind a page table of the guest's own that stands on an address space which the
+        /// hypervisor keeps. Since version 3.
+        TableAboveManaged = 7,
     }
 }
 
@@ -111,6 +116,10 @@ impl Use {
             Self::UserTableByPasid | Self::PasidTable => {
                 Capabilities::USER_TABLE.union(Capabilities::PASID)
             }
+            Self::SharedTables => Capabilities::SHARED,
+            Self::TableAboveManaged => Capabilities::USER_TABLE
+                .union(Capabilities::MANAGED)
+                .union(Capabilities::PARENT),
             Self::SharedVirtualAddressing => Capabilities::USER_TABLE
                 .union(Capabilities::PASID)
                 .union(Capabilities::PAGE_REQUESTS),

@@ -20,6 +20,8 @@ pub(crate) struct Device {
     pub(crate) capabilities: DeviceCapabilities,
     /// The second stage that its guest's tables stand on, where hardware nests them.
     pub(crate) parent: Option<ParentId>,
+    /// The tables of the guest's CPUs can be shared with it.
+    pub(crate) shares: bool,
     /// It may ask for pages, and has this TLB.
     pub(crate) asks: Option<AtsCapability>,
 }
@@ -45,39 +47,32 @@ pub(crate) enum Origin {
     /// By a call of its own; it goes by another.
     Allocated,
     /// With a binding that a structure of `linux/iommu.h` asked for.
-    LinuxBind { device_id: u32 },
+    LinuxBind,
     /// With an entry of a PASID table of the guest's.
     PasidTable {
-        device_id: u32,
         /// The PASID, if the guest has it for this alone.
         pasid: Option<Pasid>,
     },
 }
 
 impl Origin {
-    /// The device with whose binding it goes.
-    pub(crate) fn device(&self) -> Option<u32> {
-        match *self {
-            Self::Allocated => None,
-            Self::LinuxBind { device_id } | Self::PasidTable { device_id, .. } => Some(device_id),
-        }
+    /// It goes with its last binding.
+    pub(crate) fn comes_with_binding(&self) -> bool {
+        !matches!(self, Self::Allocated)
     }
 
     /// The PASID that goes with it.
     pub(crate) fn taken_pasid(&self) -> Option<Pasid> {
         match *self {
-            Self::PasidTable { pasid, .. } => pasid,
-            Self::Allocated | Self::LinuxBind { .. } => None,
+            Self::PasidTable { pasid } => pasid,
+            Self::Allocated | Self::LinuxBind => None,
         }
     }
 
     /// The same, with the PASID left to somebody else.
     pub(crate) fn without_pasid(self) -> Self {
         match self {
-            Self::PasidTable { device_id, .. } => Self::PasidTable {
-                device_id,
-                pasid: None,
-            },
+            Self::PasidTable { .. } => Self::PasidTable { pasid: None },
             other => other,
         }
     }
@@ -97,6 +92,16 @@ pub(crate) struct Managed {
     pub(crate) domain: DomainHandle,
     /// The lowest and the highest address that are given out.
     pub(crate) window: AddressRange<Iova>,
+    /// Requests snoop whatever they ask for.
+    pub(crate) snoops: bool,
+}
+
+/// The guest's memory, by the tables that its CPUs use.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shared {
+    pub(crate) domain: DomainHandle,
+    /// Bits of guest-physical address that the device's unit translates.
+    pub(crate) bits: u8,
 }
 
 /// An object.
@@ -105,6 +110,7 @@ pub(crate) enum Object {
     Device(Device),
     UserTable(UserTable),
     Managed(Managed),
+    Shared(Shared),
 }
 
 /// All objects of a guest.
@@ -158,6 +164,14 @@ impl Objects {
         let place = place_of(handle).and_then(|place| self.objects.get_mut(place));
         if let Some(Some(Object::Device(device))) = place {
             device.parent = parent;
+        }
+    }
+
+    /// Notes that the tables of the guest's CPUs can be shared with a device.
+    pub(crate) fn set_shares(&mut self, handle: u32, shares: bool) {
+        let place = place_of(handle).and_then(|place| self.objects.get_mut(place));
+        if let Some(Some(Object::Device(device))) = place {
+            device.shares = shares;
         }
     }
 

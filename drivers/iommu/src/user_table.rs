@@ -61,15 +61,15 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
                 guest
                     .objects
                     .set_origin(allocate.ioas_id, origin.without_pasid());
-                self.sweep(guest, device_id);
+                self.sweep(guest);
                 Err(refusal.errno)
             }
         }
     }
 
-    /// Takes out what came with a binding of the device that is no more.
-    pub(crate) fn sweep(&self, guest: &mut Vm, device_id: u32) {
-        while let Some((ioas_id, origin)) = unused(guest, device_id) {
+    /// Takes out what came with a binding and is bound nowhere any more.
+    pub(crate) fn sweep(&self, guest: &mut Vm) {
+        while let Some((ioas_id, origin)) = unused(guest) {
             guest.objects.remove(ioas_id);
             if let Some(pasid) = origin.taken_pasid()
                 && let Some(host) = guest.pasids.free(pasid)
@@ -80,13 +80,13 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     }
 }
 
-/// An address space that came with a binding of this device, and is bound nowhere.
-fn unused(guest: &Vm, device_id: u32) -> Option<(u32, Origin)> {
+/// An address space that came with a binding, and is bound nowhere.
+fn unused(guest: &Vm) -> Option<(u32, Origin)> {
     guest.objects.iter().find_map(|(handle, object)| {
         let Object::UserTable(table) = object else {
             return None;
         };
         let bound = guest.bindings.iter().any(|bound| bound.ioas_id == handle);
-        (table.origin.device() == Some(device_id) && !bound).then_some((handle, table.origin))
+        (table.origin.comes_with_binding() && !bound).then_some((handle, table.origin))
     })
 }

@@ -101,7 +101,8 @@ impl Belief {
         let old = self.bound.iter().find(slot).map(|bound| bound.ioas);
         self.bound
             .retain(|bound| (bound.device, bound.pasid) != (device, pasid));
-        if let Some(ioas) = old.filter(|ioas| self.passing.contains(ioas)) {
+        let gone = |ioas: &u32| self.passing.contains(ioas) && !self.is_bound(*ioas);
+        if let Some(ioas) = old.filter(gone) {
             self.forget_space(ioas);
         }
     }
@@ -123,6 +124,13 @@ impl Belief {
                 || self.keeps_pasids.contains(&device.handle)
         };
         self.devices.iter().find(|device| !used(device)).copied()
+    }
+
+    /// Whether a PASID uses a table that came with its binding.
+    pub(crate) fn has_passing_pasid(&self) -> bool {
+        self.bound
+            .iter()
+            .any(|bound| bound.pasid.is_some() && self.passing.contains(&bound.ioas))
     }
 
     /// A PASID of a device that is taken and bound nowhere there.

@@ -82,7 +82,9 @@ pub(crate) fn possible(op: Op, belief: &Belief) -> Op {
         Op::LinuxBindGpasid if belief.pasids.is_empty() => Op::PasidAllocate,
         Op::LinuxBindGpasid if belief.free_slot().is_none() => Op::PasidAllocate,
         Op::LinuxBindGpasid if belief.spaces().len() >= SPACES => possible(Op::Destroy, belief),
-        Op::LinuxUnbindGpasid if belief.passing.is_empty() => possible(Op::LinuxBindGpasid, belief),
+        Op::LinuxUnbindGpasid if !belief.has_passing_pasid() => {
+            possible(Op::LinuxBindGpasid, belief)
+        }
         Op::PasidTableBind if belief.idle().is_none() => possible(Op::Unbind, belief),
         Op::PasidTableUnbind | Op::PasidTableInvalidate if belief.keeps_pasids.is_empty() => {
             possible(Op::PasidTableBind, belief)

@@ -23,7 +23,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         }
         let bound = self.bind_slot(guest, ask);
         if ask.flags & Bind::REPLACE != 0 {
-            self.sweep(guest, ask.device_id);
+            self.sweep(guest);
         }
         bound
     }
@@ -72,6 +72,11 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
                 binding.domain = managed.domain;
                 Ok(false)
             }
+            // One domain for its life too.
+            Object::Shared(shared) => {
+                binding.domain = shared.domain;
+                Ok(false)
+            }
             Object::UserTable(table) => self.domain_for(guest, &device, &table, &mut binding),
         };
         let attached = built.and_then(|new| {
@@ -102,6 +107,10 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         // What the guest was told of the table must hold for this device too.
         let shadowed = matches!(service, Service::Shadow(_));
         if !table.service.stands_for(&service) || table.parent.is_some() && shadowed {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let here = UserTable { service, ..*table };
+        if table.enforce_snoop && !super::ioas::snoops(guest, &here) {
             return Err(Errno::EOPNOTSUPP);
         }
         super::ioas::check_root(guest, &service, table.root, table.parent)?;
@@ -277,7 +286,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         guest.objects.device(ask.device_id)?;
         let place = guest.binding(ask.device_id, pasid).ok_or(Errno::ENOENT)?;
         let outcome = self.detach(guest, place).outcome;
-        self.sweep(guest, ask.device_id);
+        self.sweep(guest);
         outcome.map(|()| 0).map_err(|error| of_detach(error).into())
     }
 }

@@ -5,7 +5,7 @@ use crate::argument::{check_array_writable, element, write_entry};
 use crate::dispatch::Answer;
 use crate::error::{Refusal, of_backend};
 use crate::guest_table;
-use crate::object::{Device, Managed, Object, Origin, UserTable};
+use crate::object::{Device, Managed, Object, Origin, Shared, UserTable};
 use crate::service::{Service, levels_of};
 use crate::shadow::INTERRUPT_RANGE;
 use crate::vm::Vm;
@@ -15,7 +15,7 @@ use iommu_abi::{
     Capabilities, Destroy, Errno, Format, IoasAllocate, IoasRanges, IovaRange, Layout, NO_ID,
 };
 use iommu_core::{
-    Address, AddressRange, Backend, DomainSpec, Gpa, Iova, PAGE_SHIFT, Platform, VmHost,
+    Address, AddressRange, Backend, Gpa, Iova, PAGE_SHIFT, PageAttributes, Platform, VmHost,
 };
 
 /// The ranges that an address space translates: below the interrupt range, above it, and
@@ -24,9 +24,6 @@ type Ranges = ArrayVec<IovaRange, 3>;
 
 impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     pub(crate) fn ioas_allocate(&self, guest: &mut Vm, ask: &mut IoasAllocate) -> Answer {
-        if ask.flags & IoasAllocate::ENFORCE_SNOOP != 0 {
-            return Err(Errno::EOPNOTSUPP.into());
-        }
         if ask.parent_ioas_id != NO_ID {
             guest.objects.managed(ask.parent_ioas_id)?;
             // What the hypervisor keeps is about the guest's memory.
@@ -37,15 +34,22 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         let hint = window_hint(ask)?;
         let device = *guest.objects.device(ask.device_id)?;
         guest.objects.check_room()?;
-        let (object, capabilities, ranges) = if ask.flags & IoasAllocate::USER_TABLE != 0 {
+        let (object, capabilities, ranges) = if ask.flags & IoasAllocate::SHARED != 0 {
+            let shared = self.shared(guest, &device, ask)?;
+            let ranges = cut(&memory_of(shared.bits)?, None);
+            let capabilities = Capabilities::SHARED | Capabilities::FAULT_EVENTS;
+            (Object::Shared(shared), capabilities, ranges)
+        } else if ask.flags & IoasAllocate::USER_TABLE != 0 {
             let table = user_table(guest, &device, ask)?;
             let ranges = ranges_of(&table.service, &hint);
-            let capabilities = table.service.capabilities();
+            let mut capabilities = table.service.capabilities();
+            capabilities.set(Capabilities::ENFORCE_SNOOP, snoops(guest, &table));
             (Object::UserTable(table), capabilities, ranges)
         } else {
             let managed = self.managed(&device, ask, &hint)?;
             let ranges = cut(&hint_within(&managed.window, &hint)?, None);
-            let capabilities = Capabilities::MANAGED | Capabilities::FAULT_EVENTS;
+            let mut capabilities = Capabilities::MANAGED | Capabilities::FAULT_EVENTS;
+            capabilities.set(Capabilities::ENFORCE_SNOOP, managed.snoops);
             (Object::Managed(managed), capabilities, ranges)
         };
         if ranges.is_empty() {
@@ -69,10 +73,37 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     }
 
     fn undo_managed(&self, object: &Object) {
-        if let Object::Managed(managed) = object {
+        if let Object::Managed(Managed { domain, .. }) | Object::Shared(Shared { domain, .. }) =
+            object
+        {
             // What hardware did not confirm is in quarantine.
-            let _ = self.destroy_domain(managed.domain);
+            let _ = self.destroy_domain(*domain);
         }
+    }
+
+    /// The guest's memory, by the tables that its CPUs use.
+    fn shared(&self, guest: &Vm, device: &Device, ask: &IoasAllocate) -> Result<Shared, Errno> {
+        let said = [
+            ask.max_iova_hint,
+            ask.base_iova_hint,
+            ask.format_flags,
+            ask.user_page_directory,
+            ask.parent_ioas_id.into(),
+            ask.format.into(),
+        ];
+        if ask.flags & !(IoasAllocate::SHARED | IoasAllocate::ENFORCE_SNOOP) != 0 || said != [0; 6]
+        {
+            return Err(Errno::EINVAL);
+        }
+        // Whose accesses snoop is said in the tables, which are the CPU's.
+        if ask.flags & IoasAllocate::ENFORCE_SNOOP != 0 || !device.shares {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let domain = self.host.share_tables(guest.id, device.device);
+        Ok(Shared {
+            domain: domain.map_err(of_backend)?,
+            bits: device.capabilities.iova_bits.min(47),
+        })
     }
 
     fn managed(
@@ -98,17 +129,27 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         let last = 1u64.checked_shl(bits).unwrap_or(0).wrapping_sub(1);
         let width = AddressRange::inclusive(Iova::new(0), Iova::new(last));
         let window = hint_within(&width.map_err(|_| Errno::EOPNOTSUPP)?, hint)?;
+        let snoops = ask.flags & IoasAllocate::ENFORCE_SNOOP != 0;
+        let attributes = PageAttributes {
+            snoop: snoops,
+            ..PageAttributes::default()
+        };
         let domain = self
             .backend
-            .create(device.device, &DomainSpec::Paging(format))
+            .create_with(device.device, format, &attributes)
             .map_err(of_backend)?;
-        Ok(Managed { domain, window })
+        Ok(Managed {
+            domain,
+            window,
+            snoops,
+        })
     }
 
     pub(crate) fn ioas_ranges(&self, guest: &mut Vm, ask: &mut IoasRanges) -> Answer {
         let ranges = match guest.objects.get(ask.ioas_id)? {
             Object::UserTable(table) => ranges_of(&table.service, &everything()),
             Object::Managed(managed) => cut(&managed.window, None),
+            Object::Shared(shared) => cut(&memory_of(shared.bits)?, None),
             Object::Device(_) => return Err(Errno::ENOENT.into()),
         };
         write_ranges(guest, ask.buffer, ask.capacity, &ranges)?;
@@ -130,6 +171,9 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             Object::Device(_) => return Err(Errno::EPERM.into()),
             _ if in_use || guest.objects.is_parent(ask.id) => return Err(Errno::EBUSY.into()),
             Object::UserTable(_) => {}
+            Object::Shared(shared) => {
+                self.destroy_domain(shared.domain).map_err(|_| Errno::EIO)?;
+            }
             Object::Managed(managed) => {
                 self.destroy_domain(managed.domain)
                     .map_err(|_| Errno::EIO)?;
@@ -157,7 +201,7 @@ fn user_table(guest: &Vm, device: &Device, ask: &IoasAllocate) -> Result<UserTab
         return Err(Errno::EOPNOTSUPP);
     }
     check_root(guest, &service, root, parent)?;
-    Ok(UserTable {
+    let table = UserTable {
         parent,
         root,
         levels,
@@ -165,7 +209,30 @@ fn user_table(guest: &Vm, device: &Device, ask: &IoasAllocate) -> Result<UserTab
         format_flags: ask.format_flags,
         enforce_snoop: ask.flags & IoasAllocate::ENFORCE_SNOOP != 0,
         origin: Origin::Allocated,
-    })
+    };
+    if table.enforce_snoop && !snoops(guest, &table) {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    Ok(table)
+}
+
+/// Whether requests through the table snoop whatever they ask for: the second stage below
+/// says it for both, and a shadow has no say.
+pub(crate) fn snoops(guest: &Vm, table: &UserTable) -> bool {
+    match (&table.service, table.parent) {
+        (Service::Shadow(_), _) => false,
+        (Service::Nested(_), Some(parent)) => guest
+            .objects
+            .managed(parent)
+            .is_ok_and(|parent| parent.snoops),
+        (Service::Nested(nested), None) => guest.parents.snoops(nested.parent),
+    }
+}
+
+/// Guest-physical addresses of so many bits, as a device names them.
+fn memory_of(bits: u8) -> Result<AddressRange<Iova>, Errno> {
+    let last = 1u64.checked_shl(bits.into()).unwrap_or(0).wrapping_sub(1);
+    AddressRange::inclusive(Iova::new(0), Iova::new(last)).map_err(|_| Errno::EIO)
 }
 
 /// Supervisor requests need hardware that walks the guest's own table.

@@ -86,14 +86,14 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     fn drop_pasid_table(&self, guest: &mut Vm, device_id: u32) -> Result<(), IommuError> {
         let result = self.unbind_all(guest, |bound| bound.device_id == device_id);
         guest.pasid_tables.remove(device_id);
-        self.sweep(guest, device_id);
+        self.sweep(guest);
         result
     }
 
     /// What a device that its guest loses leaves behind. Nothing is bound to it any more.
     pub(crate) fn forget_pasid_table(&self, guest: &mut Vm, device_id: u32) {
         guest.pasid_tables.remove(device_id);
-        self.sweep(guest, device_id);
+        self.sweep(guest);
     }
 }
 

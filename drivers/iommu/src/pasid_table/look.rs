@@ -141,17 +141,14 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             (Some(_), Some(taken)) => taken,
             (Some(pasid), None) => self.take_pasid(guest, device_id, pasid)?,
         };
-        let origin = Origin::PasidTable {
-            device_id,
-            pasid: takes,
-        };
+        let origin = Origin::PasidTable { pasid: takes };
         match self.bind_table(guest, device_id, slot, asked, origin) {
             Ok(_) => {
                 if let Some(old) = old {
                     // The PASID belongs to the new one now.
                     guest.objects.set_origin(old, origin.without_pasid());
                 }
-                self.sweep(guest, device_id);
+                self.sweep(guest);
                 Ok(())
             }
             Err(errno) => {

@@ -4,9 +4,13 @@
 
 use crate::guest::{ALL, PRESENT, USER, WRITABLE};
 use crate::guests::{House, Hypervisor, Tenant, Way, each};
-use crate::rig::{FREEDOMS, ONE};
+use crate::rig::{FREEDOMS, ONE, device};
 use iommu_abi::*;
-use vtd::ModeRequest;
+use iommu_core::{
+    Access, AddressRange, Backend as _, Coherence, Frame, Gpa, Iova, LeafSizes, Order,
+    Platform as _, Run, Slot, TableFormat, WalkStep,
+};
+use vtd::{ModeRequest, SharedTables};
 use vtd_model::{Config, Request};
 
 fn has_pasids(way: &Way) -> bool {
@@ -418,4 +422,246 @@ fn supervisor(house: &House, works: bool) {
         assert_eq!(bind(sre | wpe), Err(Errno::EOPNOTSUPP));
     }
     house.iommu.destroy_guest(tenant.vm).expect("ended");
+}
+
+/// Whether the entry that the device's requests without PASID go by says that they snoop.
+fn snoops(house: &House) -> bool {
+    let slot = Slot {
+        device: device(ONE),
+        pasid: None,
+    };
+    let mut said = false;
+    let at = Iova::new(0x5000);
+    let mut step = |step: &WalkStep| {
+        if step.table.contains("PASID table") {
+            said = step.words[1] >> 24 & 1 == 1;
+        }
+    };
+    let walked = house.driver().explain(slot, at, Access::READ, &mut step);
+    walked.expect("it is mapped");
+    said
+}
+
+#[test]
+fn snooping_is_enforced_where_the_unit_can_and_refused_elsewhere() {
+    for (snoop_control, by_policy) in [(true, false), (false, false), (true, true)] {
+        let config = Config {
+            snoop_control,
+            ..Config::scalable()
+        };
+        let way = if by_policy {
+            Way::shadowed("shadowed", config, ModeRequest::SecondStage).by_policy()
+        } else {
+            Way::nested("nested", config)
+        };
+        for freedom in FREEDOMS {
+            let host = Hypervisor::default();
+            let house = House::new(&way, freedom, &host);
+            enforce_snoop(&house, snoop_control, snoop_control && !by_policy);
+            house.assert_clean();
+        }
+    }
+}
+
+fn enforce_snoop(house: &House, for_managed: bool, for_tables: bool) {
+    let tenant = house.guest(1, 64, ONE);
+    let device_id = tenant.device.as_u32();
+    let data = tenant.guest.data(3);
+    let root = root_to(&tenant, data);
+    let mut info = DeviceInfo {
+        device_id,
+        ..DeviceInfo::new()
+    };
+    assert_eq!(tenant.call(&mut info), Ok(0));
+    let told = Capabilities::from_bits_retain(info.capabilities);
+    assert_eq!(told.contains(Capabilities::ENFORCE_SNOOP), for_tables);
+    let space = |flags: u32| IoasAllocate {
+        flags,
+        device_id,
+        ..IoasAllocate::new()
+    };
+    let of_root = |flags: u32| IoasAllocate {
+        format: Format::X86_64Level4.as_u32(),
+        user_page_directory: root,
+        ..space(flags | IoasAllocate::USER_TABLE)
+    };
+    let snoop = IoasAllocate::ENFORCE_SNOOP;
+    for (mut ask, works) in [(space(snoop), for_managed), (of_root(snoop), for_tables)] {
+        let made = tenant.call(&mut ask);
+        if !works {
+            assert_eq!(made, Err(Errno::EOPNOTSUPP));
+            continue;
+        }
+        assert_eq!(made, Ok(0));
+        let holds = Capabilities::from_bits_retain(ask.capabilities);
+        assert!(holds.contains(Capabilities::ENFORCE_SNOOP));
+        if ask.flags & IoasAllocate::USER_TABLE == 0 {
+            map(&tenant, ask.ioas_id, 0x5000, data);
+        }
+        bind_and_unbind(&tenant, ask.ioas_id, || {
+            tenant.assert_reaches(&tenant.read(0x5000), data);
+            assert!(snoops(house), "asked for and not said to hardware");
+        });
+    }
+    // Who does not ask, of an address space that the hypervisor keeps, does not get it.
+    let mut ask = space(0);
+    assert_eq!(tenant.call(&mut ask), Ok(0));
+    map(&tenant, ask.ioas_id, 0x5000, data);
+    bind_and_unbind(&tenant, ask.ioas_id, || assert!(!snoops(house)));
+    house.iommu.destroy_guest(tenant.vm).expect("ended");
+}
+
+fn bind_and_unbind(tenant: &Tenant<'_>, ioas_id: u32, between: impl FnOnce()) {
+    let device_id = tenant.device.as_u32();
+    let mut bind = Bind {
+        device_id,
+        ioas_id,
+        ..Bind::new()
+    };
+    assert_eq!(tenant.call(&mut bind), Ok(0));
+    between();
+    let mut unbind = Unbind {
+        device_id,
+        ..Unbind::new()
+    };
+    assert_eq!(tenant.call(&mut unbind), Ok(0));
+}
+
+/// The tables by which a guest's CPUs see its memory: EPT of four levels.
+struct Ept<'h> {
+    house: &'h House<'h>,
+    tables: Vec<Frame>,
+}
+
+impl<'h> Ept<'h> {
+    fn new(house: &'h House<'h>) -> Self {
+        let root = house.platform.allocate(Order::PAGE).expect("a page");
+        Self {
+            house,
+            tables: vec![root],
+        }
+    }
+
+    /// A domain of them, for the hypervisor to give away.
+    fn offer(&self) {
+        let tables = SharedTables {
+            format: TableFormat::SecondStage4,
+            root: self.tables[0].hpa(),
+            leaves: LeafSizes {
+                mib2: false,
+                gib1: false,
+            },
+            guest_bits: 39,
+            host_bits: 40,
+            written_back: true,
+            pinned: true,
+            flags_set: true,
+        };
+        let made = self.house.driver().create_shared(device(ONE), &tables);
+        let domain = made.expect("they can be shared");
+        self.house
+            .host
+            .shared
+            .lock()
+            .expect("no panic")
+            .push(domain);
+    }
+
+    fn set(&mut self, gpa: u64, entry: u64) {
+        let platform = &self.house.platform;
+        let mut table = 0;
+        for level in (2..=4u32).rev() {
+            let index = (gpa >> (12 + 9 * (level - 1)) & 0x1ff) as usize;
+            let next = self.tables[table].load(index).expect("an entry") & 0xf_ffff_ffff_f000;
+            let known = self.tables.iter().position(|it| it.hpa().as_u64() == next);
+            table = known.unwrap_or_else(|| {
+                let below = platform.allocate(Order::PAGE).expect("a page");
+                let value = below.hpa().as_u64() | 7;
+                platform.publish64(&self.tables[table], index, value, Coherence::WriteBack);
+                self.tables.push(below);
+                self.tables.len() - 1
+            });
+        }
+        let index = (gpa >> 12 & 0x1ff) as usize;
+        platform.publish64(&self.tables[table], index, entry, Coherence::WriteBack);
+    }
+}
+
+#[test]
+fn managed_nested_and_shared_tables_are_told_apart_without_a_type() {
+    each(|house, way| {
+        let can = way.mode == ModeRequest::SecondStage || way.mode == ModeRequest::Legacy;
+        let mut ept = Ept::new(house);
+        if can {
+            // One to find out whether it works, and one to use.
+            ept.offer();
+            ept.offer();
+        }
+        let tenant = house.guest(1, 64, ONE);
+        let device_id = tenant.device.as_u32();
+        let [first, second] = [tenant.guest.data(3), tenant.guest.data(4)];
+        for gpa in [first, second] {
+            ept.set(gpa, tenant.guest.hpa(gpa).as_u64() | 0x37);
+        }
+        let root = root_to(&tenant, first);
+        let space = |flags: u32| IoasAllocate {
+            flags,
+            device_id,
+            ..IoasAllocate::new()
+        };
+        // Kept by the hypervisor.
+        let kept = managed(&tenant);
+        map(&tenant, kept, 0x5000, second);
+        bind_and_unbind(&tenant, kept, || {
+            tenant.assert_reaches(&tenant.read(0x5000), second);
+        });
+        // Kept by the guest.
+        let mut own = IoasAllocate {
+            format: Format::X86_64Level4.as_u32(),
+            user_page_directory: root,
+            ..space(IoasAllocate::USER_TABLE)
+        };
+        assert_eq!(tenant.call(&mut own), Ok(0));
+        bind_and_unbind(&tenant, own.ioas_id, || {
+            tenant.assert_reaches(&tenant.read(0x5000), first);
+        });
+        // The CPUs'.
+        let mut both = space(IoasAllocate::SHARED | IoasAllocate::USER_TABLE);
+        let mut shared = space(IoasAllocate::SHARED);
+        if can {
+            assert_eq!(tenant.call(&mut both), Err(Errno::EINVAL));
+            assert_eq!(tenant.call(&mut shared), Ok(0));
+            let mut bind = Bind {
+                device_id,
+                ioas_id: shared.ioas_id,
+                ..Bind::new()
+            };
+            assert_eq!(tenant.call(&mut bind), Ok(0));
+            tenant.assert_reaches(&tenant.read(first), first);
+            tenant.assert_reaches(&tenant.read(second), second);
+            house.assert_blocked(&tenant.read(0x5000));
+            // The guest loses a page: its CPUs' tables first, then what devices know.
+            let frame = tenant.guest.lose(first);
+            ept.set(first, 0);
+            let gone = AddressRange::of_pages(Gpa::new(first), 1).expect("a page");
+            let run = Run {
+                hpa: frame.hpa(),
+                pages: 1,
+            };
+            house
+                .iommu
+                .forget(tenant.vm, &gone, &[run])
+                .expect("forgotten");
+            house.assert_blocked(&tenant.read(first));
+            house.platform.release(frame);
+            tenant.assert_reaches(&tenant.read(second), second);
+        } else {
+            assert_eq!(tenant.call(&mut shared), Err(Errno::EOPNOTSUPP));
+        }
+        house.iommu.destroy_guest(tenant.vm).expect("ended");
+        house.assert_blocked(&tenant.read(second));
+        for table in ept.tables.drain(..) {
+            house.platform.release(table);
+        }
+    });
 }

@@ -1,7 +1,7 @@
 //! Whole purposes, such as shared virtual addressing: the answer whether a device can serve
 //! one is true, and names everything that is missing, whatever the unit has and has not.
 
-use crate::guest::{ALL, PRESENT};
+use crate::guest::{ALL, BASE, PRESENT};
 use crate::guests::{House, Hypervisor, Tenant, Way};
 use crate::rig::{ONE, device};
 use iommu::Quota;
@@ -196,6 +196,42 @@ fn attempt(tenant: &Tenant<'_>, purpose: Use) -> Result<(), Errno> {
         Use::UserTable => bind(table()?, 0),
         Use::UserTableByPasid => bind(table()?, Bind::PASID),
         Use::SharedVirtualAddressing => bind(table()?, Bind::PASID | Bind::PAGE_REQUESTS),
+        Use::SharedTables => {
+            let mut ask = IoasAllocate {
+                flags: IoasAllocate::SHARED,
+                device_id,
+                ..IoasAllocate::new()
+            };
+            tenant.call(&mut ask)?;
+            bind(ask.ioas_id, 0)
+        }
+        Use::TableAboveManaged => {
+            let mut parent = IoasAllocate {
+                device_id,
+                ..IoasAllocate::new()
+            };
+            tenant.call(&mut parent)?;
+            // The parent maps the guest's memory one to one.
+            let mut map = IoasMap {
+                flags: IoasMap::FIXED_IOVA | IoasMap::READABLE | IoasMap::WRITEABLE,
+                ioas_id: parent.ioas_id,
+                gpa: BASE,
+                length: 128 << 12,
+                iova: BASE,
+                ..IoasMap::new()
+            };
+            tenant.call(&mut map)?;
+            let mut ask = IoasAllocate {
+                flags: IoasAllocate::USER_TABLE,
+                parent_ioas_id: parent.ioas_id,
+                format: Format::X86_64Level4.as_u32(),
+                user_page_directory: root,
+                device_id,
+                ..IoasAllocate::new()
+            };
+            tenant.call(&mut ask)?;
+            bind(ask.ioas_id, 0)
+        }
         Use::PasidTable => {
             let [directory, entries] = [tenant.guest.table(), tenant.guest.table()];
             tenant.guest.store(directory, entries | PRESENT);
@@ -272,6 +308,7 @@ fn the_answer_for_a_whole_purpose_is_true_and_names_all_that_is_missing() {
     }
     assert!(units > 20, "{units} units");
     for purpose in [
+        Use::TableAboveManaged,
         Use::UserTableByPasid,
         Use::SharedVirtualAddressing,
         Use::PasidTable,

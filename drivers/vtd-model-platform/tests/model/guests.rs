@@ -8,14 +8,14 @@ use crate::rig::{
 use iommu::{Config as Policy, Iommu, Nesting, PasidBitmap, Quota};
 use iommu_abi::Argument;
 use iommu_core::{
-    Access, AddressRange, DeviceId, FaultReason, Gpa, GuestMemory, Pasid, Platform as _,
-    ResetError, Run, ServiceError, VmEvent, VmHost, VmId,
+    Access, AddressRange, BackendError, DeviceId, DomainHandle, FaultReason, Gpa, GuestMemory,
+    Pasid, Platform as _, ResetError, Run, ServiceError, VmEvent, VmHost, VmId,
 };
 use iommu_guest::{
     ArgumentMemory, Capabilities, Errno, FlushList, Format, GuestPasid, Hypercall, Op, UserTable,
 };
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use vtd::ModeRequest;
 use vtd_model::{Config, Freedom, Owner, Request};
 use x86_64::structures::paging::{Page, PhysFrame};
@@ -30,6 +30,8 @@ pub(crate) struct Hypervisor {
     pub(crate) asking: AtomicUsize,
     /// Devices cannot be made to.
     pub(crate) cannot_ask: AtomicBool,
+    /// Domains of the tables of guests' CPUs.
+    pub(crate) shared: Mutex<Vec<DomainHandle>>,
 }
 
 impl VmHost for &Hypervisor {
@@ -40,6 +42,11 @@ impl VmHost for &Hypervisor {
     fn reset(&self, _: DeviceId) -> Result<(), ResetError> {
         self.resets.fetch_add(1, Ordering::Relaxed);
         Ok(())
+    }
+
+    fn share_tables(&self, _: VmId, device: DeviceId) -> Result<DomainHandle, BackendError> {
+        let made = self.shared.lock().expect("no panic").pop();
+        made.ok_or(BackendError::Unsupported(device))
     }
 
     fn set_page_requests(&self, device: DeviceId, on: bool) -> Result<(), ServiceError> {
@@ -461,8 +468,8 @@ fn a_device_follows_the_table_that_its_guest_keeps() {
             | Capabilities::PAGE_2M
             | Capabilities::PAGE_1G
             | Capabilities::FAULT_EVENTS;
-        // Supervisor requests are the unit's own matter.
-        let told = table.capabilities() - Capabilities::SUPERVISOR;
+        // Supervisor requests and snooping are the unit's own matter.
+        let told = table.capabilities() - Capabilities::SUPERVISOR - Capabilities::ENFORCE_SNOOP;
         assert_eq!(told, way.capabilities() | everywhere);
         let device = tenant.client.device(tenant.device).expect("a device");
         assert!(device.capabilities.contains(table.capabilities()));

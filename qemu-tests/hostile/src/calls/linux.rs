@@ -50,7 +50,7 @@ pub(super) fn bind(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
 }
 
 pub(super) fn unbind(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
-    let passing = |bound: &&Bound| belief.passing.contains(&bound.ioas);
+    let passing = |bound: &&Bound| bound.pasid.is_some() && belief.passing.contains(&bound.ioas);
     let all: Vec<Bound> = belief.bound.iter().filter(passing).copied().collect();
     let bound = one(&all, random);
     let (device, pasid) = bound.map_or((NO_ID, None), |bound| (bound.device, bound.pasid));

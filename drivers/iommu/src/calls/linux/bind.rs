@@ -35,14 +35,11 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         {
             return Err(Errno::EBUSY.into());
         }
-        let origin = Origin::LinuxBind {
-            device_id: ask.device_id,
-        };
         let table = TableAsked {
             page_requests: asks,
             ..table
         };
-        let bound = self.bind_table(guest, ask.device_id, Some(pasid), &table, origin);
+        let bound = self.bind_table(guest, ask.device_id, Some(pasid), &table, Origin::LinuxBind);
         ask.ioas_id = bound.map_err(|errno| match errno {
             // The header knows one word for what is wrong.
             Errno::EOPNOTSUPP => Errno::EINVAL,
@@ -64,7 +61,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             .and_then(|place| guest.bindings.get(place))
             .ok_or(Errno::ENOENT)?;
         let table = guest.objects.user_table(bound.ioas_id)?;
-        if !matches!(table.origin, Origin::LinuxBind { .. }) {
+        if !matches!(table.origin, Origin::LinuxBind) {
             return Err(Errno::ENOENT.into());
         }
         self.unbind_slot(
