@@ -33,6 +33,9 @@ bitflags::bitflags! {
         const HITLESS_REPLACE = 1 << 11;
         /// Unrecoverable faults are reported to the guest.
         const FAULT_EVENTS = 1 << 12;
+        /// The device's requests without PASID can be bound. 0 for a slice of a device that
+        /// several guests share, each by its own PASIDs: there they are blocked.
+        const WITHOUT_PASID = 1 << 20;
         /// A table of the guest's own can stand on an address space that the hypervisor
         /// keeps.
         const PARENT = 1 << 24;

@@ -19,7 +19,8 @@ layout! {
         [16 In] entry_size: u32,
         /// Elements in the array; 0 is allowed and takes nothing.
         [20 In] capacity: u32,
-        /// Which queue: [`NO_ID`](crate::NO_ID) for the guest's own.
+        /// Which queue: [`NO_ID`](crate::NO_ID) for the guest's own, or one that
+        /// [`Op::QueueAllocate`](crate::Op::QueueAllocate) made.
         [24 In] queue_id: u32,
         /// Events that were written to the array.
         [28 Out] count: u32,
@@ -48,7 +49,8 @@ layout! {
         /// What it wanted: [`READ`](Self::READ), [`WRITE`](Self::WRITE).
         [20 Out] access: u32,
         /// Why, by the numbers of VT-d's fault reasons (§7.1.3), as hardware that nests
-        /// the guest's table would have reported it. 0 for page requests.
+        /// the guest's table would have reported it. 0 for page requests; for invalidations
+        /// the [`Errno`](crate::Errno) that the call returned.
         [24 Out] reason: u32,
         /// [`ENTRY`](Self::ENTRY): level of the entry that ended the walk, 1 for a 4 KiB
         /// leaf.
@@ -59,7 +61,7 @@ layout! {
         [40 Out] entry_address: u64,
         /// [`ENTRY`](Self::ENTRY): what it held when the fault was looked into.
         [48 Out] entry: u64,
-        /// Counts this guest's events from 1 on, the lost ones included.
+        /// Counts the events of the queue from 1 on, the lost ones included.
         [56 Out] sequence: u64,
         /// Page requests: names the group in the answer, once. Never 0. Since version 2.
         [64 Out] cookie: u64,
@@ -102,6 +104,9 @@ numbers! {
         Interrupt = 2,
         /// A device asks for a page.
         PageRequest = 3,
+        /// Hardware did not confirm an invalidation. Since version 3, and only told by a
+        /// queue of [`QueueKind::Events`](crate::QueueKind::Events).
+        Invalidation = 4,
     }
 }
 

@@ -59,6 +59,8 @@ mod op;
 mod pasid;
 mod pasid_table;
 mod probe;
+mod queue;
+mod ring;
 
 pub use bind::{Bind, Destroy, Unbind};
 pub use capability::Capabilities;
@@ -81,6 +83,8 @@ pub use op::Op;
 pub use pasid::{PasidAllocate, PasidFree};
 pub use pasid_table::{PasidTableBind, PasidTableInvalidate, PasidTableUnbind};
 pub use probe::{Info, Probe, Structure, Subject, Use, size_of_argument, size_of_structure};
+pub use queue::{QueueAllocate, QueueBind, QueueKind, QueueUnbind};
+pub use ring::{RingCompletion, RingCreate, RingEnter, RingIndices, RingSubmission};
 /// What turns structures into bytes and back.
 pub use zerocopy::{FromBytes, IntoBytes};
 

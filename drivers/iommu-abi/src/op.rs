@@ -5,7 +5,7 @@ use crate::number::numbers;
 numbers! {
     /// What a hypercall shall do. One number for each operation, never a flag.
     ///
-    /// Numbers 0x100 to 0x1FF belong to this interface; a hypervisor may give the others a
+    /// Numbers 0x100 to 0x3FF belong to this interface; a hypervisor may give the others a
     /// meaning of its own.
     pub enum Op {
         /// Whether something exists in this interface, and how large it is. No effect.
@@ -57,6 +57,16 @@ numbers! {
         PasidTableUnbind = 0x191,
         /// Has changed entries of the PASID table looked at. Since version 3.
         PasidTableInvalidate = 0x192,
+        /// Makes a ring of operations. Since version 3.
+        RingCreate = 0x300,
+        /// Does what was submitted to a ring. Since version 3.
+        RingEnter = 0x301,
+        /// Makes a queue of events. Since version 3.
+        QueueAllocate = 0x310,
+        /// Lets a queue tell what happens to an address space or a device. Since version 3.
+        QueueBind = 0x311,
+        /// Undoes that. Since version 3.
+        QueueUnbind = 0x312,
     }
 }
 

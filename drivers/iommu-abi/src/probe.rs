@@ -82,6 +82,12 @@ numbers! {
         LinuxFaultPageRequest = 22,
         /// [`LinuxPageResponseData`]. Since version 3.
         LinuxPageResponseData = 23,
+        /// [`RingIndices`]. Since version 3.
+        RingIndices = 48,
+        /// [`RingSubmission`]. Since version 3.
+        RingSubmission = 49,
+        /// [`RingCompletion`]. Since version 3.
+        RingCompletion = 50,
     }
 }
 
@@ -111,15 +117,16 @@ impl Use {
     /// The capabilities that the use needs, all of them.
     pub fn needs(self) -> Capabilities {
         match self {
-            Self::ManagedDma => Capabilities::MANAGED,
-            Self::UserTable => Capabilities::USER_TABLE,
+            Self::ManagedDma => Capabilities::MANAGED.union(Capabilities::WITHOUT_PASID),
+            Self::UserTable => Capabilities::USER_TABLE.union(Capabilities::WITHOUT_PASID),
             Self::UserTableByPasid | Self::PasidTable => {
                 Capabilities::USER_TABLE.union(Capabilities::PASID)
             }
-            Self::SharedTables => Capabilities::SHARED,
+            Self::SharedTables => Capabilities::SHARED.union(Capabilities::WITHOUT_PASID),
             Self::TableAboveManaged => Capabilities::USER_TABLE
                 .union(Capabilities::MANAGED)
-                .union(Capabilities::PARENT),
+                .union(Capabilities::PARENT)
+                .union(Capabilities::WITHOUT_PASID),
             Self::SharedVirtualAddressing => Capabilities::USER_TABLE
                 .union(Capabilities::PASID)
                 .union(Capabilities::PAGE_REQUESTS),
@@ -187,7 +194,12 @@ pub const fn size_of_argument(op: Op, version: u32) -> Option<usize> {
             | Op::LinuxPageResponse
             | Op::PasidTableBind
             | Op::PasidTableUnbind
-            | Op::PasidTableInvalidate => return None,
+            | Op::PasidTableInvalidate
+            | Op::RingCreate
+            | Op::RingEnter
+            | Op::QueueAllocate
+            | Op::QueueBind
+            | Op::QueueUnbind => return None,
         }),
         // No argument has grown in version 2, nor in version 3.
         2 => match op {
@@ -203,6 +215,11 @@ pub const fn size_of_argument(op: Op, version: u32) -> Option<usize> {
             Op::PasidTableBind => Some(PasidTableBind::MIN_SIZE),
             Op::PasidTableUnbind => Some(PasidTableUnbind::MIN_SIZE),
             Op::PasidTableInvalidate => Some(PasidTableInvalidate::MIN_SIZE),
+            Op::RingCreate => Some(RingCreate::MIN_SIZE),
+            Op::RingEnter => Some(RingEnter::MIN_SIZE),
+            Op::QueueAllocate => Some(QueueAllocate::MIN_SIZE),
+            Op::QueueBind => Some(QueueBind::MIN_SIZE),
+            Op::QueueUnbind => Some(QueueUnbind::MIN_SIZE),
             older => size_of_argument(older, 2),
         },
         _ => None,
@@ -226,7 +243,10 @@ pub const fn size_of_structure(structure: Structure, version: u32) -> Option<usi
             | Structure::LinuxInvAddrInfo
             | Structure::LinuxFaultUnrecoverable
             | Structure::LinuxFaultPageRequest
-            | Structure::LinuxPageResponseData => return None,
+            | Structure::LinuxPageResponseData
+            | Structure::RingIndices
+            | Structure::RingSubmission
+            | Structure::RingCompletion => return None,
         }),
         2 => match structure {
             Structure::FaultEvent => Some(FaultEvent::SIZE),
@@ -242,6 +262,9 @@ pub const fn size_of_structure(structure: Structure, version: u32) -> Option<usi
             Structure::LinuxFaultUnrecoverable => Some(LinuxFaultUnrecoverable::MIN_SIZE),
             Structure::LinuxFaultPageRequest => Some(LinuxFaultPageRequest::MIN_SIZE),
             Structure::LinuxPageResponseData => Some(LinuxPageResponseData::MIN_SIZE),
+            Structure::RingIndices => Some(RingIndices::MIN_SIZE),
+            Structure::RingSubmission => Some(RingSubmission::MIN_SIZE),
+            Structure::RingCompletion => Some(RingCompletion::MIN_SIZE),
             older => size_of_structure(older, 2),
         },
         _ => None,

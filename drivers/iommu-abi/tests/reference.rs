@@ -125,6 +125,11 @@ fn every_argument_is_told_as_it_is() {
     check_flags::<PasidTableBind>();
     check_flags::<PasidTableUnbind>();
     check_flags::<PasidTableInvalidate>();
+    check_flags::<RingCreate>();
+    check_flags::<RingEnter>();
+    check_flags::<QueueAllocate>();
+    check_flags::<QueueBind>();
+    check_flags::<QueueUnbind>();
 }
 
 #[test]
@@ -142,6 +147,9 @@ fn every_array_element_is_told_as_it_is() {
     check_structure::<LinuxFaultUnrecoverable>();
     check_structure::<LinuxFaultPageRequest>();
     check_structure::<LinuxPageResponseData>();
+    check_structure::<RingIndices>();
+    check_structure::<RingSubmission>();
+    check_structure::<RingCompletion>();
 }
 
 #[test]
@@ -160,6 +168,7 @@ fn every_number_is_told_with_its_name() {
         LinuxFaultType,
         LinuxFaultReason,
         LinuxPageResponseCode,
+        QueueKind,
         Errno
     );
     check_numbers(
@@ -173,7 +182,7 @@ fn every_number_is_told_with_its_name() {
 #[test]
 fn nothing_is_told_that_does_not_exist() {
     let structures = Op::ALL.len() + Structure::ALL.len();
-    let numbers = 14 + 1;
+    let numbers = 15 + 1;
     let example = 1;
     let told = sections().keys().filter(|name| !name.is_empty()).count();
     assert_eq!(told, structures + numbers + example);

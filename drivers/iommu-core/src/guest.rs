@@ -1,7 +1,7 @@
 //! A guest as policy sees it: its memory, and what is asked of the hypervisor.
 
 use crate::{
-    Access, Address, BackendError, DeviceId, DomainHandle, Gpa, Hpa, PAGE_SHIFT, PAGE_SIZE,
+    Access, Address, BackendError, DeviceId, DomainHandle, Gpa, Hpa, PAGE_SHIFT, PAGE_SIZE, Slot,
     SourceId,
 };
 
@@ -61,7 +61,8 @@ pub trait GuestMemory {
     /// the buffer's content is undefined.
     fn copy_in(&self, gpa: Gpa, buffer: &mut [u8]) -> Result<(), GuestMemoryError>;
 
-    /// Copies into the guest. All of the destination is checked before the first byte.
+    /// Copies into the guest. All of the destination is checked before the first byte. An
+    /// aligned 64-bit value is written in one access.
     fn copy_out(&self, gpa: Gpa, bytes: &[u8]) -> Result<(), GuestMemoryError>;
 
     /// Bytes of contiguous backing that a page-table walker may use for a page of
@@ -112,6 +113,13 @@ pub trait VmHost {
 
     /// Brings a device into the state of power-on, its DMA stopped.
     fn reset(&self, device: DeviceId) -> Result<(), ResetError>;
+
+    /// Ends all that a device does with a PASID, which may have another owner then. Only a
+    /// hypervisor that lets guests share a device by PASID needs it; a PASID for which this
+    /// fails is never given to anybody again.
+    fn stop_pasid(&self, slot: Slot) -> Result<(), ResetError> {
+        Err(ResetError::NoMethod(slot.device))
+    }
 
     /// Like [`reset`](Self::reset), for hypervisors that can also reset a device together
     /// with others: none of those may be one that `is_in_use` names.

@@ -1,6 +1,6 @@
 //! One call: an argument goes out, a result comes back.
 
-use crate::ArgumentMemory;
+use crate::{ArgumentMemory, RingMemory};
 use iommu_abi::{Argument, Errno, Op};
 
 /// How a call is made. [`Vmmcall`](crate::Vmmcall) and [`Vmcall`](crate::Vmcall) are the
@@ -9,11 +9,32 @@ pub trait Hypercall {
     /// Executes `operation` with the argument that lies at the start of `memory`, and
     /// returns what the result register held.
     fn call(&self, operation: Op, memory: &mut ArgumentMemory<'_>) -> i64;
+
+    /// The same for an operation that reads and writes a ring, for whoever has to carry its
+    /// memory to the hypervisor and back.
+    fn call_with_ring(
+        &self,
+        operation: Op,
+        memory: &mut ArgumentMemory<'_>,
+        ring: &RingMemory<'_>,
+    ) -> i64 {
+        let _ = ring;
+        self.call(operation, memory)
+    }
 }
 
 impl<H: Hypercall + ?Sized> Hypercall for &H {
     fn call(&self, operation: Op, memory: &mut ArgumentMemory<'_>) -> i64 {
         (**self).call(operation, memory)
+    }
+
+    fn call_with_ring(
+        &self,
+        operation: Op,
+        memory: &mut ArgumentMemory<'_>,
+        ring: &RingMemory<'_>,
+    ) -> i64 {
+        (**self).call_with_ring(operation, memory, ring)
     }
 }
 
@@ -90,6 +111,20 @@ pub(crate) fn call<A: Argument, H: Hypercall>(
     let too_small = Error::MemoryTooSmall(A::OP);
     memory.write(0, argument).ok_or(too_small)?;
     let result = Errno::from_register(hypercall.call(A::OP, memory));
+    let argument = memory.read(0).ok_or(too_small)?;
+    Ok(Answer { argument, result })
+}
+
+/// Makes one call about a ring.
+pub(crate) fn call_with_ring<A: Argument, H: Hypercall>(
+    hypercall: &H,
+    memory: &mut ArgumentMemory<'_>,
+    argument: &A,
+    ring: &RingMemory<'_>,
+) -> Result<Answer<A>, Error> {
+    let too_small = Error::MemoryTooSmall(A::OP);
+    memory.write(0, argument).ok_or(too_small)?;
+    let result = Errno::from_register(hypercall.call_with_ring(A::OP, memory, ring));
     let argument = memory.read(0).ok_or(too_small)?;
     Ok(Answer { argument, result })
 }

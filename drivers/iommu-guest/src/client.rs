@@ -1,9 +1,10 @@
 //! The operations.
 
-use crate::call::call;
+use crate::call::{call, call_with_ring};
 use crate::{
-    Answer, ArgumentMemory, Device, DeviceAbilities, DeviceId, Error, Event, Fault, FaultsRead,
-    FlushList, GuestPasid, Hypercall, InterfaceInfo, UserTable,
+    Answer, ArgumentMemory, Device, DeviceAbilities, DeviceId, Done, Error, Event, EventQueue,
+    Fault, FaultsRead, FlushList, GuestPasid, Hypercall, InterfaceInfo, Ring, RingMemory, Round,
+    UserTable,
 };
 use arrayvec::ArrayVec;
 use iommu_abi::*;
@@ -298,12 +299,30 @@ impl<'m, H: Hypercall> Iommu<'m, H> {
     }
 
     /// Tells the events that wait, as many as the argument memory has room for.
-    pub fn read_events(&mut self, mut each: impl FnMut(Event)) -> Result<FaultsRead, Error> {
+    pub fn read_events(&mut self, each: impl FnMut(Event)) -> Result<FaultsRead, Error> {
+        self.read_queue_id(NO_ID, each)
+    }
+
+    /// The same for a queue that the guest made.
+    pub fn read_queue(
+        &mut self,
+        queue: &EventQueue,
+        each: impl FnMut(Event),
+    ) -> Result<FaultsRead, Error> {
+        self.read_queue_id(queue.id(), each)
+    }
+
+    fn read_queue_id(
+        &mut self,
+        queue_id: u32,
+        mut each: impl FnMut(Event),
+    ) -> Result<FaultsRead, Error> {
         let capacity = self.memory.room_for::<FaultEvent>();
         let answer = self.call(&FaultRead {
             buffer: self.memory.array_address(),
             entry_size: FaultEvent::SIZE as u32,
             capacity: capacity as u32,
+            queue_id,
             ..FaultRead::new()
         })?;
         for index in 0..capacity.min(answer.count as usize) {
@@ -346,6 +365,129 @@ impl<'m, H: Hypercall> Iommu<'m, H> {
                 errno,
             }),
         }
+    }
+
+    /// Makes a ring of operations in this memory, which comes back on an error.
+    pub fn create_ring<'r>(
+        &mut self,
+        memory: RingMemory<'r>,
+    ) -> Result<Ring<'r>, (Error, RingMemory<'r>)> {
+        let ask = Ring::ask(&memory);
+        let answer = call_with_ring(&self.hypercall, &mut self.memory, &ask, &memory);
+        match answer.and_then(crate::call::Answer::accepted) {
+            Ok(answer) => Ok(Ring::new(memory, answer.ring_id)),
+            Err(error) => Err((error, memory)),
+        }
+    }
+
+    /// Gives a ring up. Its memory comes back.
+    pub fn destroy_ring<'r>(
+        &mut self,
+        ring: Ring<'r>,
+    ) -> Result<RingMemory<'r>, (Error, Ring<'r>)> {
+        let argument = Destroy {
+            id: ring.id(),
+            ..Destroy::new()
+        };
+        match self.call(&argument) {
+            Ok(_) => Ok(ring.into_memory()),
+            Err(error) => Err((error, ring)),
+        }
+    }
+
+    /// Has a round's operations done: by one call if the hypervisor does them all in one, and
+    /// by none while it polls the ring.
+    ///
+    /// On an error the ring itself could not go on. What was done before is done, its results
+    /// are not known, and flushes of the round are owed still.
+    pub fn enter<'r, 'm2>(&mut self, round: Round<'r, 'm2>) -> Result<Done<'r, 'm2>, Error> {
+        let must_call = round.publish();
+        if round.is_done() || (!must_call && round.wait()) {
+            return Ok(round.done());
+        }
+        let ask = RingEnter {
+            ring_id: round.ring().id(),
+            ..RingEnter::new()
+        };
+        loop {
+            let memory = round.ring().memory();
+            let answer = call_with_ring(&self.hypercall, &mut self.memory, &ask, memory);
+            let entered = answer.and_then(crate::call::Answer::accepted);
+            if round.is_done() {
+                return Ok(round.done());
+            }
+            let error = match entered {
+                Ok(entered) if entered.completed > 0 => continue,
+                // A call that does nothing and calls it success would be made for ever.
+                Ok(_) => Error::Nonsense(Op::RingEnter),
+                Err(error) => error,
+            };
+            round.withdraw();
+            return Err(error);
+        }
+    }
+
+    /// Makes a queue of events beside the guest's own.
+    pub fn allocate_queue(&mut self, kind: QueueKind, depth: u32) -> Result<EventQueue, Error> {
+        let answer = self.call(&QueueAllocate {
+            kind: kind.as_u32(),
+            depth,
+            ..QueueAllocate::new()
+        })?;
+        Ok(EventQueue {
+            id: answer.queue_id,
+            kind,
+        })
+    }
+
+    /// Gives a queue up that nothing is bound to. On error it comes back.
+    pub fn destroy_queue(&mut self, queue: EventQueue) -> Result<(), (Error, EventQueue)> {
+        let argument = Destroy {
+            id: queue.id(),
+            ..Destroy::new()
+        };
+        match self.call(&argument) {
+            Ok(_) => Ok(()),
+            Err(error) => Err((error, queue)),
+        }
+    }
+
+    /// Lets a queue tell what happens to a device, where its table has no such queue.
+    pub fn queue_device(&mut self, queue: &EventQueue, device: DeviceId) -> Result<(), Error> {
+        self.queue_object(queue, device.0)
+    }
+
+    /// Lets a queue tell what happens to a table.
+    pub fn queue_table(&mut self, queue: &EventQueue, table: &UserTable) -> Result<(), Error> {
+        self.queue_object(queue, table.id())
+    }
+
+    fn queue_object(&mut self, queue: &EventQueue, object_id: u32) -> Result<(), Error> {
+        self.call(&QueueBind {
+            queue_id: queue.id(),
+            object_id,
+            ..QueueBind::new()
+        })
+        .map(drop)
+    }
+
+    /// Ends that a queue tells what happens to a device.
+    pub fn unqueue_device(&mut self, queue: &EventQueue, device: DeviceId) -> Result<(), Error> {
+        self.unqueue_object(queue, device.0)
+    }
+
+    /// Ends that a queue tells what happens to a table.
+    pub fn unqueue_table(&mut self, queue: &EventQueue, table: &UserTable) -> Result<(), Error> {
+        self.unqueue_object(queue, table.id())
+    }
+
+    fn unqueue_object(&mut self, queue: &EventQueue, object_id: u32) -> Result<(), Error> {
+        self.call(&QueueUnbind {
+            queue_id: queue.id(),
+            object_id,
+            ..QueueUnbind::new()
+        })
+        .map(drop)
     }
 
     /// Takes the lowest free PASID from `minimum` to `maximum`.

@@ -1,7 +1,7 @@
 //! What happened to the guest's devices: requests that were refused, and pages asked for.
 
 use crate::{DeviceId, GuestPasid, PageRequest};
-use iommu_abi::{FaultEvent, FaultEventKind};
+use iommu_abi::{Errno, FaultEvent, FaultEventKind};
 
 /// What happened to a device.
 #[derive(PartialEq, Eq, Debug)]
@@ -11,12 +11,23 @@ pub enum Event {
     Fault(Fault),
     /// It asks for a page, and waits.
     PageRequest(PageRequest),
+    /// Hardware did not confirm an invalidation of a table.
+    Invalidation {
+        /// The table, by its handle.
+        ioas_id: u32,
+        /// What the call returned.
+        errno: Errno,
+    },
 }
 
 impl From<FaultEvent> for Event {
     fn from(event: FaultEvent) -> Self {
         match FaultEventKind::from_u32(event.kind) {
             Some(FaultEventKind::PageRequest) => Self::PageRequest(event.into()),
+            Some(FaultEventKind::Invalidation) => Self::Invalidation {
+                ioas_id: event.ioas_id,
+                errno: Errno::from_u32(event.reason).unwrap_or(Errno::EIO),
+            },
             _ => Self::Fault(event.into()),
         }
     }

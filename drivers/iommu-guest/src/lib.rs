@@ -6,8 +6,10 @@
 //! * [`UserTable`] stands for a page table of the guest's own that devices use. Whoever
 //!   changes an entry asks it what is owed, and gets an [`Owed`]; a [`FlushList`] collects
 //!   many and [`Iommu::flush`] settles them with one call.
+//! * [`Ring`] has many operations done by one call, or by none while the hypervisor polls.
 //! * [`Event`] is what happened to devices: a [`Fault`], or a [`PageRequest`], whose
-//!   [`PageGroup`] is given back as an [`Answer`], once.
+//!   [`PageGroup`] is given back as an [`Answer`], once. An [`EventQueue`] keeps some
+//!   apart from the others.
 //!
 //! ```no_run
 //! # use iommu_guest::*;
@@ -59,6 +61,8 @@ mod flush;
 mod instruction;
 mod memory;
 mod page_request;
+mod queue;
+mod ring;
 mod table;
 
 pub use call::{Error, Hypercall};
@@ -67,7 +71,11 @@ pub use device::{Device, DeviceAbilities, DeviceId, InterfaceInfo};
 pub use fault::{Event, Fault, FaultEntry, FaultsRead};
 pub use flush::{FlushList, Full, Owed};
 pub use instruction::{Vmcall, Vmmcall};
-pub use iommu_abi::{Capabilities, Errno, FaultEventKind, Format, Op, PageResponseCode, Use};
+pub use iommu_abi::{
+    Capabilities, Errno, FaultEventKind, Format, Op, PageResponseCode, QueueKind, Use,
+};
 pub use memory::{ArgumentMemory, BadMemory};
 pub use page_request::{Answer, PageGroup, PageRequest};
+pub use queue::EventQueue;
+pub use ring::{Done, Flushing, Ring, RingMemory, Round, RoundFull, Ticket, Unsettled};
 pub use table::{GuestPasid, UserTable};

@@ -21,6 +21,10 @@ pub struct Config {
     pub devices: u16,
     /// Slots (devices, and PASIDs of devices) that are bound at a time.
     pub bindings: u16,
+    /// Slices of devices that guests share, at a time.
+    pub slices: u16,
+    /// PASIDs that guests have at a time, all together.
+    pub pasids: u16,
     /// A device whose interrupts are not remapped may be given to a guest. It can then
     /// raise any interrupt of the machine by DMA: for experiments only.
     pub allow_unremapped_interrupts: bool,
@@ -40,6 +44,8 @@ impl Default for Config {
             guests: 16,
             devices: 64,
             bindings: 256,
+            slices: 64,
+            pasids: 1024,
             allow_unremapped_interrupts: false,
             allow_without_reset: false,
             nesting: Nesting::Hardware,
@@ -59,6 +65,10 @@ pub struct Quota {
     pub shadow_pages: u32,
     /// Events that wait at a time, faults and page requests.
     pub fault_events: u16,
+    /// Queues of events at a time, beside the guest's own.
+    pub queues: u16,
+    /// Events that those can hold together.
+    pub queue_events: u32,
     /// Page requests at a time whose groups are not whole.
     pub page_requests: u16,
     /// Groups of page requests at a time that the guest has not answered.
@@ -77,6 +87,8 @@ impl Default for Quota {
             objects: 64,
             shadow_pages: 2048,
             fault_events: 64,
+            queues: 8,
+            queue_events: 1024,
             page_requests: 64,
             page_groups: 32,
             pasids: 64,

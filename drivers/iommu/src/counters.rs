@@ -23,6 +23,10 @@ pub struct Figures {
     pub shadow_entries: u64,
     /// Faults that belonged to guests.
     pub faults: u64,
+    /// Operations that were done of rings, the refused ones included.
+    pub ring_operations: u64,
+    /// PASIDs that are never given to anybody again, since a shared device may use them still.
+    pub retired_pasids: u64,
 }
 
 #[derive(Debug, Default)]
@@ -35,6 +39,8 @@ pub(crate) struct Counters {
     waits: AtomicU64,
     pub(crate) shadow_entries: AtomicU64,
     pub(crate) faults: AtomicU64,
+    pub(crate) ring_operations: AtomicU64,
+    pub(crate) retired_pasids: AtomicU64,
 }
 
 /// Adds to a counter.
@@ -61,6 +67,8 @@ impl Counters {
             waits: read(&self.waits),
             shadow_entries: read(&self.shadow_entries),
             faults: read(&self.faults),
+            ring_operations: read(&self.ring_operations),
+            retired_pasids: read(&self.retired_pasids),
         }
     }
 }

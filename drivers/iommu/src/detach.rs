@@ -234,7 +234,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
                 Object::Shared(shared) => {
                     result = result.and(self.destroy_domain(shared.domain));
                 }
-                Object::Device(_) | Object::UserTable(_) => {}
+                Object::Device(_) | Object::UserTable(_) | Object::Ring(_) | Object::Queue => {}
             }
         }
         guest.objects.mappings.clear();

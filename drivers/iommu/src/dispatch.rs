@@ -33,6 +33,11 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         let slot = self.slot(vm).ok_or(Errno::EPERM)?;
         let mut state = slot.state.take(&self.platform);
         let guest = state.as_mut().ok_or(Errno::EPERM)?;
+        self.execute(guest, op, at)
+    }
+
+    /// Executes an operation, of a call or of a ring.
+    pub(crate) fn execute(&self, guest: &mut Vm, op: Op, at: Gpa) -> Result<u64, Errno> {
         match op {
             Op::Probe => self.run(guest, at, Self::probe),
             Op::Info => self.run(guest, at, Self::info),
@@ -58,6 +63,11 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             Op::PasidTableBind => self.run(guest, at, Self::pasid_table_bind),
             Op::PasidTableUnbind => self.run(guest, at, Self::pasid_table_unbind),
             Op::PasidTableInvalidate => self.run(guest, at, Self::pasid_table_invalidate),
+            Op::RingCreate => self.run(guest, at, Self::ring_create),
+            Op::RingEnter => self.run(guest, at, Self::ring_enter),
+            Op::QueueAllocate => self.run(guest, at, Self::queue_allocate),
+            Op::QueueBind => self.run(guest, at, Self::queue_bind),
+            Op::QueueUnbind => self.run(guest, at, Self::queue_unbind),
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::shadow::{SettleError, ShadowError};
 use iommu_abi::Errno;
 use iommu_core::{
-    BackendError, DeviceId, FlushError, Gpa, GuestMemoryError, MapError, ResetError, VmId,
+    BackendError, DeviceId, FlushError, Gpa, GuestMemoryError, MapError, Pasid, ResetError, VmId,
 };
 
 /// Why the hypervisor cannot have what it asked for.
@@ -39,6 +39,13 @@ pub enum IommuError {
     TooManyAliases(DeviceId),
     /// The device does not belong to this guest.
     NotOwned(DeviceId),
+    /// The guest has no such PASID.
+    NoPasid {
+        /// The guest.
+        vm: VmId,
+        /// By its numbering.
+        pasid: Pasid,
+    },
     /// Something is bound to the device.
     InUse(DeviceId),
     /// The device's interrupts are not remapped: whoever owned it could raise any

@@ -3,7 +3,7 @@
 use crate::counters::count;
 use crate::guest_walk::{self, GuestEntry, Outcome};
 use crate::inbox::Pushed;
-use crate::owners::{Bound, Owner};
+use crate::owners::{Bound, Owner, Owners};
 use crate::{Iommu, PasidAllocator};
 use iommu_abi::{FaultEvent, FaultEventKind};
 use iommu_core::{
@@ -39,14 +39,14 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     /// May be called in an interrupt handler. Reads at most one entry a level of the
     /// guest's table, as it is now.
     pub fn report(&self, record: &FaultRecord) -> Option<Attribution> {
-        let (owner, bound) = self.whose(record)?;
+        let (owner, pasid, bound) = self.whose(record)?;
         count(&self.counters.faults, 1);
-        let slot = self.slot(owner.vm)?;
+        let vm = self.slot(owner.vm)?;
         let outcome = self.explain(owner.vm, record, bound.as_ref());
         let mut attribution = Attribution {
             vm: owner.vm,
             device_id: owner.device_id,
-            pasid: bound.and_then(|bound| bound.guest_pasid),
+            pasid: bound.and_then(|bound| bound.guest_pasid).or(pasid),
             ioas_id: bound.map(|bound| bound.ioas_id),
             reason: outcome.reason.unwrap_or(record.reason),
             entry: outcome.entry,
@@ -55,11 +55,12 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         let pushed = {
             let owners = self.owners.lock(&self.platform);
             // The device may have another owner by now, whom this is none of the business.
-            if owners.owner(owners.who_requests_as(record.device)) != Some(owner) {
+            let now = owners.owner_of(slot_of(&owners, record));
+            if now.map(|(owner, _)| owner) != Some(owner) {
                 return None;
             }
-            let mut inbox = slot.inbox.lock(&self.platform);
-            inbox.events.push(event(record, &attribution))
+            let mut inbox = vm.inbox.lock(&self.platform);
+            inbox.tell(event(record, &attribution))
         };
         attribution.lost = pushed == Pushed::Lost;
         if pushed == Pushed::First {
@@ -68,16 +69,11 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         Some(attribution)
     }
 
-    fn whose(&self, record: &FaultRecord) -> Option<(Owner, Option<Bound>)> {
+    fn whose(&self, record: &FaultRecord) -> Option<(Owner, Option<Pasid>, Option<Bound>)> {
         let owners = self.owners.lock(&self.platform);
-        let device = owners.who_requests_as(record.device);
-        let owner = owners.owner(device)?;
-        let bound = owners.bound(Slot {
-            device,
-            // PASID 0 is that of requests without one, and some units say so.
-            pasid: record.pasid.filter(|pasid| *pasid != Pasid::ZERO),
-        });
-        Some((owner, bound))
+        let slot = slot_of(&owners, record);
+        let (owner, pasid) = owners.owner_of(slot)?;
+        Some((owner, pasid, owners.bound(slot)))
     }
 
     /// Walks the guest's table, if the request went through one.
@@ -129,6 +125,14 @@ fn as_first_stage(reason: FaultReason) -> FaultReason {
         FaultReason::BEYOND_WIDTH => FaultReason::SCALABLE_BEYOND_WIDTH,
         FaultReason::INTO_INTERRUPT_RANGE => FaultReason::SCALABLE_INTO_INTERRUPT_RANGE,
         other => other,
+    }
+}
+
+fn slot_of(owners: &Owners, record: &FaultRecord) -> Slot {
+    Slot {
+        device: owners.who_requests_as(record.device),
+        // PASID 0 is that of requests without one, and some units say so.
+        pasid: record.pasid.filter(|pasid| *pasid != Pasid::ZERO),
     }
 }
 

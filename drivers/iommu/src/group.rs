@@ -16,7 +16,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         let aliases = self.aliases(device)?;
         let mut obstacle = None;
         let mut owners = self.owners.lock(&self.platform);
-        if let Some(owner) = owners.owner(device) {
+        if let Some(owner) = owners.owner(device).or(owners.sharer(device)) {
             return Err(IommuError::Owned {
                 device,
                 by: owner.vm,
@@ -28,11 +28,17 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
                 companion,
                 by,
             };
-            match owners.owner(companion) {
-                Some(owner) if owner.vm != vm => {
+            // Who shares a companion shares it with others.
+            let shared = owners.sharer(companion);
+            match owners
+                .owner(companion)
+                .filter(|owner| owner.vm != vm)
+                .or(shared)
+            {
+                Some(owner) => {
                     obstacle.get_or_insert(refused(Some(owner.vm)));
                 }
-                _ => {}
+                None => {}
             }
         });
         if let Some(obstacle) = obstacle {
@@ -75,8 +81,11 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     /// a guest has bound something to, or that have another owner.
     pub(crate) fn reset(&self, guest: &Vm, device: DeviceId) -> Result<(), IommuError> {
         let is_in_use = |other: DeviceId| {
-            let owner = self.owners.lock(&self.platform).owner(other);
+            let owners = self.owners.lock(&self.platform);
+            let (owner, shared) = (owners.owner(other), owners.sharer(other));
+            drop(owners);
             match owner {
+                None if shared.is_some() => true,
                 None => self.leads_somewhere(other),
                 Some(owner) => {
                     owner.vm != guest.id

@@ -31,6 +31,8 @@ pub struct Iommu<B, P, H, A = PasidBitmap> {
     pub(crate) unconfirmed: Unconfirmed,
     /// Held while page requests go from the units to their guests.
     pub(crate) serving: Turn<()>,
+    /// Held while a device begins or ceases to be shared.
+    pub(crate) sharing: Turn<()>,
     slots: Vec<VmSlot>,
 }
 
@@ -63,8 +65,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             .try_reserve_exact(usize::from(config.guests))
             .map_err(|_| IommuError::OutOfMemory)?;
         slots.resize_with(usize::from(config.guests), VmSlot::new);
-        let owners = Owners::new(usize::from(config.devices), usize::from(config.bindings))
-            .ok_or(IommuError::OutOfMemory)?;
+        let owners = Owners::new(&config).ok_or(IommuError::OutOfMemory)?;
         Ok(Self {
             backend,
             platform,
@@ -75,6 +76,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             counters: Counters::default(),
             unconfirmed: Unconfirmed::default(),
             serving: Turn::new(()),
+            sharing: Turn::new(()),
             slots,
         })
     }
@@ -130,19 +132,18 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         let mut state = slot.state.take(&self.platform);
         let mut guest = state.take().ok_or(IommuError::NoGuest(vm))?;
         let mut result = self.unbind_all(&mut guest, |_| true);
-        for (_, device) in guest.objects.devices() {
+        while let Some((handle, device)) = guest.objects.any_device() {
             if device.asks.is_some() {
                 result = result.and(self.stop_page_requests(vm, device.device));
             }
-            result = result.and(self.reset_after(&guest, device.device));
-            self.owners.lock(&self.platform).take(device.device);
+            result = result.and(self.take_device(&mut guest, &device));
+            guest.objects.remove(handle);
         }
-        guest.objects.forget_devices();
         result = result.and(self.drop_parents(&mut guest));
         result = result.and(self.destroy_managed(&mut guest));
         result = result.and_then(|()| self.confirm());
         while let Some(host) = guest.pasids.free_any() {
-            self.host_pasids.free(&self.platform, host);
+            self.give_back(&guest, host);
         }
         let memory = slot.memory.lock(&self.platform).take();
         let inbox = core::mem::replace(&mut *slot.inbox.lock(&self.platform), Inbox::none());
@@ -173,6 +174,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             parent: None,
             shares: false,
             asks: None,
+            slice: false,
         });
         let device_id = guest
             .objects
@@ -203,7 +205,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     }
 
     /// Blocks and resets a device before anybody has it.
-    fn make_ready(&self, guest: &Vm, device: DeviceId) -> Result<(), IommuError> {
+    pub(crate) fn make_ready(&self, guest: &Vm, device: DeviceId) -> Result<(), IommuError> {
         let mut batch = Batch::with_capacity(REPLACE_DEBTS).ok_or(IommuError::OutOfMemory)?;
         let slot = Slot {
             device,
@@ -223,8 +225,8 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             .is_ok_and(|domain| self.destroy_domain(domain).is_ok())
     }
 
-    /// Takes a device back: blocked, forgotten by hardware, and reset. It belongs to
-    /// nobody then. If it cannot be blocked, it stays with the guest; after any other error
+    /// Takes a device back, or a guest's slice of it: blocked, forgotten by hardware, and
+    /// reset if nobody else shares it. It belongs to nobody then. If it cannot be blocked, it stays with the guest; after any other error
     /// it is taken, and blocked.
     pub fn take_back(&self, vm: VmId, device: DeviceId) -> Result<(), IommuError> {
         let slot = self.slot(vm).ok_or(IommuError::NoSuchSlot(vm))?;
@@ -242,17 +244,16 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         {
             return result;
         }
-        if guest
-            .objects
-            .device(handle)
-            .is_ok_and(|device| device.asks.is_some())
-        {
+        let known = guest.objects.device(handle).copied();
+        if known.is_ok_and(|device| device.asks.is_some()) {
             result = result.and(self.stop_page_requests(vm, device));
         }
-        result = result.and(self.reset_after(guest, device));
         self.forget_pasid_table(guest, handle);
+        if let Ok(known) = known {
+            result = result.and(self.take_device(guest, &known));
+        }
+        self.forget_routes(guest, handle);
         guest.objects.remove(handle);
-        self.owners.lock(&self.platform).take(device);
         result
             .and(self.drop_parents(guest))
             .and_then(|()| self.confirm())
@@ -315,7 +316,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
 
     /// Before memory or a device may have another owner: makes hardware forget what flushes
     /// that failed were about, be it long ago. What the tables say now does not tell of it.
-    fn confirm(&self) -> Result<(), IommuError> {
+    pub(crate) fn confirm(&self) -> Result<(), IommuError> {
         let failed = self.unconfirmed.failed.load(Ordering::Acquire);
         if self.unconfirmed.covered.load(Ordering::Acquire) >= failed {
             return Ok(());

@@ -8,6 +8,7 @@
 //!
 //! * `argument`, `dispatch`, `calls`: what guests ask for. One check for every argument,
 //!   one function for each operation.
+//! * `ring`: many calls for one exit, in memory of the guest.
 //! * `object`, `vm`, `owners`, `pasid`: who has what.
 //! * `group`: devices that cannot be kept apart have one owner; `requesters`: every id of a
 //!   device leads where the device leads.
@@ -17,6 +18,7 @@
 //! * `shadow`, `guest_table`: on hardware that cannot.
 //! * `fault`, `guest_walk`: refused requests, explained to their guest.
 //! * `page_request`: pages that devices ask for, and that their guests answer.
+//! * `slice`: devices that several guests share, by PASID.
 //! * `inbox`: what waits for a guest until it reads it.
 //! * `detach`, `iommu`: how things end, in the right order.
 //!
@@ -32,7 +34,7 @@
 //! guest's memory, for the fault path), `Owners`, `Pasids`, those of the back-end, and
 //! `Events`. [`Iommu::report`] takes no turn and can run in an interrupt handler.
 //! [`Iommu::serve_page_requests`] has a turn of its own, which may be taken within a
-//! guest's and never the other way round.
+//! guest's and never the other way round; so has the coming and going of slices.
 //!
 //! # Memory
 //! What a guest needs is reserved when it is created; calls take pages of shadow tables
@@ -75,8 +77,10 @@ mod page_request;
 mod pasid;
 mod pasid_table;
 mod requesters;
+mod ring;
 mod service;
 mod shadow;
+mod slice;
 mod user_table;
 mod vm;
 

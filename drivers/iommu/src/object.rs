@@ -4,6 +4,7 @@
 //! with the guest. A handle of another kind, or of nobody, is `ENOENT`.
 
 use crate::nesting::ParentId;
+use crate::ring::Ring;
 use crate::service::Service;
 use alloc::vec::Vec;
 use iommu_abi::Errno;
@@ -22,6 +23,8 @@ pub(crate) struct Device {
     pub(crate) parent: Option<ParentId>,
     /// The tables of the guest's CPUs can be shared with it.
     pub(crate) shares: bool,
+    /// Only a part of it is the guest's: PASIDs of its own.
+    pub(crate) slice: bool,
     /// It may ask for pages, and has this TLB.
     pub(crate) asks: Option<AtsCapability>,
 }
@@ -111,6 +114,10 @@ pub(crate) enum Object {
     UserTable(UserTable),
     Managed(Managed),
     Shared(Shared),
+    /// Operations that wait in the guest's memory.
+    Ring(Ring),
+    /// A queue of events, which is kept in the inbox.
+    Queue,
 }
 
 /// All objects of a guest.
@@ -198,13 +205,10 @@ impl Objects {
             .map(|(handle, _)| handle)
     }
 
-    /// Takes all devices out.
-    pub(crate) fn forget_devices(&mut self) {
-        for object in &mut self.objects {
-            if matches!(object, Some(Object::Device(_))) {
-                *object = None;
-            }
-        }
+    /// One of the devices, if there are any.
+    pub(crate) fn any_device(&self) -> Option<(u32, Device)> {
+        let (handle, device) = self.devices().next()?;
+        Some((handle, *device))
     }
 
     pub(crate) fn get(&self, handle: u32) -> Result<&Object, Errno> {
@@ -247,6 +251,48 @@ impl Objects {
         self.mappings
             .iter()
             .any(|mapping| mapping.ioas_id == handle && mapping.iova.contains(at))
+    }
+
+    pub(crate) fn ring(&self, handle: u32) -> Result<&Ring, Errno> {
+        match self.get(handle)? {
+            Object::Ring(ring) => Ok(ring),
+            _ => Err(Errno::ENOENT),
+        }
+    }
+
+    pub(crate) fn queue(&self, handle: u32) -> Result<(), Errno> {
+        match self.get(handle)? {
+            Object::Queue => Ok(()),
+            _ => Err(Errno::ENOENT),
+        }
+    }
+
+    /// Refuses what no queue tells of: only address spaces and devices have events.
+    pub(crate) fn told_by_queues(&self, handle: u32) -> Result<(), Errno> {
+        match self.get(handle)? {
+            Object::Device(_) | Object::UserTable(_) | Object::Managed(_) | Object::Shared(_) => {
+                Ok(())
+            }
+            Object::Ring(_) | Object::Queue => Err(Errno::ENOENT),
+        }
+    }
+
+    /// Notes how far a ring is.
+    pub(crate) fn set_ring(&mut self, handle: u32, ring: Ring) {
+        let place = place_of(handle).and_then(|place| self.objects.get_mut(place));
+        if let Some(Some(Object::Ring(known))) = place {
+            *known = ring;
+        }
+    }
+
+    /// The first ring whose handle is above this one.
+    pub(crate) fn ring_after(&self, handle: Option<u32>) -> Option<(u32, Ring)> {
+        self.iter()
+            .skip_while(|(known, _)| handle.is_some_and(|handle| *known <= handle))
+            .find_map(|(known, object)| match object {
+                Object::Ring(ring) => Some((known, *ring)),
+                _ => None,
+            })
     }
 
     /// All objects with their handles, in ascending order.

@@ -1,6 +1,7 @@
 //! Which guest owns which device, and what its slots lead to: what the fault path needs,
 //! which has no turn.
 
+use crate::Config;
 use crate::guest_walk::Table;
 use alloc::vec::Vec;
 use iommu_core::{DeviceId, Pasid, Slot, SourceId, VmId};
@@ -32,6 +33,10 @@ pub(crate) struct Bound {
 pub(crate) struct Owners {
     /// Sorted by device.
     devices: Vec<(DeviceId, Owner)>,
+    /// Of devices that several guests share, in no order.
+    slices: Vec<(DeviceId, Owner)>,
+    /// The machine's PASIDs that guests have: whose, and their own number of it. Sorted.
+    pasids: Vec<(Pasid, VmId, Pasid)>,
     /// Other ids under which requests of those devices come, and whose they are. An id that
     /// several have in common stands here for each.
     aliases: Vec<(DeviceId, DeviceId)>,
@@ -40,6 +45,11 @@ pub(crate) struct Owners {
     assignments: u64,
 }
 
+fn room<T>(count: u16) -> Option<Vec<T>> {
+    let mut room = Vec::new();
+    room.try_reserve_exact(count.into()).ok()?;
+    Some(room)
+}
 /// Other ids that all devices have together, for each device that there is room for.
 const ALIASES: usize = 4;
 
@@ -49,20 +59,105 @@ pub(crate) struct Full;
 
 impl Owners {
     /// Room for so many; `None` without memory.
-    pub(crate) fn new(devices: usize, bound: usize) -> Option<Self> {
-        let (mut device_room, mut bound_room) = (Vec::new(), Vec::new());
-        let mut alias_room = Vec::new();
-        device_room.try_reserve_exact(devices).ok()?;
-        alias_room
-            .try_reserve_exact(devices.saturating_mul(ALIASES))
-            .ok()?;
-        bound_room.try_reserve_exact(bound).ok()?;
+    pub(crate) fn new(config: &Config) -> Option<Self> {
+        let mut aliases = Vec::new();
+        let count = usize::from(config.devices).saturating_mul(ALIASES);
+        aliases.try_reserve_exact(count).ok()?;
         Some(Self {
-            devices: device_room,
-            aliases: alias_room,
-            bound: bound_room,
+            devices: room(config.devices)?,
+            slices: room(config.slices)?,
+            pasids: room(config.pasids)?,
+            aliases,
+            bound: room(config.bindings)?,
             assignments: 0,
         })
+    }
+
+    /// Whose a request is: of who has the device, or of who has its PASID and a slice of the
+    /// device. With the PASID in its owner's numbering, where that decided.
+    pub(crate) fn owner_of(&self, slot: Slot) -> Option<(Owner, Option<Pasid>)> {
+        if let Some(owner) = self.owner(slot.device) {
+            return Some((owner, None));
+        }
+        let place = self.pasid_place(slot.pasid?).ok()?;
+        let &(_, vm, guest) = self.pasids.get(place)?;
+        Some((self.slice(slot.device, vm)?, Some(guest)))
+    }
+
+    /// A guest's slice of a device.
+    pub(crate) fn slice(&self, device: DeviceId, vm: VmId) -> Option<Owner> {
+        let place = self.slice_place(device, vm)?;
+        self.slices.get(place).map(|(_, owner)| *owner)
+    }
+
+    /// Any of those who share a device.
+    pub(crate) fn sharer(&self, device: DeviceId) -> Option<Owner> {
+        let mut slices = self.slices.iter();
+        slices
+            .find(|(known, _)| *known == device)
+            .map(|(_, owner)| *owner)
+    }
+
+    /// Whether others than this guest have a slice of a device.
+    pub(crate) fn is_shared_beside(&self, device: DeviceId, vm: VmId) -> bool {
+        let mut slices = self.slices.iter();
+        slices.any(|(known, owner)| *known == device && owner.vm != vm)
+    }
+
+    /// Gives a guest a slice of a device, which it knows by this handle.
+    pub(crate) fn give_slice(
+        &mut self,
+        device: DeviceId,
+        vm: VmId,
+        device_id: u32,
+    ) -> Result<(), Full> {
+        if self.slices.len() == self.slices.capacity() {
+            return Err(Full);
+        }
+        let owner = self.next_owner(vm, device_id);
+        self.slices.push((device, owner));
+        Ok(())
+    }
+
+    pub(crate) fn take_slice(&mut self, device: DeviceId, vm: VmId) {
+        if let Some(place) = self.slice_place(device, vm) {
+            self.slices.swap_remove(place);
+        }
+    }
+
+    /// Notes whose a PASID of the machine is.
+    pub(crate) fn note_pasid(&mut self, host: Pasid, vm: VmId, guest: Pasid) -> Result<(), Full> {
+        match self.pasid_place(host) {
+            Err(place) if self.pasids.len() < self.pasids.capacity() => {
+                self.pasids.insert(place, (host, vm, guest));
+                Ok(())
+            }
+            _ => Err(Full),
+        }
+    }
+
+    pub(crate) fn forget_pasid(&mut self, host: Pasid) {
+        if let Ok(place) = self.pasid_place(host) {
+            self.pasids.remove(place);
+        }
+    }
+
+    fn pasid_place(&self, host: Pasid) -> Result<usize, usize> {
+        self.pasids.binary_search_by_key(&host, |(host, ..)| *host)
+    }
+
+    fn slice_place(&self, device: DeviceId, vm: VmId) -> Option<usize> {
+        let mut slices = self.slices.iter();
+        slices.position(|(known, owner)| *known == device && owner.vm == vm)
+    }
+
+    fn next_owner(&mut self, vm: VmId, device_id: u32) -> Owner {
+        self.assignments = self.assignments.wrapping_add(1);
+        Owner {
+            vm,
+            device_id,
+            assignment: self.assignments,
+        }
     }
 
     pub(crate) fn owner(&self, device: DeviceId) -> Option<Owner> {
@@ -100,12 +195,7 @@ impl Owners {
         let with_segment = |alias: &SourceId| DeviceId::new(device.segment, *alias);
         self.aliases
             .extend(aliases.iter().map(|alias| (with_segment(alias), device)));
-        self.assignments = self.assignments.wrapping_add(1);
-        let owner = Owner {
-            vm,
-            device_id,
-            assignment: self.assignments,
-        };
+        let owner = self.next_owner(vm, device_id);
         self.devices.insert(place, (device, owner));
         Ok(())
     }

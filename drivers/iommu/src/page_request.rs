@@ -63,7 +63,8 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             .handle_of_device(device)
             .ok_or(IommuError::NotOwned(device))?;
         let known = guest.objects.device(handle).ok();
-        let can = known.is_some_and(|known| known.capabilities.page_requests);
+        // Whether a device asks at all is one thing for all who share it.
+        let can = known.is_some_and(|known| known.capabilities.page_requests && !known.slice);
         if !can {
             return Err(BackendError::Unsupported(device).into());
         }
@@ -132,8 +133,8 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             index: request.group,
         };
         let owners = self.owners.lock(&self.platform);
-        let owner = owners.owner(request.slot.device);
-        let Some((owner, slot)) = owner.and_then(|owner| Some((owner, self.slot(owner.vm)?)))
+        let owner = owners.owner_of(request.slot);
+        let Some((owner, slot)) = owner.and_then(|(owner, _)| Some((owner, self.slot(owner.vm)?)))
         else {
             return refused(request);
         };

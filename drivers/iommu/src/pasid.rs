@@ -78,7 +78,18 @@ fn low_ones(count: u32) -> u64 {
 #[derive(Debug)]
 pub(crate) struct GuestPasids {
     /// Sorted by the guest's number.
-    pairs: Vec<(Pasid, Pasid)>,
+    pairs: Vec<(Pasid, HostPasid)>,
+}
+
+/// A PASID of the machine that a guest has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct HostPasid {
+    pub(crate) number: Pasid,
+    /// A device may use it still that the guest does not share any more: nobody gets it
+    /// again.
+    pub(crate) retired: bool,
+    /// A device that others share may have used it.
+    pub(crate) shared: bool,
 }
 
 /// Why a guest cannot have a PASID.
@@ -109,6 +120,11 @@ impl GuestPasids {
         let place = self.pairs.partition_point(|(guest, _)| *guest < number);
         let host = host().ok_or(PasidError::NoneFree)?;
         // There is room, so this does not allocate.
+        let host = HostPasid {
+            number: host,
+            retired: false,
+            shared: false,
+        };
         self.pairs.insert(place, (number, host));
         Ok(number)
     }
@@ -132,11 +148,16 @@ impl GuestPasids {
             .pairs
             .binary_search_by_key(&guest, |(number, _)| *number)
             .ok()?;
-        self.pairs.get(place).map(|(_, host)| *host)
+        self.pairs.get(place).map(|(_, host)| host.number)
+    }
+
+    /// All that are behind a number.
+    pub(crate) fn hosts_mut(&mut self) -> impl Iterator<Item = &mut HostPasid> {
+        self.pairs.iter_mut().map(|(_, host)| host)
     }
 
     /// Takes a number away and returns what was behind it.
-    pub(crate) fn free(&mut self, guest: Pasid) -> Option<Pasid> {
+    pub(crate) fn free(&mut self, guest: Pasid) -> Option<HostPasid> {
         let place = self
             .pairs
             .binary_search_by_key(&guest, |(number, _)| *number)
@@ -145,7 +166,7 @@ impl GuestPasids {
     }
 
     /// Takes any number away and returns what was behind it.
-    pub(crate) fn free_any(&mut self) -> Option<Pasid> {
+    pub(crate) fn free_any(&mut self) -> Option<HostPasid> {
         self.pairs.pop().map(|(_, host)| host)
     }
 }

@@ -70,11 +70,12 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     /// Takes out what came with a binding and is bound nowhere any more.
     pub(crate) fn sweep(&self, guest: &mut Vm) {
         while let Some((ioas_id, origin)) = unused(guest) {
+            self.forget_routes(guest, ioas_id);
             guest.objects.remove(ioas_id);
             if let Some(pasid) = origin.taken_pasid()
                 && let Some(host) = guest.pasids.free(pasid)
             {
-                self.host_pasids.free(&self.platform, host);
+                self.give_back(guest, host);
             }
         }
     }

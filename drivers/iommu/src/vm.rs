@@ -97,6 +97,10 @@ pub(crate) struct Vm {
     pub(crate) shadow: Shadow,
     pub(crate) parents: Parents,
     pub(crate) pasid_tables: PasidTables,
+    /// The hypervisor looks at the guest's rings by itself.
+    pub(crate) polls_rings: bool,
+    /// Pages that were mapped one by one since an operation of a ring began.
+    pub(crate) mapped: u64,
 }
 
 impl Vm {
@@ -126,6 +130,8 @@ impl Vm {
                 )?,
                 parents: Parents::default(),
                 pasid_tables: PasidTables::new(usize::from(quota.objects))?,
+                polls_rings: false,
+                mapped: 0,
             })
         };
         made().ok_or(IommuError::OutOfMemory)

@@ -4,6 +4,7 @@
 mod common;
 
 use common::machine::{ARGUMENT, READ_ONLY as READ_ONLY_MEMORY, ROOT, VM, rid};
+use common::ring::RawRing;
 use common::{Bench, Setup};
 use iommu_abi::*;
 use iommu_core::Gpa;
@@ -11,6 +12,7 @@ use iommu_core::TableFormat::SecondStage4;
 
 const AT: u64 = ARGUMENT << 12;
 const BUFFER: u64 = 82 << 12;
+const RING: u64 = 60 << 12;
 
 /// A good call of an operation, as bytes, with what describes it.
 struct Call {
@@ -76,6 +78,16 @@ fn good(op: Op) -> (Bench, Call) {
         gpa: 0x20_000,
         length: 0x1000,
         ..IoasMap::new()
+    };
+    let queue = QueueAllocate {
+        kind: QueueKind::Events.as_u32(),
+        depth: 4,
+        ..QueueAllocate::new()
+    };
+    let made = |bench: &Bench| {
+        let mut ask = queue;
+        assert_eq!(bench.machine.call(&mut ask), 0);
+        ask.queue_id
     };
     let argument = match op {
         Op::Probe => call(Probe {
@@ -238,6 +250,33 @@ fn good(op: Op) -> (Bench, Call) {
                 device_id,
                 last_pasid: 100,
                 ..PasidTableInvalidate::new()
+            })
+        }
+        Op::RingCreate => call(RawRing::ask(RING, 8, 0)),
+        Op::RingEnter => call(RingEnter {
+            ring_id: RawRing::new(&bench.machine, RING, 8, 0).id,
+            ..RingEnter::new()
+        }),
+        Op::QueueAllocate => call(queue),
+        Op::QueueBind => call(QueueBind {
+            queue_id: made(&bench),
+            object_id: device_id,
+            ..QueueBind::new()
+        }),
+        Op::QueueUnbind => {
+            let (queue_id, object_id) = (made(&bench), device_id);
+            assert_eq!(
+                bench.machine.call(&mut QueueBind {
+                    queue_id,
+                    object_id,
+                    ..QueueBind::new()
+                }),
+                0
+            );
+            call(QueueUnbind {
+                queue_id,
+                object_id,
+                ..QueueUnbind::new()
             })
         }
     };

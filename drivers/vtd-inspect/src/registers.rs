@@ -101,7 +101,11 @@ fn counters(source: &dyn Source, out: &mut dyn Write) -> fmt::Result {
                 "  counter {counter}: group {}, events {:#x}, {}: {value}",
                 configuration.egi(),
                 configuration.es(),
-                if configuration.en() { "counting" } else { "stopped" },
+                if configuration.en() {
+                    "counting"
+                } else {
+                    "stopped"
+                },
             )?;
         }
     }

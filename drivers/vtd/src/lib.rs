@@ -73,8 +73,8 @@ pub use bring_up::{
 };
 pub use driver::{
     DeviceTlb, DeviceTlbError, Driver, DriverConfig, EnableError, EnableFailure, Failed, Inspected,
-    NotShareable, Preparing, Quarantined, Scopes, SharedTables, ShutDownFailure, Sink, Translating,
-    VirtualCommandError, VirtualPasids,
+    MemoryRanges, NotShareable, Preparing, Quarantined, Scopes, SharedTables, ShutDownFailure,
+    Sink, Translating, VirtualCommandError, VirtualPasids,
 };
 pub use event::Event;
 pub use fault::{FaultLimit, Restraint};

@@ -10,9 +10,10 @@ mod neighbour;
 
 use crate::Bytes;
 use crate::common::machine::{ARGUMENT, SCATTERED, VM, device};
+use crate::common::ring::RawRing;
 use crate::common::{Machine, Setup};
 use argument::Shape;
-use iommu_abi::{Errno, IoasRanges, Op};
+use iommu_abi::{Destroy, Errno, IntoBytes as _, IoasRanges, Op, RingEnter, RingSubmission};
 use iommu_core::TableFormat::{FirstStage4, SecondStage3, SecondStage4};
 use iommu_core::{
     Access, AddressRange, FaultKind, FaultReason, FaultRecord, Gpa, Iova, Nanoseconds, Pasid, Run,
@@ -23,6 +24,8 @@ use std::sync::Arc;
 
 /// Devices of the guest at the start.
 const DEVICES: [u8; 2] = [4, 5];
+/// Where rings lie that are entered at once, and arguments of their operations behind.
+const RING: u64 = 84 << 12;
 /// Objects that the guest can have, devices included.
 const OBJECTS: u16 = 8;
 /// Longer programs find nothing that shorter ones do not.
@@ -47,7 +50,7 @@ const OPERATIONS: [Op; 15] = [
     Op::PasidAllocate,
     Op::PasidFree,
 ];
-const LATER: [Op; 9] = [
+const LATER: [Op; 14] = [
     Op::PageResponse,
     Op::LinuxBindGpasid,
     Op::LinuxUnbindGpasid,
@@ -57,6 +60,11 @@ const LATER: [Op; 9] = [
     Op::PasidTableBind,
     Op::PasidTableUnbind,
     Op::PasidTableInvalidate,
+    Op::RingCreate,
+    Op::RingEnter,
+    Op::QueueAllocate,
+    Op::QueueBind,
+    Op::QueueUnbind,
 ];
 
 /// Runs the program; what must hold is checked after every step.
@@ -101,10 +109,11 @@ impl Trial {
                 let op = OPERATIONS[usize::from(choice) % OPERATIONS.len()];
                 self.call(bytes, op.as_u32().into(), &Shape::of(op));
             }
-            choice @ 195..=209 => {
+            choice @ 195..=205 => {
                 let op = LATER[usize::from(choice) % LATER.len()];
                 self.call(bytes, op.as_u32().into(), &Shape::of(op));
             }
+            206..=209 => self.enter_ring(bytes),
             210..=214 => {
                 let number = bytes.u64();
                 self.call(bytes, number, &Shape::of(Op::Bind));
@@ -141,6 +150,64 @@ impl Trial {
         }
     }
 
+    /// A ring with a few operations, whose arguments are anything, and entered; the guest may
+    /// have written into it before.
+    fn enter_ring(&self, bytes: &mut Bytes<'_>) {
+        let ram = &self.machine.ram;
+        let pages = [RING, RING + (1 << 12), ARGUMENT << 12];
+        if pages.iter().any(|&page| ram.host(page).is_none()) {
+            return;
+        }
+        let mut create = RawRing::ask(RING, 4, u32::from(bytes.u16()) << 16);
+        if self.machine.call(&mut create) != 0 {
+            return;
+        }
+        let first = u64::from(create.first);
+        let count = 1 + bytes.below(4);
+        for place in 0..count {
+            let op = bytes.one_of(Op::ALL);
+            let argument = Shape::of(op).fill(bytes);
+            let at = RING + (1 << 12) + 256 * place;
+            ram.write_bytes(at, &argument);
+            let submission = RingSubmission {
+                operation: op.as_u32(),
+                flags: u32::from(bytes.byte() == 0xff),
+                argument: at,
+                user_data: place,
+                reserved: 0,
+            };
+            let element = (first + place) & 3;
+            ram.write_bytes(RING + 64 + 32 * element, submission.as_bytes());
+        }
+        let tail = u64::from(create.first.wrapping_add(count as u32));
+        ram.write(
+            RING,
+            if bytes.byte() > 0xf0 {
+                bytes.u64()
+            } else {
+                tail
+            },
+        );
+        if bytes.byte() > 0xf0 {
+            self.write(bytes);
+        }
+        let mut enter = RingEnter {
+            ring_id: create.ring_id,
+            limit: bytes.below(6) as u32,
+            ..RingEnter::new()
+        };
+        let result = self.machine.call(&mut enter);
+        assert!(enter.completed <= 4 && result <= 4, "{enter:?}: {result}");
+        let mut destroy = Destroy {
+            id: create.ring_id,
+            ..Destroy::new()
+        };
+        if self.machine.ram.host(ARGUMENT << 12).is_some() {
+            // An operation of the ring cannot have taken it away.
+            assert_eq!(self.machine.call(&mut destroy), 0);
+        }
+    }
+
     /// Where an argument lies: nearly always somewhere good.
     fn place(&self, bytes: &mut Bytes<'_>) -> u64 {
         match bytes.byte() {
@@ -154,6 +221,10 @@ impl Trial {
 
     fn check_refused(&self, operation: u64, errno: Errno, at: u64, before: &Image) {
         let op = Op::from_register(operation);
+        if op == Some(Op::RingEnter) {
+            // Operations before the one at which the ring stopped were done.
+            return;
+        }
         let after = self.image();
         let told = || format!("{op:?} answered {errno:?}");
         // What is before the wrong one was done.
@@ -316,6 +387,8 @@ fn setup(bytes: &mut Bytes<'_>) -> Setup {
         quota.objects = OBJECTS;
         quota.shadow_pages = if choices & 64 == 0 { 128 } else { 8 };
         quota.fault_events = 4;
+        quota.queues = 2;
+        quota.queue_events = 8;
         quota.pasids = 3;
         quota.bindings = 4;
         quota.mappings = 6;

@@ -1,12 +1,31 @@
 //! What a guest believes to have. With several virtual CPUs, and a hypervisor that takes
 //! things away, it may be wrong; it serves to make calls that can succeed.
 
+use iommu_abi::QueueKind;
+
 /// A device, as the guest knows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Device {
     pub(crate) handle: u32,
     pub(crate) source: u16,
     pub(crate) pasids: bool,
+    /// It is shared: only PASIDs of it can be bound.
+    pub(crate) slice: bool,
+}
+
+/// A ring of operations of the guest's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Ring {
+    pub(crate) handle: u32,
+    /// Where its indices lie; submissions and completions follow.
+    pub(crate) at: u64,
+}
+
+/// A queue of events of the guest's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Queue {
+    pub(crate) handle: u32,
+    pub(crate) kind: QueueKind,
 }
 
 /// A page table of the guest's own.
@@ -56,6 +75,10 @@ pub(crate) struct Belief {
     pub(crate) passing: Vec<u32>,
     /// Devices whose PASID table the guest keeps.
     pub(crate) keeps_pasids: Vec<u32>,
+    pub(crate) rings: Vec<Ring>,
+    pub(crate) queues: Vec<Queue>,
+    /// Which queues tell of which objects.
+    pub(crate) routes: Vec<(u32, u32)>,
     /// PASIDs that were taken since the guest began.
     pub(crate) pasids_taken: u64,
     /// Page-table pages of the guest that lie in its table area.
@@ -93,6 +116,7 @@ impl Belief {
         self.woven.retain(|woven| woven.ioas != ioas);
         self.bound.retain(|bound| bound.ioas != ioas);
         self.passing.retain(|&handle| handle != ioas);
+        self.forget_object(ioas);
     }
 
     /// A slot uses something else, or nothing: what came with its binding is gone.
@@ -143,6 +167,37 @@ impl Belief {
                     |bound: &Bound| (bound.device, bound.pasid) == (device.handle, Some(*pasid));
                 !self.bound.iter().any(taken)
             })
+    }
+
+    /// Nothing tells of an object that is no more.
+    pub(crate) fn forget_object(&mut self, handle: u32) {
+        self.routes.retain(|(_, object)| *object != handle);
+        self.rings.retain(|ring| ring.handle != handle);
+        self.queues.retain(|queue| queue.handle != handle);
+    }
+
+    /// A queue and an object that has none of its kind.
+    pub(crate) fn routable(&self) -> Option<(u32, u32)> {
+        let devices = self.devices.iter().map(|device| device.handle);
+        let objects: Vec<u32> = devices.chain(self.spaces()).collect();
+        let kind = |handle: u32| {
+            let queue = self.queues.iter().find(|queue| queue.handle == handle);
+            queue.map(|queue| queue.kind)
+        };
+        self.queues.iter().find_map(|queue| {
+            let taken = |object: u32| {
+                let mut routes = self.routes.iter();
+                routes.any(|route| route.1 == object && kind(route.0) == Some(queue.kind))
+            };
+            let free = objects.iter().copied().find(|&object| !taken(object));
+            Some((queue.handle, free?))
+        })
+    }
+
+    pub(crate) fn idle_queues(&self) -> Vec<u32> {
+        let idle = |queue: &&Queue| !self.routes.iter().any(|route| route.0 == queue.handle);
+        let queues = self.queues.iter().filter(idle);
+        queues.map(|queue| queue.handle).collect()
     }
 
     pub(crate) fn weave(&mut self, woven: Woven) {

@@ -7,16 +7,17 @@
 mod linux;
 mod pasid_table;
 
-use crate::belief::{Belief, Bound, Mapping, Table};
+use crate::belief::{Belief, Bound, Mapping, Queue, Ring, Table};
 use iommu_abi::{
     Argument, Bind, Destroy, DeviceEntry, DeviceInfo, DeviceList, Direction, Entry, FaultEvent,
     FaultRead, Field, Format, Granularity, Info, IntoBytes, Invalidate, InvalidateModel,
     InvalidateRange, IoasAllocate, IoasMap, IoasRanges, IoasUnmap, IovaRange, NO_ID, Op,
-    PageAnswer, PageResponse, PasidAllocate, PasidFree, Probe, Structure, Subject, Unbind, Use,
+    PageAnswer, PageResponse, PasidAllocate, PasidFree, Probe, QueueAllocate, QueueBind, QueueKind,
+    QueueUnbind, RingCreate, RingEnter, Structure, Subject, Unbind, Use,
 };
 
 /// What the guest makes of a call that succeeded, from the argument as it came back.
-type Lesson = Box<dyn FnOnce(&mut Belief, &[u8]) + Send>;
+type Lesson = Box<dyn Fn(&mut Belief, &[u8]) + Send>;
 
 /// A call that is ready to be made.
 pub(crate) struct Prepared {
@@ -25,7 +26,7 @@ pub(crate) struct Prepared {
     fields: &'static [Field],
     /// Bytes that the guest writes into its buffer before.
     pub(crate) buffer: Vec<u8>,
-    pub(crate) lesson: Lesson,
+    lesson: Lesson,
     /// What it changes on purpose: requests there may see the old or the new.
     pub(crate) disturbs: Disturbs,
 }
@@ -35,13 +36,22 @@ pub(crate) struct Prepared {
 pub(crate) enum Disturbs {
     Nothing,
     Slot(u32),
-    Pages { ioas: u32, iova: u64, pages: u64 },
+    /// What its operations do, of which each says so: the guest promises nothing before it has
+    /// learnt from them.
+    Ring,
+    Pages {
+        ioas: u32,
+        iova: u64,
+        pages: u64,
+    },
 }
 
 /// More address spaces than this are given up before new ones are made.
 const SPACES: usize = 8;
 const MAPPINGS: usize = 16;
 const PASIDS: usize = 4;
+const RINGS: usize = 2;
+const QUEUES: usize = 2;
 
 /// An operation that can succeed now: `op`, or what must come before it.
 pub(crate) fn possible(op: Op, belief: &Belief) -> Op {
@@ -58,6 +68,7 @@ pub(crate) fn possible(op: Op, belief: &Belief) -> Op {
             | Op::LinuxFaultRead
             | Op::PageResponse
             | Op::DeviceList => op,
+            Op::RingCreate | Op::RingEnter | Op::QueueAllocate => possible_object(op, belief),
             _ => Op::DeviceList,
         },
         // Nothing else can be bound to such a device.
@@ -66,6 +77,12 @@ pub(crate) fn possible(op: Op, belief: &Belief) -> Op {
         {
             Op::PasidTableUnbind
         }
+        Op::Destroy if belief.idle_queues().len() > 1 || belief.rings.len() > 2 => op,
+        Op::RingCreate | Op::RingEnter | Op::QueueAllocate => possible_object(op, belief),
+        Op::QueueBind if belief.queues.is_empty() => Op::QueueAllocate,
+        Op::QueueBind if belief.routable().is_none() => Op::QueueUnbind,
+        Op::QueueUnbind if belief.routes.is_empty() && belief.routable().is_some() => Op::QueueBind,
+        Op::QueueUnbind if belief.routes.is_empty() => possible_object(Op::QueueAllocate, belief),
         Op::Destroy if !unbound && belief.bound.is_empty() => Op::IoasAllocate,
         Op::Destroy if !unbound => Op::Unbind,
         Op::IoasAllocate if belief.spaces().len() >= SPACES => possible(Op::Destroy, belief),
@@ -89,6 +106,18 @@ pub(crate) fn possible(op: Op, belief: &Belief) -> Op {
         Op::PasidTableUnbind | Op::PasidTableInvalidate if belief.keeps_pasids.is_empty() => {
             possible(Op::PasidTableBind, belief)
         }
+        _ => op,
+    }
+}
+
+/// What needs no device.
+fn possible_object(op: Op, belief: &Belief) -> Op {
+    match op {
+        Op::RingCreate if belief.rings.len() >= RINGS => Op::RingEnter,
+        Op::RingEnter if belief.rings.is_empty() => Op::RingCreate,
+        Op::QueueAllocate if belief.queues.len() < QUEUES => op,
+        Op::QueueAllocate if belief.routes.is_empty() => Op::Destroy,
+        Op::QueueAllocate => Op::QueueUnbind,
         _ => op,
     }
 }
@@ -124,6 +153,11 @@ pub(crate) fn plan(op: Op, belief: &Belief, random: &mut fastrand::Rng) -> Prepa
         Op::PasidTableBind => pasid_table::bind(belief, random),
         Op::PasidTableUnbind => pasid_table::unbind(belief, random),
         Op::PasidTableInvalidate => pasid_table::invalidate(belief, random),
+        Op::RingCreate => ring_create(belief, random),
+        Op::RingEnter => ring_enter(belief, random),
+        Op::QueueAllocate => queue_allocate(random),
+        Op::QueueBind => queue_bind(belief),
+        Op::QueueUnbind => queue_unbind(belief, random),
     }
 }
 
@@ -139,10 +173,12 @@ fn prepared<A: Argument>(argument: A) -> Prepared {
 }
 
 impl Prepared {
-    fn learning<A: Argument>(
-        mut self,
-        lesson: impl FnOnce(&mut Belief, &A) + Send + 'static,
-    ) -> Self {
+    /// What the guest learns from the argument of a call that succeeded.
+    pub(crate) fn learn(&self, belief: &mut Belief, back: &[u8]) {
+        (self.lesson)(belief, back);
+    }
+
+    fn learning<A: Argument>(mut self, lesson: impl Fn(&mut Belief, &A) + Send + 'static) -> Self {
         self.lesson = Box::new(move |belief, bytes| {
             if let Ok((argument, _)) = A::read_from_prefix(bytes) {
                 lesson(belief, &argument);
@@ -227,7 +263,16 @@ fn destroy(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
         .into_iter()
         .filter(|&ioas| !belief.is_bound(ioas))
         .collect();
-    let id = one(&unbound, random).unwrap_or(NO_ID);
+    let mut idle = belief.idle_queues();
+    if belief.rings.len() > 1 || random.u8(..8) == 0 {
+        idle.extend(belief.rings.iter().map(|ring| ring.handle));
+    }
+    let of_spaces = !unbound.is_empty() && (idle.is_empty() || random.bool());
+    let id = match of_spaces {
+        true => one(&unbound, random),
+        false => one(&idle, random),
+    };
+    let id = id.unwrap_or(NO_ID);
     prepared(Destroy {
         id,
         ..Destroy::new()
@@ -378,14 +423,19 @@ fn ioas_unmap(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
 }
 
 fn bind(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
-    let device = one(&belief.devices, random);
+    let mut device = one(&belief.devices, random);
+    if device.is_some_and(|device| device.slice) && belief.pasids.is_empty() {
+        let mut whole = belief.devices.iter();
+        device = whole.find(|device| !device.slice).copied();
+    }
+    let slice = device.is_some_and(|device| device.slice);
     let filled = |ioas: &u32| {
         belief.mappings.iter().any(|mapping| mapping.ioas == *ioas)
             || belief.woven.iter().any(|woven| woven.ioas == *ioas)
     };
     let ioas_id = preferred(&belief.spaces(), filled, random).unwrap_or(NO_ID);
     let pasid = device
-        .filter(|device| device.pasids && random.u8(..4) == 0)
+        .filter(|device| device.pasids && (device.slice || random.u8(..4) == 0))
         .and_then(|_| one(&belief.pasids, random));
     let device_id = device.map_or(NO_ID, |device| device.handle);
     let replaces = belief
@@ -414,11 +464,16 @@ fn bind(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
             ioas: ioas_id,
         });
     })
-    .disturbing(if pasid.is_none() {
+    .disturbing(if pasid.is_none() || slice {
         Disturbs::Slot(device_id)
     } else {
         Disturbs::Nothing
     })
+}
+
+fn is_slice(belief: &Belief, handle: u32) -> bool {
+    let mut devices = belief.devices.iter();
+    devices.any(|device| device.handle == handle && device.slice)
 }
 
 fn unbind(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
@@ -432,7 +487,7 @@ fn unbind(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
         ..Unbind::new()
     })
     .learning(move |belief, _: &Unbind| belief.release(bound.device, bound.pasid))
-    .disturbing(if bound.pasid.is_none() {
+    .disturbing(if bound.pasid.is_none() || is_slice(belief, bound.device) {
         Disturbs::Slot(bound.device)
     } else {
         Disturbs::Nothing
@@ -513,7 +568,94 @@ fn fault_read(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
         buffer: belief.buffer,
         entry_size: size_of::<FaultEvent>(),
         capacity: random.u32(..16),
+        queue_id: match one(&belief.queues, random) {
+            Some(queue) if random.bool() => queue.handle,
+            _ => NO_ID,
+        },
         ..FaultRead::new()
+    })
+}
+
+/// Entries of every ring.
+pub(crate) const ENTRIES: u64 = 4;
+/// Bytes of a ring: indices, submissions and completions.
+pub(crate) const RING_BYTES: u64 = 64 + ENTRIES * (32 + 16);
+/// Where rings lie, from the start of the page that results go to.
+pub(crate) const RING_OFFSET: u64 = 0xc00;
+
+fn ring_create(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
+    let place = random.u64(..RINGS as u64);
+    let used = belief.rings.iter().map(|ring| ring.at);
+    let page = belief.buffer & !0xfff;
+    let at = |place: u64| page + RING_OFFSET + place * 0x180;
+    // Two that lie upon each other would be a mistake.
+    let used: Vec<u64> = used.collect();
+    let free = (0..2).map(|step| at((place + step) % 2));
+    let at = free
+        .into_iter()
+        .find(|at| !used.contains(at))
+        .unwrap_or(at(0));
+    prepared(RingCreate {
+        indices: at,
+        submissions: at + 64,
+        completions: at + 64 + 32 * ENTRIES,
+        entries: ENTRIES as u32,
+        first: [0, u32::MAX - 1, random.u32(..)][random.usize(..3)],
+        ..RingCreate::new()
+    })
+    .learning(move |belief, back: &RingCreate| {
+        let handle = back.ring_id;
+        belief.rings.push(Ring { handle, at });
+    })
+}
+
+/// Of a ring into which nothing new was written.
+fn ring_enter(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
+    let ring = one(&belief.rings, random);
+    enter(ring.map_or(NO_ID, |ring| ring.handle))
+}
+
+pub(crate) fn enter(ring_id: u32) -> Prepared {
+    prepared(RingEnter {
+        ring_id,
+        ..RingEnter::new()
+    })
+}
+
+fn queue_allocate(random: &mut fastrand::Rng) -> Prepared {
+    let kind = one(QueueKind::ALL, random).unwrap_or(QueueKind::Events);
+    prepared(QueueAllocate {
+        kind: kind.as_u32(),
+        depth: random.u32(1..8),
+        ..QueueAllocate::new()
+    })
+    .learning(move |belief, back: &QueueAllocate| {
+        let handle = back.queue_id;
+        belief.queues.push(Queue { handle, kind });
+    })
+}
+
+fn queue_bind(belief: &Belief) -> Prepared {
+    let (queue_id, object_id) = belief.routable().unwrap_or((NO_ID, NO_ID));
+    prepared(QueueBind {
+        queue_id,
+        object_id,
+        ..QueueBind::new()
+    })
+    .learning(move |belief, _: &QueueBind| belief.routes.push((queue_id, object_id)))
+}
+
+fn queue_unbind(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
+    let (queue_id, object_id) = one(&belief.routes, random).unwrap_or((NO_ID, NO_ID));
+    prepared(QueueUnbind {
+        queue_id,
+        object_id,
+        ..QueueUnbind::new()
+    })
+    .learning(move |belief, _: &QueueUnbind| {
+        belief
+            .routes
+            .retain(|route| *route != (queue_id, object_id));
     })
 }
 

@@ -253,6 +253,11 @@ impl VmHost for Host {
         self.0.notified.fetch_add(1, Ordering::Relaxed);
     }
 
+    fn stop_pasid(&self, _: iommu_core::Slot) -> Result<(), ResetError> {
+        step(Point::Host);
+        Ok(())
+    }
+
     fn reset(&self, _: DeviceId) -> Result<(), ResetError> {
         step(Point::Host);
         self.0.resets.fetch_add(1, Ordering::Relaxed);

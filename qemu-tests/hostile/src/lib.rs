@@ -23,6 +23,8 @@ mod course;
 mod floor;
 mod outline;
 mod ram;
+mod rings;
+mod sharing;
 mod shrink;
 mod stage;
 mod tally;

@@ -45,6 +45,8 @@ pub(crate) enum Deed {
     Damage(usize),
     /// What is in quarantine is taken out again.
     Reclaim,
+    /// The hypervisor looks at a guest's rings by itself, or begins to, or ends it.
+    Poll(usize),
     /// The model checks everything anew.
     Sweep,
     /// Fault records are taken from the units and told to guests.
@@ -82,6 +84,8 @@ pub(crate) struct DevicePlan {
     pub(crate) unit: usize,
     /// The guest that has it whenever that is alive, unless it was moved.
     pub(crate) home: usize,
+    /// All guests share it, each by PASIDs of its own.
+    pub(crate) shared: bool,
     /// It has a device-TLB, and answers invalidations after so many ticks.
     pub(crate) late: Option<u64>,
 }
@@ -128,7 +132,7 @@ impl Setting {
         let guests: Vec<GuestPlan> = (0..random.usize(2..5))
             .map(|index| guest(index == 0 && !sick, &mut random))
             .collect();
-        let devices = (0..guests.len() + usize::from(random.bool()))
+        let mut devices: Vec<DevicePlan> = (0..guests.len() + usize::from(random.bool()))
             .map(|index| {
                 let unit = random.usize(..units.len());
                 DevicePlan {
@@ -138,9 +142,20 @@ impl Setting {
                         .then(|| random.u64(..20)),
                     // A well-behaved guest has one, so that all its address spaces fit it.
                     home: if index < guests.len() { index } else { 1 },
+                    shared: false,
                 }
             })
             .collect();
+        if random.u8(..3) != 0 {
+            let unit = random.usize(..units.len());
+            devices.push(DevicePlan {
+                source: 0x1808,
+                unit,
+                late: (units[unit].config.device_tlb && random.bool()).then(|| random.u64(..20)),
+                home: usize::MAX,
+                shared: true,
+            });
+        }
         Self {
             seed,
             units,
@@ -213,7 +228,8 @@ impl Setting {
                 Actor::Keeper,
                 Deed::Damage(random.usize(..self.units.len())),
             ),
-            112..115 => (Actor::Keeper, Deed::Reclaim),
+            112..114 => (Actor::Keeper, Deed::Reclaim),
+            114..115 => (Actor::Keeper, Deed::Poll(guest)),
             115..117 => (Actor::Keeper, Deed::Sweep),
             117..155 => (Actor::Interrupts, Deed::Faults),
             _ => {

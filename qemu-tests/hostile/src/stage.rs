@@ -49,6 +49,28 @@ thread_local! {
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
+thread_local! {
+    /// The guest for which each actor makes a call, by the number of its life.
+    static CALLERS: RefCell<Vec<Option<u32>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Notes for whom the actor makes a call; `None` when it is over.
+pub(crate) fn call_for(life: Option<u32>) {
+    let actor = ACTOR.get();
+    CALLERS.with_borrow_mut(|callers| {
+        if callers.len() <= actor {
+            callers.resize(actor + 1, None);
+        }
+        callers[actor] = life;
+    });
+}
+
+/// For whom the actor makes a call.
+pub(crate) fn caller() -> Option<u32> {
+    let actor = ACTOR.get();
+    CALLERS.with_borrow(|callers| callers.get(actor).copied().flatten())
+}
+
 /// Stops here, if the caller is a virtual CPU that takes turns.
 pub(crate) fn step(at: Point) {
     let Some(yielder) = STANDING.get() else {
@@ -197,4 +219,5 @@ impl<R> Act<R> {
 /// Forgets what a run that was given up has left.
 pub(crate) fn clear() {
     HELD.with_borrow_mut(Vec::clear);
+    CALLERS.with_borrow_mut(Vec::clear);
 }

@@ -21,6 +21,10 @@ pub struct Tally {
     pub rebinds: u64,
     /// Pages that were taken from a guest that lived on.
     pub taken_pages: u64,
+    /// Operations of rings that were done, and those of them that succeeded.
+    pub ring_operations: (u64, u64),
+    /// Requests of devices that guests share, and those that went through.
+    pub shared_requests: (u64, u64),
     /// Devices that changed hands.
     pub moves: u64,
     /// Times that hardware did not answer in time.
@@ -80,6 +84,10 @@ impl Tally {
         }
         self.requests.0 += other.requests.0;
         self.requests.1 += other.requests.1;
+        self.ring_operations.0 += other.ring_operations.0;
+        self.ring_operations.1 += other.ring_operations.1;
+        self.shared_requests.0 += other.shared_requests.0;
+        self.shared_requests.1 += other.shared_requests.1;
         self.kills += other.kills;
         self.rebinds += other.rebinds;
         self.taken_pages += other.taken_pages;
@@ -133,6 +141,16 @@ impl Tally {
                 "pages taken from living guests",
                 self.taken_pages,
                 self.calls / 200,
+            ),
+            (
+                "operations of rings that succeeded",
+                self.ring_operations.1,
+                self.calls / 100,
+            ),
+            (
+                "requests of shared devices that went through",
+                self.shared_requests.1,
+                self.calls / 500,
             ),
             ("device requests", self.requests.0, self.calls / 2),
             ("containment checks", self.containment, self.calls),
@@ -203,6 +221,13 @@ impl Tally {
         line(format!(
             "{} guests killed, {} rebinds, {} devices moved, {} pages taken, {} allocations failed, {} stalls",
             self.kills, self.rebinds, self.moves, self.taken_pages, self.failures, self.stalls
+        ));
+        line(format!(
+            "{} operations of rings, {:.1} % succeeded; {} requests of shared devices, {:.1} % went through",
+            self.ring_operations.0,
+            percent(self.ring_operations.1, self.ring_operations.0),
+            self.shared_requests.0,
+            percent(self.shared_requests.1, self.shared_requests.0),
         ));
         line(format!("{} containment checks", self.containment));
         let longest = |all: &BTreeMap<u32, Vec<Latency>>| {

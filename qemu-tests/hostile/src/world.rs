@@ -6,11 +6,13 @@ use crate::calls::{self, Disturbs, Prepared};
 use crate::floor::{Around, Floor, Host, Illness, Registers};
 use crate::outline::{Actor, Deed, Setting};
 use crate::ram::{Pool, Ram, lock};
+use crate::sharing::{Pasids, Sharing};
+use crate::stage;
 use crate::tally::Tally;
 use iommu::{Config as Policy, Iommu, IommuError, PasidBitmap};
 use iommu_abi::{Errno, Op};
 use iommu_core::{
-    Access, AddressRange, Backend, DeviceId, Gpa, Hpa, Nanoseconds, Platform, Run, Segment,
+    Access, AddressRange, Backend, DeviceId, Gpa, Hpa, Nanoseconds, Pasid, Platform, Run, Segment,
     SourceId, VmId,
 };
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -45,10 +47,20 @@ const FLUSH_LIMIT: Nanoseconds = Nanoseconds::from_millis(2);
 
 /// A guest while it lives.
 #[derive(Clone)]
-struct Life {
+pub(crate) struct Life {
     owner: Owner,
-    ram: Arc<Ram>,
-    belief: Arc<Mutex<Belief>>,
+    pub(crate) ram: Arc<Ram>,
+    pub(crate) belief: Arc<Mutex<Belief>>,
+}
+
+impl Life {
+    /// Which of all lives it is.
+    fn number(&self) -> Option<u32> {
+        match self.owner {
+            Owner::Guest(number) => Some(number),
+            _ => None,
+        }
+    }
 }
 
 struct Guest {
@@ -77,7 +89,8 @@ pub(crate) struct World {
     pub(crate) setting: Setting,
     pub(crate) floor: Arc<Floor>,
     driver: Arc<Vtd>,
-    iommu: Iommu<Broken<Vtd>, Arc<Floor>, Host>,
+    iommu: Iommu<Broken<Vtd>, Arc<Floor>, Host, Pasids>,
+    sharing: Arc<Sharing>,
     pool: Pool,
     guests: Vec<Guest>,
     devices: Vec<DeviceState>,
@@ -130,7 +143,12 @@ impl World {
         };
         let broken = Broken::new(Arc::clone(&driver), setting.fault);
         let host = Host(Arc::new(Around::default()));
-        let pasids = PasidBitmap::new(4).expect("memory");
+        let shared = setting.devices.iter().filter(|plan| plan.shared);
+        let sharing = Sharing::new(&floor, shared.map(|plan| plan.source).collect(), LIMBO);
+        let pasids = Pasids {
+            bitmap: PasidBitmap::new(4).expect("memory"),
+            sharing: Arc::clone(&sharing),
+        };
         let iommu = Iommu::new(policy, broken, Arc::clone(&floor), host, pasids).expect("memory");
         let guests = (0..setting.guests.len())
             .map(|number| Guest {
@@ -153,6 +171,7 @@ impl World {
             floor,
             driver,
             iommu,
+            sharing,
             pool,
             guests,
             devices,
@@ -243,6 +262,7 @@ impl World {
                 format!("unit {unit} will miss a descriptor")
             }
             (_, Deed::Reclaim) => self.reclaim(),
+            (_, Deed::Poll(guest)) => self.poll(guest, &mut random),
             (_, Deed::Sweep) => {
                 self.floor.model.with_machine(vtd_model::Machine::sweep);
                 lock(&self.tally).containment += 1;
@@ -299,12 +319,15 @@ impl World {
     ) -> String {
         let mut known = lock(&life.belief).clone();
         known.buffer += 0x400 * cpu as u64;
+        if op == Op::RingEnter && random.u8(..8) != 0 {
+            return self.enter_ring(guest, cpu, life, &known, random);
+        }
         let prepared = calls::plan(op, &known, random);
         self.make(guest, cpu, life, &known, prepared, random)
     }
 
     /// Makes a call that was prepared, spoilt perhaps, and learns from it.
-    fn make(
+    pub(crate) fn make(
         &self,
         guest: usize,
         cpu: usize,
@@ -323,11 +346,14 @@ impl World {
         }
         life.ram.write(address, &call.argument);
         life.ram.write(known.buffer, &call.buffer);
-        let before = polite.then(|| self.disturb(life, call.disturbs));
+        let disturbs = call.disturbs;
+        let before = polite.then(|| self.disturb(life, disturbs));
         let failures = self.floor.failures();
+        stage::call_for(life.number());
         let result = self
             .iommu
             .call(self.guests[guest].vm, operation, Gpa::new(address));
+        stage::call_for(None);
         let back = life.ram.read(address, call.argument.len());
         let op = Op::from_register(operation);
         lock(&self.tally).call(op, result);
@@ -341,9 +367,9 @@ impl World {
         }
         if result >= 0 && op == Some(call.op) {
             self.count_rebind(guest, call.op, &call.argument);
-            (call.lesson)(&mut lock(&life.belief), &back);
+            call.learn(&mut lock(&life.belief), &back);
         }
-        if before.is_some() {
+        if before.is_some() && disturbs != Disturbs::Ring {
             self.promise(guest, life);
         }
         words
@@ -366,7 +392,14 @@ impl World {
     }
 
     /// What any guest may see, and what a well-behaved one must.
-    fn judge_result(&self, guest: usize, life: &Life, op: Option<Op>, result: i64, failures: u64) {
+    pub(crate) fn judge_result(
+        &self,
+        guest: usize,
+        life: &Life,
+        op: Option<Op>,
+        result: i64,
+        failures: u64,
+    ) {
         let Ok(number) = u32::try_from(result.unsigned_abs()) else {
             self.find(format!(
                 "guest {guest}: the result register holds {result:#x}"
@@ -420,7 +453,7 @@ impl World {
     // ---- what a well-behaved guest may rely on ----
 
     /// Ends the promises that a call is about to change.
-    fn disturb(&self, life: &Life, disturbs: Disturbs) {
+    pub(crate) fn disturb(&self, life: &Life, disturbs: Disturbs) {
         let belief = lock(&life.belief).clone();
         for device in &belief.devices {
             let ioas = belief
@@ -434,10 +467,23 @@ impl World {
                     ioas: of,
                     iova,
                     pages,
-                } if ioas == Some(of) => (iova, pages << 12),
+                } if ioas == Some(of) || device.slice => (iova, pages << 12),
                 _ => continue,
             };
+            self.release_of(life, device, first, bytes);
+        }
+    }
+
+    /// Ends promises of a device, or of a guest's PASIDs of one that is shared.
+    fn release_of(&self, life: &Life, device: &Device, first: u64, bytes: u64) {
+        if !device.slice {
             self.release(device.source, first, bytes);
+            return;
+        }
+        for pasid in self.sharing.of(life.owner) {
+            self.floor.model.with_machine(|machine| {
+                machine.release(device.source, Some(pasid), first, bytes);
+            });
         }
     }
 
@@ -448,7 +494,7 @@ impl World {
     }
 
     /// Promises what the guest may rely on from now on: its requests reach what it bound.
-    fn promise(&self, guest: usize, life: &Life) {
+    pub(crate) fn promise(&self, guest: usize, life: &Life) {
         if self.setting.fault == Some(Fault::GivesMemoryAway) {
             return;
         }
@@ -459,13 +505,41 @@ impl World {
         }
         let belief = lock(&life.belief).clone();
         for device in &belief.devices {
-            self.release(device.source, 0, u64::MAX);
+            self.release_of(life, device, 0, u64::MAX);
+            if device.slice {
+                self.promise_slice(guest, life, &belief, device);
+                continue;
+            }
             for (address, gpa, writable) in belief.reachable(device.handle, None) {
                 let Some(hpa) = life.ram.hpa(gpa) else {
                     continue;
                 };
                 self.floor.model.with_machine(|machine| {
                     machine.expect(device.source, None, address, 0x1000, hpa, writable);
+                });
+            }
+        }
+    }
+
+    /// The same for what the guest bound of a device that others share.
+    fn promise_slice(&self, guest: usize, life: &Life, belief: &Belief, device: &Device) {
+        let bound = belief.bound.iter();
+        for bound in bound.filter(|bound| bound.device == device.handle) {
+            let number = bound.pasid.and_then(Pasid::new);
+            let resolved = number.and_then(|number| {
+                let vm = self.guests[guest].vm;
+                let host = self.iommu.host_pasid(vm, device_id(device.source), number);
+                host.ok()
+            });
+            let Some(host) = resolved.map(Pasid::as_u32) else {
+                continue;
+            };
+            for (address, gpa, writable) in belief.reachable(device.handle, bound.pasid) {
+                let Some(hpa) = life.ram.hpa(gpa) else {
+                    continue;
+                };
+                self.floor.model.with_machine(|machine| {
+                    machine.expect(device.source, Some(host), address, 0x1000, hpa, writable);
                 });
             }
         }
@@ -536,7 +610,7 @@ impl World {
             .woven
             .retain(|other| other.gva != woven.gva);
         for device in &known.devices {
-            self.release(device.source, woven.gva, 0x1000);
+            self.release_of(life, device, woven.gva, 0x1000);
         }
         if self.setting.guests[guest].polite {
             self.promise(guest, life);
@@ -568,6 +642,22 @@ impl World {
 
     // ---- the hypervisor ----
 
+    /// The hypervisor looks at a guest's rings, having said so or not.
+    fn poll(&self, guest: usize, random: &mut fastrand::Rng) -> String {
+        let Some(life) = self.life(guest) else {
+            return "dead".to_owned();
+        };
+        let vm = self.guests[guest].vm;
+        stage::call_for(life.number());
+        let words = match random.u8(..3) {
+            0 => format!("polls: {:?}", self.iommu.set_polling(vm, true)),
+            1 => format!("polls no more: {:?}", self.iommu.set_polling(vm, false)),
+            _ => format!("looks: {:?}", self.iommu.poll_rings(vm)),
+        };
+        stage::call_for(None);
+        words
+    }
+
     fn kill(&self, guest: usize) -> String {
         let state = &self.guests[guest];
         let Some(life) = lock(&state.life).take() else {
@@ -578,6 +668,14 @@ impl World {
             .collect();
         for &device in &devices {
             self.release(self.devices[device].source, 0, u64::MAX);
+        }
+        let shared = self.setting.devices.iter().filter(|plan| plan.shared);
+        for plan in shared {
+            for pasid in self.sharing.of(life.owner) {
+                self.floor.model.with_machine(|machine| {
+                    machine.release(plan.source, Some(pasid), 0, u64::MAX);
+                });
+            }
         }
         let ended = self.iommu.destroy_guest(state.vm);
         for &device in &devices {
@@ -659,11 +757,46 @@ impl World {
 
     /// Gives a guest the devices that are its own and that nobody has.
     fn give_homes(&self, guest: usize, life: &Life) -> String {
-        (0..self.devices.len())
+        let slices: String = (0..self.devices.len())
+            .filter(|&device| self.setting.devices[device].shared)
+            .map(|device| format!(", {}", self.give_slice(device, guest, life)))
+            .collect();
+        let own: String = (0..self.devices.len())
             .filter(|&device| self.setting.devices[device].home == guest)
             .filter(|&device| lock(&self.devices[device].guest).is_none())
             .map(|device| format!(", {}", self.give(device, guest, life)))
-            .collect()
+            .collect();
+        own + &slices
+    }
+
+    /// Gives a guest its slice of a device that all share, if it has none.
+    fn give_slice(&self, device: usize, guest: usize, life: &Life) -> String {
+        let state = &self.devices[device];
+        let plan = &self.setting.devices[device];
+        let home = self.setting.devices.iter().find(|plan| plan.home == guest);
+        // What a well-behaved guest has fits all that it has.
+        let fits = home.is_some_and(|home| home.unit == plan.unit);
+        let known = lock(&life.belief).devices.clone();
+        let has = known.iter().any(|known| known.source == state.source);
+        if has || (self.setting.guests[guest].polite && !fits) {
+            return "no slice".to_owned();
+        }
+        let vm = self.guests[guest].vm;
+        match self
+            .iommu
+            .assign_slice(vm, state.id, u32::from(state.source))
+        {
+            Ok(handle) => {
+                lock(&life.belief).devices.push(Device {
+                    handle,
+                    source: state.source,
+                    pasids: true,
+                    slice: true,
+                });
+                format!("a slice of {}", state.id)
+            }
+            Err(error) => format!("no slice of {}: {error:?}", state.id),
+        }
     }
 
     fn abandon(&self, life: &Life) {
@@ -691,6 +824,7 @@ impl World {
                     handle,
                     source: state.source,
                     pasids: capabilities.is_ok_and(|has| has.pasid_bits > 0),
+                    slice: false,
                 });
                 format!("with {}", state.id)
             }
@@ -704,6 +838,9 @@ impl World {
 
     fn move_device(&self, device: usize, random: &mut fastrand::Rng) -> String {
         let state = &self.devices[device];
+        if self.setting.devices[device].shared {
+            return "is shared".to_owned();
+        }
         let holder = *lock(&state.guest);
         if let Some(holder) = holder {
             if self.setting.guests[holder].polite {
@@ -728,6 +865,7 @@ impl World {
                 let gone = belief.devices.iter().find(|known| known.source == source);
                 if let Some(handle) = gone.map(|known| known.handle) {
                     belief.lose_device(handle);
+                    belief.forget_object(handle);
                 }
             }
             if let Err(error) = taken {
@@ -865,11 +1003,28 @@ impl World {
         let number = random.usize(..self.devices.len());
         let device = &self.devices[number];
         let ats = self.setting.devices[number].late.is_some();
+        if self.setting.devices[number].shared {
+            self.request_shared(device, ats, random);
+            return;
+        }
         let guest = *lock(&device.guest);
         let life = guest.and_then(|guest| self.life(guest));
         let Some((pasid, address)) = self.target(device, life.as_ref(), random) else {
             return;
         };
+        self.issue(device, pasid, address, ats, random);
+    }
+
+    /// Carries a request out, and holds all that could come of it against who owns what.
+    /// Says whether it went through.
+    fn issue(
+        &self,
+        device: &DeviceState,
+        pasid: Option<u32>,
+        address: u64,
+        ats: bool,
+        random: &mut fastrand::Rng,
+    ) -> bool {
         let request = Request {
             pasid,
             ..if random.u8(..3) == 0 {
@@ -897,7 +1052,15 @@ impl World {
             };
             (outcome, possible)
         });
-        let owner = *lock(&device.owner);
+        let shared = self.setting.devices.iter();
+        let shared = shared.filter(|plan| plan.shared);
+        let owner = match shared
+            .map(|plan| plan.source)
+            .any(|source| source == device.source)
+        {
+            true => self.sharing.owner(request.pasid),
+            false => *lock(&device.owner),
+        };
         let checks = 1 + possible.len() as u64;
         for outcome in possible.iter().chain([&outcome]) {
             self.contain(device, owner, &request, outcome);
@@ -906,6 +1069,35 @@ impl World {
         tally.containment += checks;
         tally.requests.0 += 1;
         tally.requests.1 += u64::from(outcome.address().is_some());
+        outcome.address().is_some()
+    }
+
+    /// A request of a device that guests share: mostly one that its guest may make.
+    fn request_shared(&self, device: &DeviceState, ats: bool, random: &mut fastrand::Rng) {
+        let taken = self.sharing.all();
+        let (pasid, owner) = match random.choice(&taken) {
+            Some((pasid, owner)) if random.u8(..8) != 0 => (Some(*pasid), *owner),
+            // Nobody's, and those without one.
+            _ if random.bool() => (Some(random.u32(1..16)), LIMBO),
+            _ => (None, LIMBO),
+        };
+        let lives = (0..self.guests.len()).filter_map(|guest| self.life(guest));
+        let reachable: Vec<u64> = lives
+            .filter(|life| life.owner == owner || owner == LIMBO)
+            .flat_map(|life| {
+                let belief = lock(&life.belief).clone();
+                let slots = belief.bound.iter().filter(|bound| bound.pasid.is_some());
+                let all = slots.flat_map(|bound| belief.reachable(bound.device, bound.pasid));
+                all.map(|(address, ..)| address).collect::<Vec<_>>()
+            })
+            .collect();
+        let Some(&address) = random.choice(&reachable) else {
+            return;
+        };
+        let through = self.issue(device, pasid, address | random.u64(..0x1000), ats, random);
+        let mut tally = lock(&self.tally);
+        tally.shared_requests.0 += 1;
+        tally.shared_requests.1 += u64::from(through);
     }
 
     fn contain(&self, device: &DeviceState, owner: Owner, request: &Request, outcome: &Outcome) {
@@ -1112,7 +1304,11 @@ fn weave(life: &Life, random: &mut fastrand::Rng) -> String {
 
 /// Writes where a call may have its argument or its arrays.
 fn scribble(life: &Life, random: &mut fastrand::Rng) -> String {
-    let at = BASE + 0x1000 * random.u64(..CALL_PAGES) + 8 * random.u64(..80);
+    let at = match random.u8(..4) {
+        // Into a ring.
+        0 => BASE + 0x1000 * (CALL_PAGES - 1) + calls::RING_OFFSET + 8 * random.u64(..96),
+        _ => BASE + 0x1000 * random.u64(..CALL_PAGES) + 8 * random.u64(..80),
+    };
     let value = match random.u8(..4) {
         0 => 0,
         1 => u64::MAX,

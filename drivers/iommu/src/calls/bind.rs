@@ -33,6 +33,10 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         let pasid = pasid_argument(ask.flags & Bind::PASID != 0, ask.pasid)?;
         let device = *guest.objects.device(ask.device_id)?;
         let object = *guest.objects.get(ask.ioas_id)?;
+        if pasid.is_none() && device.slice {
+            // Whose requests without PASID are, nobody can tell.
+            return Err(Errno::EPERM.into());
+        }
         if pasid.is_some() && device.capabilities.pasid_bits == 0 {
             return Err(Errno::EOPNOTSUPP.into());
         }
@@ -67,7 +71,9 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         let mut batch = self.batch_for(guest, RANGES)?;
         guest.shadow.begin(RANGES);
         let built = match object {
-            Object::Device(_) => return Err(Errno::ENOENT.into()),
+            Object::Device(_) | Object::Ring(_) | Object::Queue => {
+                return Err(Errno::ENOENT.into());
+            }
             Object::Managed(managed) => {
                 binding.domain = managed.domain;
                 Ok(false)

@@ -77,6 +77,7 @@ pub(crate) fn capabilities(guest: &Vm, device: &Device) -> Capabilities {
         all |= service.capabilities();
     }
     all.set(Capabilities::MANAGED, managed_format(device).is_some());
+    all.set(Capabilities::WITHOUT_PASID, !device.slice);
     all.set(Capabilities::PASID, device.capabilities.pasid_bits > 0);
     all.set(Capabilities::PAGE_REQUESTS, device.asks.is_some());
     all.set(Capabilities::SHARED, device.shares);

@@ -23,32 +23,64 @@ type RootsOfTable = ArrayVec<RootId, 8>;
 /// The domains in which hardware walks one table itself: one for each second stage.
 type NestedOfTable = ArrayVec<DomainHandle, 4>;
 
-impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
-    pub(crate) fn invalidate(&self, guest: &mut Vm, ask: &mut Invalidate) -> Answer {
+/// An invalidation that was checked: what it is about.
+pub(crate) struct Prepared {
+    granularity: Granularity,
+    levels: u8,
+    roots: RootsOfTable,
+    nested: NestedOfTable,
+}
+
+impl Prepared {
+    pub(crate) fn new(guest: &Vm, ask: &Invalidate) -> Result<Self, Errno> {
         let granularity = Granularity::from_u32(ask.granularity).ok_or(Errno::EOPNOTSUPP)?;
         let levels = guest.objects.user_table(ask.ioas_id)?.levels;
         check_array(granularity, ask)?;
-        let roots = roots_of(guest, ask.ioas_id);
-        let nested = nested_of(guest, ask.ioas_id);
-        let ranges = ranges_for(granularity, ask.entry_count);
-        let told = nested
+        Ok(Self {
+            granularity,
+            levels,
+            roots: roots_of(guest, ask.ioas_id),
+            nested: nested_of(guest, ask.ioas_id),
+        })
+    }
+}
+
+impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
+    pub(crate) fn invalidate(&self, guest: &mut Vm, ask: &mut Invalidate) -> Answer {
+        let prepared = Prepared::new(guest, ask)?;
+        let ranges = ranges_for(prepared.granularity, ask.entry_count);
+        let told = prepared
+            .nested
             .len()
-            .saturating_mul(entries_of(granularity, ask.entry_count));
+            .saturating_mul(entries_of(prepared.granularity, ask.entry_count));
         let mut batch = self.batch_for(guest, ranges.saturating_add(told))?;
         guest.shadow.begin(ranges);
-        let mut result = match granularity {
-            Granularity::Everything => self.everything(guest, &roots).and(self.tell(
-                &nested,
-                Scope::Everything,
-                &mut batch,
-            )),
-            Granularity::Ranges => self.ranges(guest, ask, (&roots, &nested), levels, &mut batch),
-        };
+        let looked = self.look(guest, ask, &prepared, &mut batch);
         // What was done is settled, whatever came after it.
-        result = self.settle(guest, &mut batch).and(result);
-        match result {
+        let settled = self.settle(guest, &mut batch);
+        self.note_invalidation(guest, ask.ioas_id, settled);
+        match settled.and(looked) {
             Ok(()) => Ok(ask.completed.into()),
             Err(errno) => Err(Refusal::with_outputs(errno)),
+        }
+    }
+
+    /// Looks at what the guest says that it changed. Hardware is told when the batch and the
+    /// shadow are settled.
+    pub(crate) fn look<'b>(
+        &'b self,
+        guest: &mut Vm,
+        ask: &mut Invalidate,
+        prepared: &Prepared,
+        batch: &mut Batch<'b, B::Debt>,
+    ) -> Result<(), Errno> {
+        match prepared.granularity {
+            Granularity::Everything => self.everything(guest, &prepared.roots).and(self.tell(
+                &prepared.nested,
+                Scope::Everything,
+                batch,
+            )),
+            Granularity::Ranges => self.ranges(guest, ask, prepared, batch),
         }
     }
 
@@ -110,17 +142,18 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         &'b self,
         guest: &mut Vm,
         ask: &mut Invalidate,
-        (roots, nested): (&RootsOfTable, &NestedOfTable),
-        levels: u8,
+        prepared: &Prepared,
         batch: &mut Batch<'b, B::Debt>,
     ) -> Result<(), Errno> {
+        let before = guest.shadow.work();
         for index in 0..ask.entry_count.min(MAX_ENTRIES) {
             let at = element(ask.entries, ask.entry_size, index)?;
             let entry: InvalidateRange = copy_entry(&*guest.memory, at, ask.entry_size)?;
-            let range = range_of(&entry, levels)?;
-            self.one_range(guest, (roots, nested), &entry, range, batch)?;
+            let range = range_of(&entry, prepared.levels)?;
+            let of_table = (&prepared.roots, &prepared.nested);
+            self.one_range(guest, of_table, &entry, range, batch)?;
             ask.completed = index.saturating_add(1);
-            if guest.shadow.work() > MAX_WORK {
+            if guest.shadow.work().saturating_sub(before) > MAX_WORK {
                 break;
             }
         }

@@ -150,7 +150,9 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             Object::UserTable(table) => ranges_of(&table.service, &everything()),
             Object::Managed(managed) => cut(&managed.window, None),
             Object::Shared(shared) => cut(&memory_of(shared.bits)?, None),
-            Object::Device(_) => return Err(Errno::ENOENT.into()),
+            Object::Device(_) | Object::Ring(_) | Object::Queue => {
+                return Err(Errno::ENOENT.into());
+            }
         };
         write_ranges(guest, ask.buffer, ask.capacity, &ranges)?;
         ask.count = u32::try_from(ranges.len()).unwrap_or(0);
@@ -174,6 +176,9 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             Object::Shared(shared) => {
                 self.destroy_domain(shared.domain).map_err(|_| Errno::EIO)?;
             }
+            Object::Ring(ring) if ring.busy => return Err(Errno::EBUSY.into()),
+            Object::Ring(_) => {}
+            Object::Queue => return self.destroy_queue(guest, ask.id),
             Object::Managed(managed) => {
                 self.destroy_domain(managed.domain)
                     .map_err(|_| Errno::EIO)?;
@@ -183,6 +188,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
                     .retain(|mapping| mapping.ioas_id != ask.id);
             }
         }
+        self.forget_routes(guest, ask.id);
         guest.objects.remove(ask.id);
         Ok(0)
     }

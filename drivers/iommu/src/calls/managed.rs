@@ -32,6 +32,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         } else {
             free_range(guest, ask.ioas_id, &managed, bytes).ok_or(Errno::ENOSPC)?
         };
+        guest.mapped = guest.mapped.saturating_add(length.pages());
         let mapped = self.map_runs(guest, managed.domain, &iova, length.first(), access);
         if let Err((errno, done)) = mapped {
             self.unmap_part(managed.domain, &iova, done);

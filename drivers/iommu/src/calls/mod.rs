@@ -13,3 +13,5 @@ mod page_response;
 mod pasid;
 mod pasid_table;
 mod probe;
+mod queue;
+mod ring;

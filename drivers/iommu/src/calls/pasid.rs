@@ -31,13 +31,29 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             let one = Pasid::new(1)?;
             self.host_pasids.allocate(&self.platform, one..=Pasid::MAX)
         };
-        guest
-            .pasids
-            .allocate(numbers, host)
-            .map_err(|error| match error {
-                PasidError::Quota => Errno::EDQUOT,
-                PasidError::NoneFree => Errno::ENOSPC,
-            })
+        let allocated = guest.pasids.allocate(numbers, host);
+        let pasid = allocated.map_err(|error| match error {
+            PasidError::Quota => Errno::EDQUOT,
+            PasidError::NoneFree => Errno::ENOSPC,
+        })?;
+        self.note_pasid(guest, pasid)?;
+        Ok(pasid)
+    }
+
+    /// Notes for the fault path whose the PASID is. Where there is no room, it is nobody's.
+    fn note_pasid(&self, guest: &mut Vm, pasid: Pasid) -> Result<(), Errno> {
+        let host = guest.pasids.host(pasid).ok_or(Errno::EIO)?;
+        let noted = self
+            .owners
+            .lock(&self.platform)
+            .note_pasid(host, guest.id, pasid);
+        if noted.is_ok() {
+            return Ok(());
+        }
+        if let Some(host) = guest.pasids.free(pasid) {
+            self.host_pasids.free(&self.platform, host.number);
+        }
+        Err(Errno::ENOSPC)
     }
 
     pub(crate) fn pasid_free(&self, guest: &mut Vm, ask: &mut PasidFree) -> Answer {
@@ -48,7 +64,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             return Err(Errno::EBUSY.into());
         }
         if let Some(host) = guest.pasids.free(pasid) {
-            self.host_pasids.free(&self.platform, host);
+            self.give_back(guest, host);
         }
         Ok(0)
     }

@@ -42,7 +42,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         }
         let mut looked = Looked::default();
         let everything = 0..=Pasid::MAX.as_u32();
-        if let Err(errno) = self.look(guest, ask.device_id, everything, &mut looked) {
+        if let Err(errno) = self.look_at_pasids(guest, ask.device_id, everything, &mut looked) {
             // The first error is told. What stays bound is in the guest's hands.
             let _ = self.drop_pasid_table(guest, ask.device_id);
             return Err(errno.into());
@@ -74,7 +74,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         }
         let mut looked = Looked::default();
         let pasids = ask.first_pasid..=ask.last_pasid;
-        let result = self.look(guest, ask.device_id, pasids, &mut looked);
+        let result = self.look_at_pasids(guest, ask.device_id, pasids, &mut looked);
         ask.bound = bound_of(guest, ask.device_id);
         (ask.refused, ask.refused_pasid, ask.reason) = told(&looked);
         ask.next_pasid = looked.next.unwrap_or(0);

@@ -9,8 +9,8 @@ use iommu_abi::{
     Granularity, Info, Invalidate, InvalidateModel, IoasAllocate, IoasMap, IoasRanges, IoasUnmap,
     LinuxBindGpasid, LinuxCacheInvalidate, LinuxFaultRead, LinuxPageResponse, LinuxUnbindGpasid,
     NO_ID, Op, PageResponse, PasidAllocate, PasidFree, PasidTableBind, PasidTableInvalidate,
-    PasidTableUnbind, Probe, Structure, Subject, Unbind, Use, VERSION, size_of_argument,
-    size_of_structure,
+    PasidTableUnbind, Probe, QueueAllocate, QueueBind, QueueUnbind, RingCreate, RingEnter,
+    Structure, Subject, Unbind, Use, VERSION, size_of_argument, size_of_structure,
 };
 use iommu_core::{Backend, Pasid, Platform, VmHost};
 
@@ -112,5 +112,10 @@ fn known_flags(op: Op) -> u32 {
         Op::LinuxCacheInvalidate => LinuxCacheInvalidate::FLAGS,
         Op::LinuxUnbindGpasid => LinuxUnbindGpasid::FLAGS,
         Op::LinuxBindGpasid => LinuxBindGpasid::FLAGS,
+        Op::RingCreate => RingCreate::FLAGS,
+        Op::RingEnter => RingEnter::FLAGS,
+        Op::QueueAllocate => QueueAllocate::FLAGS,
+        Op::QueueBind => QueueBind::FLAGS,
+        Op::QueueUnbind => QueueUnbind::FLAGS,
     }
 }

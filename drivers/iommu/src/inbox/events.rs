@@ -101,6 +101,11 @@ impl EventQueue {
         self.length
     }
 
+    /// Events that it can hold.
+    pub(super) fn depth(&self) -> usize {
+        self.ring.len()
+    }
+
     /// Whether so many events can be queued now.
     pub(super) fn has_room(&self, events: usize) -> bool {
         self.ring.len().saturating_sub(self.length) >= events

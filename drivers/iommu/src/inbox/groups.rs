@@ -31,6 +31,8 @@ pub(crate) struct Told {
     device_id: u32,
     /// The PASID of the guest's numbering.
     pasid: Option<Pasid>,
+    /// The queue by which it was told.
+    queue: u32,
 }
 
 /// Why an answer is none.
@@ -128,7 +130,7 @@ impl Groups {
 
     /// Notes that the guest owes an answer. Returns the cookie that stands for it, or
     /// `None` if too many groups wait.
-    pub(super) fn expect_answer(&mut self, last: &Part, device_id: u32) -> Option<u64> {
+    pub(super) fn expect_answer(&mut self, last: &Part, device_id: u32, queue: u32) -> Option<u64> {
         if self.told.len() == self.told.capacity() {
             return None;
         }
@@ -139,6 +141,7 @@ impl Groups {
             cookie: self.last_cookie,
             device_id,
             pasid: with_pasid.then(|| Pasid::new(last.event.pasid)).flatten(),
+            queue,
         });
         Some(self.last_cookie)
     }
@@ -176,6 +179,12 @@ impl Groups {
         } else {
             Err(AnswerError::Contradiction)
         }
+    }
+
+    /// Takes out any group that was told by a queue and waits for an answer.
+    pub(crate) fn take_told_by(&mut self, queue: u32) -> Option<Told> {
+        let place = self.told.iter().position(|told| told.queue == queue)?;
+        Some(self.told.remove(place))
     }
 
     /// Takes out any group of a slot that waits for an answer.

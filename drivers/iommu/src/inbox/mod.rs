@@ -6,17 +6,23 @@
 
 mod events;
 mod groups;
+mod queues;
 
 pub(crate) use events::{EventQueue, Pushed};
 pub(crate) use groups::{AnswerError, Group, Part};
+pub(crate) use queues::{Queue, RouteError};
 
 use crate::Quota;
 use groups::Groups;
+use iommu_abi::{FaultEvent, NO_ID, QueueKind};
+use queues::Queues;
 
 /// A guest's.
 #[derive(Debug)]
 pub(crate) struct Inbox {
+    /// The guest's own queue, which is always there.
     pub(crate) events: EventQueue,
+    pub(crate) queues: Queues,
     pub(crate) groups: Groups,
 }
 
@@ -36,6 +42,7 @@ impl Inbox {
     pub(crate) const fn none() -> Self {
         Self {
             events: EventQueue::none(),
+            queues: Queues::none(),
             groups: Groups::none(),
         }
     }
@@ -45,14 +52,51 @@ impl Inbox {
         let (requests, groups) = (quota.page_requests.into(), quota.page_groups.into());
         Some(Self {
             events: EventQueue::new(quota.fault_events.into())?,
+            queues: Queues::new(quota.queues.into(), quota.objects.into())?,
             groups: Groups::new(requests, groups, quota.objects.into())?,
         })
     }
 
     /// Takes a page request that is not the last of its group.
     pub(crate) fn gather(&mut self, part: Part) {
-        if !self.groups.keep(part) {
-            self.events.lose(1);
+        let queue = self.requests_of(&part.event);
+        if !self.groups.keep(part)
+            && let Some(events) = self.queue(queue)
+        {
+            events.lose(1);
+        }
+    }
+
+    /// A queue, by its handle or [`NO_ID`].
+    pub(crate) fn queue(&mut self, id: u32) -> Option<&mut EventQueue> {
+        if id == NO_ID {
+            Some(&mut self.events)
+        } else {
+            self.queues.get_mut(id)
+        }
+    }
+
+    fn requests_of(&self, event: &FaultEvent) -> u32 {
+        let kind = QueueKind::PageRequests;
+        self.queues.route(kind, event.ioas_id, event.device_id)
+    }
+
+    /// Queues something that cannot be answered where the guest wants it.
+    pub(crate) fn tell(&mut self, event: FaultEvent) -> Pushed {
+        let kind = QueueKind::Events;
+        let queue = self.queues.route(kind, event.ioas_id, event.device_id);
+        match self.queue(queue) {
+            Some(events) => events.push(event),
+            None => Pushed::Lost,
+        }
+    }
+
+    /// The same, if there is a queue with a handle for it.
+    pub(crate) fn tell_by_queue(&mut self, event: FaultEvent) -> Option<Pushed> {
+        let kind = QueueKind::Events;
+        match self.queues.route(kind, event.ioas_id, event.device_id) {
+            NO_ID => None,
+            queue => Some(self.queue(queue)?.push(event)),
         }
     }
 
@@ -60,11 +104,21 @@ impl Inbox {
     pub(crate) fn complete(&mut self, last: Part, device_id: u32) -> Delivered {
         let requests = self.groups.parts_of(&last.group).count().saturating_add(1);
         let whole = self.groups.is_whole(&last.group);
-        let cookie = (whole && self.events.has_room(requests))
-            .then(|| self.groups.expect_answer(&last, device_id))
+        let queue = self.requests_of(&last.event);
+        let has_room = self
+            .queue(queue)
+            .is_some_and(|events| events.has_room(requests));
+        let cookie = (whole && has_room)
+            .then(|| self.groups.expect_answer(&last, device_id, queue))
             .flatten();
-        let Some(cookie) = cookie else {
-            self.events.lose(requests);
+        let events = match queue {
+            NO_ID => Some(&mut self.events),
+            queue => self.queues.get_mut(queue),
+        };
+        let (Some(cookie), Some(events)) = (cookie, events) else {
+            if let Some(events) = self.queue(queue) {
+                events.lose(requests);
+            }
             self.groups.forget(&last.group);
             return Delivered::Lost;
         };
@@ -72,7 +126,7 @@ impl Inbox {
         for part in self.groups.parts_of(&last.group).chain([&last]) {
             let mut event = part.event;
             event.cookie = cookie;
-            first |= self.events.push(event) == Pushed::First;
+            first |= events.push(event) == Pushed::First;
         }
         self.groups.forget(&last.group);
         if first {

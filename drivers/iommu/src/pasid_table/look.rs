@@ -45,7 +45,7 @@ impl Looked {
 impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     /// Has these PASIDs of a device's table looked at. On error `next` is the one that
     /// could not be had.
-    pub(crate) fn look(
+    pub(crate) fn look_at_pasids(
         &self,
         guest: &mut Vm,
         device_id: u32,
@@ -184,7 +184,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             return;
         }
         if let Some(host) = guest.pasids.free(pasid) {
-            self.host_pasids.free(&self.platform, host);
+            self.give_back(guest, host);
         }
     }
 

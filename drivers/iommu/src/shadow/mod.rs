@@ -48,6 +48,8 @@ use iommu_core::{DomainHandle, FrameList, Gpa, GuestMemory, Hpa, Platform};
 /// Ranges that one call can make hardware forget one by one; what is beyond is forgotten
 /// wholesale.
 pub(crate) const MAX_RANGES: usize = 512;
+/// The same for all invalidations that a ring makes in one go.
+pub(crate) const RING_RANGES: usize = 1024;
 
 /// What the engine works with during a call.
 #[derive(Clone, Copy)]
@@ -77,7 +79,7 @@ impl Shadow {
             pages: Pages::new(quota, seed)?,
             kinds: Kinds::default(),
             roots: Roots::new(roots)?,
-            plan: Plan::new(MAX_RANGES)?,
+            plan: Plan::new(RING_RANGES)?,
             call: 0,
             work: 0,
         })
@@ -88,6 +90,12 @@ impl Shadow {
         self.call = self.call.wrapping_add(1);
         self.work = 0;
         self.plan.begin(ranges);
+    }
+
+    /// Begins another part of a call, for which pages that were looked at whole before are
+    /// looked at again.
+    pub(crate) fn next_in_call(&mut self) {
+        self.call = self.call.wrapping_add(1);
     }
 
     /// Pages in use.

@@ -10,6 +10,7 @@ pub mod hardware;
 pub mod machine;
 pub mod memory;
 pub mod oracle;
+pub mod ring;
 pub mod tables;
 
 #[allow(unused_imports, reason = "each test uses a part")]

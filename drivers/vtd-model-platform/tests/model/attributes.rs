@@ -7,7 +7,7 @@ use iommu_core::{
     MemoryType, NestedSpec, PageAttributes, Pasid, Platform, SourceId, TableFormat,
 };
 use vtd::tables::pasid::PasidEntry;
-use vtd::{DeviceTlb, Inspected, ModeRequest};
+use vtd::{DeviceTlb, Inspected, MemoryRanges, ModeRequest};
 use vtd_model::{Config, Freedom, Promptness, Request, Translations};
 
 const CACHING: u16 = 0x0420;
@@ -168,6 +168,102 @@ fn memory_types_stand_where_hardware_looks_for_them() {
             rig.assert_clean();
         }
     }
+}
+
+/// How hardware caches a device's accesses to a page.
+fn types(rig: &Rig, address: u64) -> Vec<Option<vtd_model::MemoryType>> {
+    let request = read(CACHING, address);
+    let accesses = rig.with(|machine| machine.possible_accesses(&request));
+    accesses.iter().map(|access| access.memory_type).collect()
+}
+
+#[test]
+fn pages_are_cached_as_the_domain_says() {
+    use vtd_model::MemoryType as Found;
+    let uncached = PageAttributes {
+        uncached: true,
+        ..typed(MemoryType::WriteBack)
+    };
+    for freedom in FREEDOMS {
+        for (attributes, expected) in [
+            (PageAttributes::default(), Found::WriteBack),
+            (typed(MemoryType::WriteBack), Found::WriteBack),
+            (typed(MemoryType::WriteThrough), Found::WriteThrough),
+            (typed(MemoryType::WriteCombining), Found::WriteCombining),
+            (typed(MemoryType::Uncacheable), Found::Uncacheable),
+            (uncached, Found::Uncacheable),
+        ] {
+            let rig = Plan::new(with_types())
+                .mode(ModeRequest::SecondStage)
+                .freedom(freedom)
+                .device(CACHING, 0)
+                .start();
+            rig.assign(CACHING, 1);
+            let domain = create(&rig, TableFormat::SecondStage4, attributes);
+            rig.attach(CACHING, None, domain);
+            let page = rig.page(1);
+            rig.map(domain, 0x7000, page.hpa(), Access::READ_WRITE);
+            assert_eq!(types(&rig, 0x7000), [Some(expected)], "{attributes:?}");
+            rig.assert_clean();
+        }
+    }
+}
+
+#[test]
+fn a_first_stage_is_cacheable_where_the_cpus_ranges_say_so() {
+    use vtd_model::MemoryType as Found;
+    let ranges = MemoryRanges {
+        // Write-back, and on.
+        default_type: 0x806,
+        fixed: [0; 11],
+        variable: &[],
+    };
+    for freedom in FREEDOMS {
+        for (attributes, expected) in [
+            (PageAttributes::default(), Found::WriteBack),
+            (typed(MemoryType::WriteThrough), Found::WriteThrough),
+            (typed(MemoryType::Uncacheable), Found::Uncacheable),
+        ] {
+            let rig = Plan::new(with_types())
+                .mode(ModeRequest::FirstStage)
+                .freedom(freedom)
+                .device(CACHING, 0)
+                .start();
+            rig.assign(CACHING, 1);
+            let domain = create(&rig, TableFormat::FirstStage4, attributes);
+            rig.attach(CACHING, None, domain);
+            let page = rig.page(1);
+            rig.map(domain, 0x7000, page.hpa(), Access::READ_WRITE);
+            rig.assert_reaches(&write(CACHING, 0x7000), page.hpa());
+            assert_eq!(
+                types(&rig, 0x7000),
+                [Some(Found::Uncacheable)],
+                "ranges are off"
+            );
+            rig.driver
+                .set_memory_ranges(0, &ranges)
+                .expect("it has them");
+            assert_eq!(types(&rig, 0x7000), [Some(expected)], "{attributes:?}");
+            let one = page.hpa().as_u64() & !0xfffff;
+            let uncacheable = MemoryRanges {
+                variable: &[(one, 0x3fff_fff0_0800)],
+                ..ranges
+            };
+            rig.driver
+                .set_memory_ranges(0, &uncacheable)
+                .expect("it has them");
+            assert_eq!(
+                types(&rig, 0x7000),
+                [Some(Found::Uncacheable)],
+                "by its range"
+            );
+            rig.assert_clean();
+        }
+    }
+    let rig = Plan::new(Config::scalable()).start();
+    let refused = rig.driver.set_memory_ranges(0, &ranges);
+    assert!(matches!(refused, Err(BackendError::Unsupported(_))));
+    rig.assert_clean();
 }
 
 #[test]

@@ -9,10 +9,11 @@ use iommu::{Config as Policy, Iommu, Nesting, PasidBitmap, Quota};
 use iommu_abi::Argument;
 use iommu_core::{
     Access, AddressRange, BackendError, DeviceId, DomainHandle, FaultReason, Gpa, GuestMemory,
-    Pasid, Platform as _, ResetError, Run, ServiceError, VmEvent, VmHost, VmId,
+    Pasid, Platform as _, ResetError, Run, ServiceError, Slot, VmEvent, VmHost, VmId,
 };
 use iommu_guest::{
-    ArgumentMemory, Capabilities, Errno, FlushList, Format, GuestPasid, Hypercall, Op, UserTable,
+    ArgumentMemory, Capabilities, Errno, FlushList, Format, GuestPasid, Hypercall, Op, RingMemory,
+    UserTable,
 };
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -26,6 +27,10 @@ use x86_64::{PhysAddr, VirtAddr};
 pub(crate) struct Hypervisor {
     pub(crate) notified: AtomicUsize,
     pub(crate) resets: AtomicUsize,
+    /// PASIDs of the machine that a shared device was made to stop with.
+    pub(crate) stopped: Mutex<Vec<u32>>,
+    /// A shared device cannot be made to.
+    pub(crate) cannot_stop: AtomicBool,
     /// Times that a device was made to ask for pages, less those that it was stopped.
     pub(crate) asking: AtomicUsize,
     /// Devices cannot be made to.
@@ -47,6 +52,15 @@ impl VmHost for &Hypervisor {
     fn share_tables(&self, _: VmId, device: DeviceId) -> Result<DomainHandle, BackendError> {
         let made = self.shared.lock().expect("no panic").pop();
         made.ok_or(BackendError::Unsupported(device))
+    }
+
+    fn stop_pasid(&self, slot: Slot) -> Result<(), ResetError> {
+        if self.cannot_stop.load(Ordering::Relaxed) {
+            return Err(ResetError::TimedOut(slot.device));
+        }
+        let pasid = slot.pasid.expect("of a PASID").as_u32();
+        self.stopped.lock().expect("no panic").push(pasid);
+        Ok(())
     }
 
     fn set_page_requests(&self, device: DeviceId, on: bool) -> Result<(), ServiceError> {
@@ -114,6 +128,15 @@ impl Way {
             nesting: Nesting::Shadow,
             ..self
         }
+    }
+
+    /// PASIDs can be bound.
+    pub(crate) fn has_pasids(&self) -> bool {
+        self.mode != ModeRequest::Legacy
+    }
+
+    pub(crate) fn is_nested(&self) -> bool {
+        self.nested
     }
 
     /// What a guest is told of its table, beside what is the same everywhere.
@@ -258,16 +281,35 @@ impl<'h> House<'h> {
     }
 
     pub(crate) fn guest_with(&self, vm: u16, pages: u64, source: u16, quota: Quota) -> Tenant<'_> {
-        let guest = Guest::new(&self.platform, vm.into(), pages, 7 + u64::from(vm));
-        self.iommu
-            .create_guest(VmId(vm), quota, guest.clone())
-            .expect("a guest");
+        let guest = self.create(vm, pages, quota);
         let handle = self
             .iommu
             .assign(VmId(vm), device(source), u32::from(source))
             .expect("the device");
         self.platform
             .with_machine(|machine| machine.assign(source, None, Owner::Guest(vm.into())));
+        self.tenant(vm, guest, source, handle)
+    }
+
+    /// A guest with a slice of a device that others share.
+    pub(crate) fn guest_with_slice(&self, vm: u16, pages: u64, source: u16) -> Tenant<'_> {
+        let guest = self.create(vm, pages, Quota::default());
+        let handle = self
+            .iommu
+            .assign_slice(VmId(vm), device(source), u32::from(source))
+            .expect("a slice");
+        self.tenant(vm, guest, source, handle)
+    }
+
+    fn create(&self, vm: u16, pages: u64, quota: Quota) -> Arc<Guest> {
+        let guest = Guest::new(&self.platform, vm.into(), pages, 7 + u64::from(vm));
+        self.iommu
+            .create_guest(VmId(vm), quota, guest.clone())
+            .expect("a guest");
+        guest
+    }
+
+    fn tenant(&self, vm: u16, guest: Arc<Guest>, source: u16, handle: u32) -> Tenant<'_> {
         let argument = guest.table();
         let bytes = Box::leak(vec![0; 4096].into_boxed_slice());
         // SAFETY: `Calls` carries the bytes to and from the guest's page at this address.
@@ -331,6 +373,35 @@ impl Hypercall for Calls<'_, '_> {
         // A call may have been the guest's last.
         let _ = self.guest.copy_in(at, bytes);
         result
+    }
+
+    fn call_with_ring(
+        &self,
+        operation: Op,
+        memory: &mut ArgumentMemory<'_>,
+        ring: &RingMemory<'_>,
+    ) -> i64 {
+        self.carry_in(ring);
+        let result = self.call(operation, memory);
+        self.carry_out(ring);
+        result
+    }
+}
+
+impl Calls<'_, '_> {
+    /// The test's words become the guest's memory.
+    pub(crate) fn carry_in(&self, ring: &RingMemory<'_>) {
+        for (at, word) in (ring.address().as_u64()..).step_by(8).zip(ring.words()) {
+            let word = word.load(Ordering::Relaxed).to_le_bytes();
+            self.guest.copy_out(Gpa::new(at), &word).expect("memory");
+        }
+    }
+
+    pub(crate) fn carry_out(&self, ring: &RingMemory<'_>) {
+        for (at, word) in (ring.address().as_u64()..).step_by(8).zip(ring.words()) {
+            let value = self.guest.read_once(Gpa::new(at)).expect("memory");
+            word.store(value, Ordering::Relaxed);
+        }
     }
 }
 

@@ -63,7 +63,7 @@ fn build<'h>(way: &Way, freedom: vtd_model::Freedom, host: &'h Hypervisor) -> Ho
     })
 }
 
-fn each(mut test: impl FnMut(&House)) {
+pub(crate) fn each(mut test: impl FnMut(&House)) {
     for way in ways() {
         for freedom in FREEDOMS {
             eprintln!("{}, {freedom:?}", way.name);
@@ -81,7 +81,7 @@ const ATS: AtsCapability = AtsCapability {
 };
 
 /// A guest whose device may ask.
-fn asking<'h>(house: &'h House<'h>, quota: Quota) -> Tenant<'h> {
+pub(crate) fn asking<'h>(house: &'h House<'h>, quota: Quota) -> Tenant<'h> {
     let tenant = house.guest_with(1, 64, CACHING, quota);
     house
         .iommu
@@ -99,7 +99,7 @@ pub(crate) struct Space {
     host_pasid: Option<u32>,
 }
 
-fn bound(tenant: &mut Tenant<'_>, by_pasid: bool) -> Space {
+pub(crate) fn bound(tenant: &mut Tenant<'_>, by_pasid: bool) -> Space {
     let (root, table) = tenant.root();
     let pasid = by_pasid.then(|| {
         let first = tenant.client.allocate_pasid(500, 1000);
@@ -178,14 +178,14 @@ pub(crate) fn events(tenant: &mut Tenant<'_>) -> Vec<PageRequest> {
         .client
         .read_events(|event| match event {
             Event::PageRequest(request) => all.push(request),
-            Event::Fault(fault) => panic!("{fault:?}"),
+            other => panic!("{other:?}"),
         })
         .expect("events");
     all
 }
 
 /// The one group that the guest is told of.
-fn group(tenant: &mut Tenant<'_>) -> PageGroup {
+pub(crate) fn group(tenant: &mut Tenant<'_>) -> PageGroup {
     let mut events = events(tenant);
     assert_eq!(events.len(), 1, "{events:?}");
     events.remove(0).group.expect("the last of its group")

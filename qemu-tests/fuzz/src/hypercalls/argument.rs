@@ -46,6 +46,11 @@ impl Shape {
             Op::PasidTableBind => shape::<PasidTableBind>(),
             Op::PasidTableUnbind => shape::<PasidTableUnbind>(),
             Op::PasidTableInvalidate => shape::<PasidTableInvalidate>(),
+            Op::RingCreate => shape::<RingCreate>(),
+            Op::RingEnter => shape::<RingEnter>(),
+            Op::QueueAllocate => shape::<QueueAllocate>(),
+            Op::QueueBind => shape::<QueueBind>(),
+            Op::QueueUnbind => shape::<QueueUnbind>(),
         }
     }
 

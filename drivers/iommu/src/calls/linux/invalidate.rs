@@ -84,7 +84,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             return Ok(());
         }
         let mut looked = crate::pasid_table::Looked::default();
-        self.look(guest, device_id, first..=last, &mut looked)?;
+        self.look_at_pasids(guest, device_id, first..=last, &mut looked)?;
         match looked.next {
             None => Ok(()),
             // The structure has no place to say how far it came.

@@ -34,7 +34,6 @@ fn xsa_207_tables_go_with_their_guest_in_whatever_state_it_dies() {
                     _ => {}
                 }
                 // A guest that dies destroys nothing itself.
-                std::mem::forget(table);
             }
             house.end(tenant);
             let left = house.platform.arena().outstanding();
@@ -73,7 +72,6 @@ fn xsa_302_a_device_that_was_taken_back_reaches_nothing_of_anybodys() {
             house.assert_blocked(&write(ONE, at));
             house.assert_blocked(&read(ONE, at));
         }
-        std::mem::forget(table);
     });
 }
 
