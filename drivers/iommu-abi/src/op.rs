@@ -5,8 +5,8 @@ use crate::number::numbers;
 numbers! {
     /// What a hypercall shall do. One number for each operation, never a flag.
     ///
-    /// Numbers 0x100 to 0x3FF belong to this interface; a hypervisor may give the others a
-    /// meaning of its own.
+    /// Numbers 0x100 to 0x1FF and 0x300 to 0x3FF belong to this interface; a hypervisor may
+    /// give the others a meaning of its own.
     pub enum Op {
         /// Whether something exists in this interface, and how large it is. No effect.
         Probe = 0x100,
