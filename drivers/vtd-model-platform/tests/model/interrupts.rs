@@ -408,7 +408,7 @@ mod posted {
         let found = rig.with(|machine| machine.interrupt(ONE, message.address, message.data));
         let expected = InterruptOutcome::Posted {
             notification: Some(Message {
-                address: 0x1234_00_fee5_6000,
+                address: 0x0012_3400_fee5_6000,
                 data: NOTIFICATION.into(),
                 origin: Origin::Notification(ONE),
             }),
