@@ -30,15 +30,9 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             };
             // Who shares a companion shares it with others.
             let shared = owners.sharer(companion);
-            match owners
-                .owner(companion)
-                .filter(|owner| owner.vm != vm)
-                .or(shared)
-            {
-                Some(owner) => {
-                    obstacle.get_or_insert(refused(Some(owner.vm)));
-                }
-                None => {}
+            let other = owners.owner(companion).filter(|owner| owner.vm != vm);
+            if let Some(owner) = other.or(shared) {
+                obstacle.get_or_insert(refused(Some(owner.vm)));
             }
         });
         if let Some(obstacle) = obstacle {

@@ -466,12 +466,14 @@ fn a_guest_that_dies_leaves_nothing_of_its_rings() {
 
 // ---- a guest that writes while it is read ----
 
+type Deed = Box<dyn FnOnce(&GuestRam) + Send>;
+
 /// A guest's memory in which something happens when a certain place is read.
 struct Fickle {
     ram: Arc<GuestRam>,
     watched: AtomicU64,
     reads: AtomicU64,
-    deed: Mutex<Option<Box<dyn FnOnce(&GuestRam) + Send>>>,
+    deed: Mutex<Option<Deed>>,
 }
 
 impl Fickle {

@@ -7,6 +7,7 @@ mod coherence;
 mod compatible;
 mod completion;
 mod composed;
+mod corrections;
 mod counters;
 mod counting;
 mod device_tlbs;

@@ -1,6 +1,7 @@
 //! The tests, a file for each thing that they are about.
 
 mod blocking;
+mod costs;
 mod devices;
 mod guests;
 mod hand_over;
@@ -13,4 +14,6 @@ mod own_driver;
 mod pasid;
 mod registers;
 mod runner;
+mod several;
 mod switches;
+mod topology;
