@@ -38,6 +38,40 @@ pub enum DomainSpec {
     Nested(NestedSpec),
 }
 
+/// How the CPUs' caches treat an access (§3.11). Matters to devices within the CPUs' coherency
+/// domain alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[repr(u8)]
+pub enum MemoryType {
+    /// UC.
+    Uncacheable = 0,
+    /// WC.
+    WriteCombining = 1,
+    /// WT.
+    WriteThrough = 4,
+    /// WP.
+    WriteProtected = 5,
+    /// WB.
+    WriteBack = 6,
+}
+
+/// How the pages of a domain are accessed. The default leaves everything to the device and
+/// to what hardware does by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct PageAttributes {
+    /// Accesses snoop the CPUs' caches, whatever the device asks for (SNP, PGSNP; needs
+    /// ECAP.SC).
+    pub snoop: bool,
+    /// The memory type of all pages (EMT in second-stage leaves with EMTE, PAT in the entry
+    /// of a first stage; needs ECAP.MTS and scalable mode). A guest's own first stage above
+    /// may make it weaker by its PAT.
+    pub memory_type: Option<MemoryType>,
+    /// Nothing is cached, whatever the type says (CD; needs ECAP.MTS and scalable mode).
+    pub uncached: bool,
+}
+
 /// A guest's first-stage table, used by hardware as it is (PGTT 011).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -227,6 +261,9 @@ pub enum BackendError {
     },
     /// The domain's writes are tracked, and the device's unit cannot do that.
     DirtyTrackingUnsupported(DeviceId),
+    /// The domain's page attributes need what the device's unit lacks in its mode: snoop
+    /// control (ECAP.SC) or memory types (ECAP.MTS).
+    AttributesUnsupported(DeviceId),
     /// The addresses that the device translated itself are to be checked (§4.2.4), and its
     /// unit cannot do that, or what its slots lead to has no host permission table, or not
     /// the same one.
@@ -378,6 +415,20 @@ pub trait Backend: Send + Sync {
     /// `device` is one that will be attached: it says which unit's abilities must be met.
     fn create(&self, device: DeviceId, spec: &DomainSpec) -> Result<DomainHandle, BackendError>;
 
+    /// Makes a domain of `format` whose pages are accessed as `attributes` say. What is
+    /// nested on it is accessed so too.
+    fn create_with(
+        &self,
+        device: DeviceId,
+        format: TableFormat,
+        attributes: &PageAttributes,
+    ) -> Result<DomainHandle, BackendError> {
+        if *attributes == PageAttributes::default() {
+            return self.create(device, &DomainSpec::Paging(format));
+        }
+        Err(BackendError::AttributesUnsupported(device))
+    }
+
     /// Makes a domain whose mappings are noted in a host permission table too, so that a
     /// device which translates addresses itself need not be trusted: what it claims to have
     /// translated is held against that table (§4.2.4). A back-end without such tables
@@ -507,6 +558,15 @@ impl<B: Backend + ?Sized> Backend for &B {
 
     fn create(&self, device: DeviceId, spec: &DomainSpec) -> Result<DomainHandle, BackendError> {
         (**self).create(device, spec)
+    }
+
+    fn create_with(
+        &self,
+        device: DeviceId,
+        format: TableFormat,
+        attributes: &PageAttributes,
+    ) -> Result<DomainHandle, BackendError> {
+        (**self).create_with(device, format, attributes)
     }
 
     fn create_checked(

@@ -158,6 +158,11 @@ mod of_backends {
                     f,
                     "the unit of {device} keeps no dirty flags, which the domain is tracked by"
                 ),
+                Self::AttributesUnsupported(device) => write!(
+                    f,
+                    "the unit of {device} has not all of snoop control and memory types that \
+                     the domain's pages need"
+                ),
                 Self::Unchecked(device) => {
                     write!(f, "what {device} translated itself cannot be checked")
                 }

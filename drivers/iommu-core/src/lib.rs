@@ -55,8 +55,8 @@ pub use address::{Address, Gpa, Gva, Hpa, Iova, PAGE_SHIFT, PAGE_SIZE};
 #[cfg(feature = "alloc")]
 pub use backend::{
     AtsCapability, Attachment, Backend, BackendError, DeviceCapabilities, DomainHandle, DomainSpec,
-    MapError, NestedSpec, PageRequest, PageResponse, Replaced, ResponseCode, Run, Scope, Slot,
-    WalkStep,
+    MapError, MemoryType, NestedSpec, PageAttributes, PageRequest, PageResponse, Replaced,
+    ResponseCode, Run, Scope, Slot, WalkStep,
 };
 #[cfg(feature = "alloc")]
 pub use dirty::{DirtyBitmap, DirtyError, DirtyRead, DirtyTracking, LargePages};

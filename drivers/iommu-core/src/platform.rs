@@ -131,6 +131,17 @@ pub trait Platform: Send + Sync {
     /// One turn of a waiting loop.
     fn relax(&self);
 
+    /// A longer turn of a waiting loop, of about `limit` at most: hardware will send an
+    /// interrupt when there is something new. A platform that can lets the CPU sleep, and
+    /// looks at `done` once more with interrupts off before it does, so that no interrupt
+    /// falls in between; others take a turn like any.
+    fn rest(&self, limit: Nanoseconds, done: &mut dyn FnMut() -> bool) {
+        let _ = limit;
+        if !done() {
+            self.relax();
+        }
+    }
+
     /// Begins a section of this CPU that no interrupt can break into, holding a lock of
     /// this rank. Returns what [`leave`](Self::leave) needs to restore the state before.
     fn enter(&self, rank: Rank) -> u64;
@@ -211,6 +222,9 @@ macro_rules! platform_by_reference {
             }
             fn relax(&self) {
                 (**self).relax()
+            }
+            fn rest(&self, limit: Nanoseconds, done: &mut dyn FnMut() -> bool) {
+                (**self).rest(limit, done)
             }
             fn enter(&self, rank: Rank) -> u64 {
                 (**self).enter(rank)

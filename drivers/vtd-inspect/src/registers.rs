@@ -2,6 +2,7 @@
 
 use crate::{Fields, Source};
 use core::fmt::{self, Debug, Write};
+use vtd::registers::performance::{CounterConfiguration, Perfcap, Perfcfgoff, Perfcntroff};
 use vtd::registers::{
     Cap, Ecap, Feaddr, Fectl, Fedata, Feuaddr, FrcdHigh, FrcdLow, Fsts, Gsts, Iqa, Iqercd, Iqh,
     Iqt, Irta, Pectl, Pmen, Pqa, Pqh, Pqt, Prs, Register32, Register64, Rtaddr, Ver,
@@ -70,7 +71,45 @@ pub(crate) fn write(
         narrow::<Prs>(source, out)?;
         narrow::<Pectl>(source, out)?;
     }
+    if ecap.pms() {
+        wide::<Perfcap>(source, out)?;
+        counters(source, out)?;
+    }
     fault_records(source, cap, out)
+}
+
+/// Performance counters that count something.
+fn counters(source: &dyn Source, out: &mut dyn Write) -> fmt::Result {
+    let (Some(capability), Some(configurations), Some(counters)) = (
+        read64::<Perfcap>(source),
+        read32::<Perfcfgoff>(source),
+        read32::<Perfcntroff>(source),
+    ) else {
+        return Ok(());
+    };
+    let stride = 1usize << capability.stride().saturating_add(10);
+    for counter in 0..usize::from(capability.counters()) {
+        let at = (configurations.offset() as usize).saturating_add(counter.saturating_mul(0x100));
+        let value_at = (counters.offset() as usize).saturating_add(counter.saturating_mul(stride));
+        let (Some(words), Some(value)) = (source.read64(at), source.read64(value_at)) else {
+            continue;
+        };
+        let configuration = CounterConfiguration::from_bits(words);
+        if configuration.es() != 0 {
+            writeln!(
+                out,
+                "  counter {counter}: group {}, events {:#x}, {}: {value}",
+                configuration.egi(),
+                configuration.es(),
+                if configuration.en() {
+                    "counting"
+                } else {
+                    "stopped"
+                },
+            )?;
+        }
+    }
+    Ok(())
 }
 
 fn narrow<R: Register32 + Debug>(source: &dyn Source, out: &mut dyn Write) -> fmt::Result {

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use test_platform::TestPlatform;
-use vtd_model::{Builder, ConfigError, Machine, Owner, Violation, Width};
+use vtd_model::{Builder, ConfigError, Machine, Message, Owner, Violation, Width};
 
 /// What one tick of the model's clock is worth.
 const TICK: Nanoseconds = Nanoseconds::from_micros(1);
@@ -28,6 +28,9 @@ pub struct ModelPlatform<E> {
     buffered: bool,
     before_write: Mutex<Option<BeforeWrite>>,
     before_exchange: Mutex<Option<BeforeExchange>>,
+    messages: Mutex<Vec<Message>>,
+    sleepy: AtomicBool,
+    deaf: AtomicBool,
 }
 
 /// Called with the machine before a cell is exchanged: its address.
@@ -58,6 +61,9 @@ impl<E> ModelPlatform<E> {
             buffered,
             before_write: Mutex::default(),
             before_exchange: Mutex::default(),
+            messages: Mutex::default(),
+            sleepy: AtomicBool::new(false),
+            deaf: AtomicBool::new(false),
         }))
     }
 
@@ -123,6 +129,18 @@ impl<E> ModelPlatform<E> {
     /// at it: with the machine and the cell's address.
     pub fn before_exchanges(&self, before: impl FnMut(&mut Machine, u64) + Send + 'static) {
         *lock(&self.before_exchange) = Some(Box::new(before));
+    }
+
+    /// Interrupts that arrived while the driver slept, since the last call.
+    pub fn interrupts(&self) -> Vec<Message> {
+        std::mem::take(&mut *lock(&self.messages))
+    }
+
+    /// A CPU that once asleep is woken by interrupts and by time alone, even if what it waits
+    /// for has come; and which hears no interrupt if it is `deaf`.
+    pub fn sleep_deeply(&self, deaf: bool) {
+        self.sleepy.store(true, Ordering::Relaxed);
+        self.deaf.store(deaf, Ordering::Relaxed);
     }
 
     fn written_back(&self, machine: &mut Machine, hpa: u64, bytes: u64) {
@@ -270,6 +288,24 @@ impl<E: Send> Platform for ModelPlatform<E> {
 
     fn relax(&self) {
         lock(&self.machine).tick();
+    }
+
+    /// Ends with the first message that the machine sends; see
+    /// [`interrupts`](Self::interrupts).
+    fn rest(&self, limit: Nanoseconds, done: &mut dyn FnMut() -> bool) {
+        let begun = self.now();
+        while !done() || self.sleepy.load(Ordering::Relaxed) {
+            let sent = {
+                let mut machine = lock(&self.machine);
+                machine.tick();
+                machine.take_messages()
+            };
+            let woken = !sent.is_empty() && !self.deaf.load(Ordering::Relaxed);
+            lock(&self.messages).extend(sent);
+            if woken || self.now().since(begun) >= limit {
+                return;
+            }
+        }
     }
 
     fn enter(&self, rank: Rank) -> u64 {

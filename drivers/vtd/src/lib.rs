@@ -56,6 +56,7 @@ mod invalidation;
 mod irq_remap;
 mod mode;
 pub mod page_request;
+mod performance;
 pub mod queue;
 mod quirks;
 pub mod registers;
@@ -72,14 +73,17 @@ pub use bring_up::{
 };
 pub use driver::{
     DeviceTlb, DeviceTlbError, Driver, DriverConfig, EnableError, EnableFailure, Failed, Inspected,
-    Preparing, Quarantined, Scopes, ShutDownFailure, Sink, Translating, VirtualCommandError,
-    VirtualPasids,
+    MemoryRanges, NotShareable, Preparing, Quarantined, Scopes, SharedTables, ShutDownFailure,
+    Sink, Translating, VirtualCommandError, VirtualPasids,
 };
 pub use event::Event;
 pub use fault::{FaultLimit, Restraint};
 pub use invalidation::{CostRule, Debt};
 pub use irq_remap::{InterruptSource, PostError, PostedDescriptor, PostedTarget, ioapic_entry};
 pub use mode::{Mode, ModeChoice, ModeError, ModeRequest};
+pub use performance::{
+    Count, EventGroup, Filter, Performance, PerformanceCapabilities, PerformanceError,
+};
 pub use quirks::Corrections;
 pub use statistics::{Latencies, Statistics};
 pub use unit::{Command, Message, TimeLimits, TimedOut};

@@ -27,6 +27,8 @@ pub struct Statistics {
     pub queue_errors: u64,
     /// Waits that were given up.
     pub timeouts: u64,
+    /// Waits that were done without the interrupt that should have told so.
+    pub lost_completions: u64,
     /// How long the waits took that were not.
     pub wait_times: Latencies,
 }
@@ -157,6 +159,7 @@ pub(crate) struct Counters {
     pub(crate) page_requests: Counter,
     pub(crate) queue_errors: Counter,
     pub(crate) timeouts: Counter,
+    pub(crate) lost_completions: Counter,
     pub(crate) wait_times: Durations,
 }
 
@@ -173,6 +176,7 @@ impl Counters {
             page_requests: self.page_requests.value(),
             queue_errors: self.queue_errors.value(),
             timeouts: self.timeouts.value(),
+            lost_completions: self.lost_completions.value(),
             wait_times: self.wait_times.snapshot(),
         }
     }

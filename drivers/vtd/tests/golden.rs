@@ -133,6 +133,45 @@ fn reserved_bits_of_tables() {
 }
 
 #[test]
+fn host_permissions_of_one_domain_are_invalidated_at_all_levels() {
+    let encoded = Descriptor::HostPermissions { domain: 0x1234 }.encode();
+    assert_eq!(
+        encoded,
+        [0x1234_002a, 0],
+        "§6.5.2.7; no code outside was found that uses it"
+    );
+}
+
+#[test]
+fn the_pointer_to_host_permissions_and_counters_are_laid_out_by_the_specification_alone() {
+    use vtd::registers::performance::{CounterCapability, CounterConfiguration, CounterFilter};
+    use vtd::tables::pasid::{Pasid4, Pasid5};
+    let root = Pasid4::new()
+        .with_hptsz(2)
+        .with_hptpfd(true)
+        .with_hptptr(0x1_2345);
+    assert_eq!(root.into_bits(), 0x1234_5006, "§9.6, bits 319:256");
+    let domain = Pasid5::new().with_hptdid(0xabcd);
+    assert_eq!(domain.into_bits(), 0xabcd, "§9.6, bits 383:320");
+    assert_eq!(
+        PasidEntry::reserved_permissions(Ecap::from_bits(u64::MAX), 46),
+        [0xffff_c000_0000_0ff8, 0xffff_ffff_ffff_0000],
+        "§9.6"
+    );
+    let counter = CounterConfiguration::new()
+        .with_es(0x800_0001)
+        .with_egi(0xa)
+        .with_gfo(true)
+        .with_io(true);
+    assert_eq!(counter.into_bits(), 0x0800_0001_0000_0a06, "§11.4.13.15");
+    let filter = CounterFilter::new().with_en(true).with_value(0xf_ffff);
+    assert_eq!(filter.into_bits(), 0x800f_ffff, "§11.4.13.16");
+    let own = CounterCapability::from_bits(0x4003_3001);
+    let found = (own.pcc(), own.width(), own.ios(), own.gfs(), own.egcnt());
+    assert_eq!(found, (true, 0x30, true, true, 4), "§11.4.13.21");
+}
+
+#[test]
 fn host_permissions_are_invalidated_globally() {
     let encoded = Descriptor::HostPermissionCache.encode();
     assert_eq!(

@@ -23,6 +23,7 @@ pub(crate) fn contestant(workload: &Workload) -> Option<Box<dyn Contestant>> {
             iova_bits: 48,
             coherence: Coherence::Snooped,
             snoop: false,
+            memory_type: None,
         },
         runs: workload.runs.clone(),
         range: AddressRange::of_bytes(IOVA, workload.bytes()).expect("a range"),

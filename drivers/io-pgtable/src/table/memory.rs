@@ -74,12 +74,14 @@ impl<P: Platform> Memory<'_, P> {
     pub(crate) fn leaf(&self, level: u8, page: Hpa, access: Access) -> u64 {
         let leaf = encode_leaf(self.format, level, page, access);
         let snoops = self.config.snoop && self.config.limits.snoop_control;
-        if leaf != 0 && snoops && self.format.stage() == Stage::Second {
-            return SecondStageEntry::from_bits(leaf)
-                .with_snoop(true)
-                .into_bits();
+        if leaf == 0 || self.format.stage() == Stage::First {
+            return leaf;
         }
-        leaf
+        let memory_type = self.config.memory_type.map_or(0, |kind| kind as u8);
+        SecondStageEntry::from_bits(leaf)
+            .with_snoop(snoops)
+            .with_memory_type(memory_type & 7)
+            .into_bits()
     }
 
     /// Stores one entry of a table that hardware can reach, or could.

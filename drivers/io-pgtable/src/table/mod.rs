@@ -20,7 +20,7 @@ use crate::entry::{Entry, Limits};
 use crate::geometry::{in_width, index_of, span_shift};
 use iommu_core::{
     Access, Address, AddressRange, Coherence, Frame, FrameList, Hpa, Iova, LargePages, LeafSizes,
-    MapError, Order, OutOfFrames, Platform, Run, TableFormat,
+    MapError, MemoryType, Order, OutOfFrames, Platform, Run, TableFormat,
 };
 use map::{Mapping, in_the_way};
 use memory::{Memory, Reserve, View};
@@ -44,6 +44,9 @@ pub struct TableConfig {
     /// Set SNP in second-stage leaves, so that accesses with No Snoop are coherent all the
     /// same. Does nothing without [`snoop_control`](Limits::snoop_control).
     pub snoop: bool,
+    /// EMT of second-stage leaves, for entries with EMTE = 1. Does nothing in the first
+    /// stage.
+    pub memory_type: Option<MemoryType>,
 }
 
 /// A root table and all tables below it.

@@ -36,6 +36,7 @@ pub(crate) fn config(leaves: LeafSizes) -> TableConfig {
         iova_bits: 57,
         coherence: Coherence::Snooped,
         snoop: false,
+        memory_type: None,
     }
 }
 

@@ -1,10 +1,15 @@
 //! The driver on the hardware model.
 
+mod attributes;
 mod bring_up;
 mod checked;
 mod coherence;
+mod completion;
+mod counters;
+mod counting;
 mod device_tlbs;
 mod dirty;
+mod explaining;
 mod firmware;
 mod floods;
 mod guest;
@@ -22,6 +27,7 @@ mod random;
 mod replacing;
 mod rig;
 mod rings;
+mod shared;
 mod shutting_down;
 mod slices;
 mod units;

@@ -183,17 +183,15 @@ impl Domains {
 
     /// Adds a domain and returns its handle, if there is room.
     pub(crate) fn add(&mut self, translation: Translation) -> Option<DomainHandle> {
-        self.add_with(translation, |_| ())
+        self.add_with(translation, Attributes::default())
     }
 
     /// The same, with entries that say more.
     pub(crate) fn add_with(
         &mut self,
         translation: Translation,
-        say: impl FnOnce(&mut Attributes),
+        attributes: Attributes,
     ) -> Option<DomainHandle> {
-        let mut attributes = Attributes::default();
-        say(&mut attributes);
         let handle = self.vacant()?;
         let entry = self.entries.get_mut(usize::from(handle.index))?;
         entry.value = Some(Domain {

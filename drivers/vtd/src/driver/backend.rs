@@ -8,14 +8,15 @@ use crate::Event;
 use crate::domain::{Kept, Needs, PagingTables, Translation};
 use crate::invalidation::{Debt, Kind};
 use crate::queue::Descriptor;
+use crate::slots::Attributes;
 use crate::unit::Unit;
 use io_pgtable::{Limits, PermissionTable, TableConfig};
 use iommu_core::{
     Access, Address, AddressRange, AtsCapability, Attachment, Backend, BackendError, Batch,
     Coherence, DeviceCapabilities, DeviceId, DomainHandle, DomainSpec, FaultReason, FaultRecord,
     FlushError, Flushed, FrameList, Hpa, Iova, MapError, Mmio, NestedSpec, Observer, Owed,
-    PAGE_SHIFT, PageRequest, PageResponse, Platform, Replaced, ResponseCode, Run, Scope,
-    ServiceError, Slot, Stage, TableFormat, WalkStep,
+    PAGE_SHIFT, PageAttributes, PageRequest, PageResponse, Platform, Replaced, ResponseCode, Run,
+    Scope, ServiceError, Slot, Stage, TableFormat, WalkStep,
 };
 
 impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
@@ -28,6 +29,7 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
         device: DeviceId,
         format: TableFormat,
         checked: bool,
+        attributes: &PageAttributes,
     ) -> Result<DomainHandle, BackendError> {
         let (_, unit) = self.locate(device)?;
         if !unit.supports(format) {
@@ -36,7 +38,16 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
         if checked && !unit.checks_translated_requests() {
             return Err(BackendError::Unchecked(device));
         }
-        let config = table_config(unit, format.stage());
+        let mut said = Attributes {
+            snoop: attributes.snoop,
+            memory_type: attributes.memory_type,
+            uncached: attributes.uncached,
+            ..Attributes::default()
+        };
+        if !unit.has_attributes(&said) {
+            return Err(BackendError::AttributesUnsupported(device));
+        }
+        let config = table_config(unit, format.stage(), attributes);
         let kept = self.make_tables(format, config, checked)?;
         let translation = Translation::Tables {
             format,
@@ -44,13 +55,11 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
             owned: true,
             needs: needs(&config),
         };
-        let permissions = kept.permissions.as_ref().map(PermissionTable::root);
+        said.permissions = kept.permissions.as_ref().map(PermissionTable::root);
         let added = self
             .domains
             .lock(&self.platform)
-            .add_with(translation, |attributes| {
-                attributes.permissions = permissions
-            });
+            .add_with(translation, said);
         let Some(handle) = added else {
             self.discard(kept);
             return Err(BackendError::OutOfDomains);
@@ -210,7 +219,7 @@ fn of_device_tlb(error: DeviceTlbError<ServiceError>) -> BackendError {
 }
 
 /// What a table for this unit may contain.
-fn table_config<M: Mmio>(unit: &Unit<M>, stage: Stage) -> TableConfig {
+fn table_config<M: Mmio>(unit: &Unit<M>, stage: Stage, attributes: &PageAttributes) -> TableConfig {
     TableConfig {
         limits: Limits {
             host_bits: unit.abilities.host_bits,
@@ -219,7 +228,8 @@ fn table_config<M: Mmio>(unit: &Unit<M>, stage: Stage) -> TableConfig {
         },
         iova_bits: unit.abilities.cap.guest_address_bits(),
         coherence: unit.paging_coherence(),
-        snoop: false,
+        snoop: attributes.snoop,
+        memory_type: attributes.memory_type,
     }
 }
 
@@ -247,10 +257,21 @@ where
 
     fn create(&self, device: DeviceId, spec: &DomainSpec) -> Result<DomainHandle, BackendError> {
         match *spec {
-            DomainSpec::Paging(format) => self.create_paging(device, format, false),
+            DomainSpec::Paging(format) => {
+                self.create_paging(device, format, false, &PageAttributes::default())
+            }
             DomainSpec::Root { format, root } => self.create_root(device, format, root),
             DomainSpec::Nested(spec) => self.create_nested(device, spec),
         }
+    }
+
+    fn create_with(
+        &self,
+        device: DeviceId,
+        format: TableFormat,
+        attributes: &PageAttributes,
+    ) -> Result<DomainHandle, BackendError> {
+        self.create_paging(device, format, false, attributes)
     }
 
     fn create_checked(
@@ -258,7 +279,7 @@ where
         device: DeviceId,
         format: TableFormat,
     ) -> Result<DomainHandle, BackendError> {
-        self.create_paging(device, format, true)
+        self.create_paging(device, format, true, &PageAttributes::default())
     }
 
     fn destroy(&self, domain: DomainHandle) -> Result<Owed<'_, Debt>, BackendError> {

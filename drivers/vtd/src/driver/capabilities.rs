@@ -2,6 +2,7 @@
 
 use super::Driver;
 use crate::domain::{Needs, Translation};
+use crate::slots::Attributes;
 use crate::unit::Unit;
 use iommu_core::{
     BackendError, Coherence, DeviceCapabilities, DeviceId, LeafSizes, Mmio, Slot, Stage,
@@ -39,6 +40,14 @@ impl<M: Mmio> Unit<M> {
     /// are snooped then (§11.4.3).
     pub(crate) fn tracks_dirty(&self) -> bool {
         self.mode().is_scalable() && self.abilities.ecap.ssads() && self.abilities.ecap.ssts()
+    }
+
+    /// Whether entries and tables of the unit can say this of pages.
+    pub(crate) fn has_attributes(&self, attributes: &Attributes) -> bool {
+        let types = self.mode().is_scalable() && self.abilities.ecap.mts();
+        (!attributes.snoop || self.abilities.ecap.sc())
+            && (attributes.memory_type.is_none() || types)
+            && (!attributes.uncached || types)
     }
 
     /// Whether what devices translated themselves can be checked.

@@ -139,6 +139,9 @@ impl<M: Mmio> Unit<M> {
         if self.abilities.remaps_interrupts() {
             self.tell64::<Irta>(sink);
         }
+        if self.abilities.ecap.pms() {
+            self.tell64::<performance::Perfcap>(sink);
+        }
         if self.abilities.page_requests() {
             self.tell64::<Pqh>(sink);
             self.tell64::<Pqt>(sink);

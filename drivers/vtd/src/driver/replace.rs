@@ -122,6 +122,9 @@ fn enter<M: Mmio>(
     if attributes.dirty && !unit.tracks_dirty() {
         return Err(BackendError::DirtyTrackingUnsupported(slot.device));
     }
+    if !unit.has_attributes(&attributes) {
+        return Err(BackendError::AttributesUnsupported(slot.device));
+    }
     if !domains.attachments.has_room() {
         return Err(BackendError::OutOfDomains);
     }

@@ -4,6 +4,7 @@ use super::{Driver, Preparing, Translating};
 use crate::Event;
 use crate::bring_up::{BringUpError, program_fault_event, remap_interrupts};
 use crate::queue::Descriptor;
+use crate::queue::event::mask;
 use crate::registers::{Fectl, Gsts};
 use crate::unit::{Command, TimedOut, Unit};
 use alloc::boxed::Box;
@@ -126,6 +127,9 @@ impl<M: Mmio> Unit<M> {
             self.may_stop_translating()?;
         }
         self.registers.write32(platform, Fectl::new().with_im(true));
+        if self.queue.as_ref().is_some_and(|queue| queue.event.is_on()) {
+            mask(&self.registers, platform, true);
+        }
         if self.queue.is_none() || status.qies() {
             let mut everything = self.everything();
             if self.interrupts.is_some() {
@@ -160,6 +164,7 @@ impl<M: Mmio> Unit<M> {
         if let Some(queue) = &self.queue {
             queue.restart(platform, &self.registers);
             self.command(platform, Command::EnableQueue)?;
+            queue.event.program(&self.registers, platform);
         }
         if let Some(table) = &self.interrupts {
             remap_interrupts(self, table, platform, &self.limits)?;

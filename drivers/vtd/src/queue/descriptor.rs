@@ -143,6 +143,8 @@ pub enum Descriptor {
         data: u32,
         /// Later descriptors start only after this one completed (FN).
         fence: bool,
+        /// The invalidation event is raised (IF).
+        interrupt: bool,
         /// Page requests that came before are in their queue when the status is written
         /// (PD; needs ECAP.PDS).
         drain_page_requests: bool,
@@ -192,10 +194,12 @@ impl Descriptor {
                 status,
                 data,
                 fence,
+                interrupt,
                 drain_page_requests,
             } => [
                 WaitLow::new()
                     .with_kind(5)
+                    .with_iflag(interrupt)
                     .with_sw(true)
                     .with_fnflag(fence)
                     .with_pd(drain_page_requests)

@@ -19,6 +19,7 @@
 
 mod blocks;
 mod descriptor;
+pub(crate) mod event;
 #[cfg(all(test, loom))]
 #[allow(unsafe_code, reason = "the test's memory")]
 mod interleavings;

@@ -1,5 +1,6 @@
 //! The ring itself: writing a round and ringing the doorbell.
 
+use super::event::CompletionEvent;
 use super::recovery::Failures;
 use super::{Descriptor, SLOTS};
 use crate::Event;
@@ -21,6 +22,8 @@ pub(crate) struct Queue {
     pub(super) status: Frame,
     /// How many entries `Ring::failures` has, for a look without the lock.
     pub(super) failure_count: AtomicU32,
+    /// Whether waits raise an interrupt too.
+    pub(crate) event: CompletionEvent,
 }
 
 /// A round under way.
@@ -82,6 +85,7 @@ impl Queue {
             ring: Mutex::new(Rank::Queue, ring),
             status,
             failure_count: AtomicU32::new(0),
+            event: CompletionEvent::off(),
         })
     }
 
@@ -190,6 +194,7 @@ impl Queue {
             status: self.status.hpa(),
             data: number,
             fence: true,
+            interrupt: self.event.is_on(),
             drain_page_requests,
         }
     }
@@ -200,6 +205,7 @@ impl Queue {
             status: Hpa::from_u64(self.status.hpa().as_u64() | 8),
             data: 0,
             fence: false,
+            interrupt: false,
             drain_page_requests: false,
         }
     }
@@ -211,6 +217,7 @@ impl Queue {
                 status,
                 data,
                 fence: true,
+                interrupt: false,
                 drain_page_requests: false,
             },
             other => other,

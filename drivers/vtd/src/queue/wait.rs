@@ -1,5 +1,6 @@
 //! Waiting for a round, on any number of CPUs at once.
 
+use super::event::{LONGEST_REST, answer};
 use super::recovery::Failure;
 use super::ring::{Queue, Ticket, has_reached};
 use crate::Event;
@@ -62,11 +63,36 @@ impl Queue {
                 counters.timeouts.increment();
                 return Err(QueueError::TimedOut(waited));
             }
-            if looks.is_multiple_of(LOOKS_FOR_EACH_STATUS) {
+            let sleeps = self.event.is_on();
+            if sleeps || looks.is_multiple_of(LOOKS_FOR_EACH_STATUS) {
                 self.recover(platform, registers, counters);
             }
             looks = looks.wrapping_add(1);
-            platform.relax();
+            if sleeps {
+                self.rest(platform, registers, counters, ticket);
+            } else {
+                platform.relax();
+            }
+        }
+    }
+
+    /// Sleeps until the interrupt, or for a while. If that was in vain though the round is
+    /// done, the interrupt was lost, or one before it was never answered.
+    fn rest<M: Mmio, P: Platform + Observer<Event>>(
+        &self,
+        platform: &P,
+        registers: &Registers<M>,
+        counters: &Counters,
+        ticket: Ticket,
+    ) {
+        let begun = platform.now();
+        platform.rest(LONGEST_REST, &mut || {
+            has_reached(self.completed(), ticket.number)
+        });
+        let in_vain = platform.now().since(begun) >= LONGEST_REST;
+        if in_vain && has_reached(self.completed(), ticket.number) {
+            counters.lost_completions.increment();
+            answer(registers, platform);
         }
     }
 

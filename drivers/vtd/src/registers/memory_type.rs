@@ -1,5 +1,5 @@
 //! Memory types of devices in the processor's coherency domain (§11.4.12); only with ECAP.MTS.
-//! The driver leaves them as they are.
+//! The caller says what they shall be.
 
 use super::register;
 use bitfield_struct::bitfield;

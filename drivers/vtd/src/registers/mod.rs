@@ -114,6 +114,11 @@ impl<M: Mmio> Registers<M> {
         self.mmio.read64(offset)
     }
 
+    /// For registers whose place another register tells.
+    pub(crate) fn read32_at(&self, offset: usize) -> u32 {
+        self.mmio.read32(offset)
+    }
+
     /// For registers whose place CAP or ECAP tells.
     pub(crate) fn write32_at(
         &self,

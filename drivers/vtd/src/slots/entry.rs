@@ -5,7 +5,7 @@ use crate::quirks;
 use crate::tables::context::{ContextHigh, ContextLow, TranslationType as LegacyType};
 use crate::tables::frame_number;
 use crate::tables::pasid::{Pasid0, Pasid1, Pasid2, Pasid4, Pasid5, PasidEntry, TranslationType};
-use iommu_core::{Gpa, Hpa, TableFormat};
+use iommu_core::{Gpa, Hpa, MemoryType, TableFormat};
 
 /// A second-stage table as an entry names it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,11 +24,20 @@ pub(crate) struct FirstStage {
     pub(crate) write_protect: bool,
 }
 
+/// WB, WT, UC-, UC, twice, from PA0 up.
+const RESET_PAT: u32 = 0x0746_0746;
+
 /// What the entries of a domain say beside where its tables are.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Attributes {
     /// Accessed and dirty flags are set in second-stage tables (SSADE).
     pub(crate) dirty: bool,
+    /// Accesses to pages are snooped (PGSNP).
+    pub(crate) snoop: bool,
+    /// Memory type of all pages (EMTE, PAT).
+    pub(crate) memory_type: Option<MemoryType>,
+    /// Nothing is cached (CD).
+    pub(crate) uncached: bool,
     /// Root of the host permission table, one page (HPTPTR).
     pub(crate) permissions: Option<Hpa>,
 }
@@ -106,6 +115,24 @@ impl Target {
         }
     }
 
+    fn has_second_stage(&self) -> bool {
+        matches!(self, Self::Second { .. } | Self::Nested { .. })
+    }
+
+    /// PAT, by which first-stage leaves choose their memory type (§3.11.1). Where nobody wants
+    /// something else it is what CPUs begin with: a table of zeroes would make all pages
+    /// uncacheable.
+    fn page_attribute_table(&self, abilities: &Abilities, attributes: &Attributes) -> u32 {
+        if !abilities.ecap.mts() {
+            return 0;
+        }
+        match (self, attributes.memory_type) {
+            (Self::First { .. }, Some(kind)) => RESET_PAT & !0xf | kind as u32,
+            (Self::First { .. } | Self::Nested { .. }, _) => RESET_PAT,
+            _ => 0,
+        }
+    }
+
     /// The words of a legacy context entry. A first stage does not exist there: blocked.
     pub(crate) fn context_entry(
         &self,
@@ -147,7 +174,11 @@ impl Target {
         let word0 = Pasid0::new().with_p(true);
         let word1 = Pasid1::new()
             .with_did(self.domain_id())
-            .with_pwsnp(abilities.walks_can_snoop());
+            .with_pwsnp(abilities.walks_can_snoop())
+            .with_pgsnp(attributes.snoop)
+            .with_cd(attributes.uncached)
+            .with_emte(self.has_second_stage() && attributes.memory_type.is_some())
+            .with_pat(self.page_attribute_table(abilities, attributes));
         match self {
             Self::Blocked => PasidEntry::default(),
             Self::PassThrough { .. } => PasidEntry {

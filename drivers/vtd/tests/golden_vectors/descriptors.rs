@@ -37,6 +37,7 @@ pub(crate) fn encode(v: &Vector) -> Option<Vec<u64>> {
             status: Hpa::new(v.get("STATUS")),
             data: int(v, "DATA"),
             fence: v.is("FN"),
+            interrupt: v.is("IF"),
             drain_page_requests: v.is("PD"),
         },
         Structure::PageGroupResponse => Descriptor::PageGroupResponse {
