@@ -12,5 +12,6 @@ mod memory;
 mod own_driver;
 mod pasid;
 mod registers;
+mod ring;
 mod runner;
 mod switches;
