@@ -5,8 +5,8 @@
 //! mode, flat segments, interrupts off, the information's address in EBX.
 //!
 //! Invariants that the `unsafe` here rests on:
-//! 1. One CPU runs this, once, before any Rust code, so it alone touches the early tables
-//!    and the stack.
+//! 1. One CPU runs this, once, before any Rust code, so it alone writes the early tables and
+//!    uses the stack. Other CPUs start in the same tables later, and leave them as they are.
 //! 2. The image lies within the first GiB of physical memory, `KERNEL_OFFSET` below its
 //!    virtual addresses (`linker.ld`).
 
@@ -26,7 +26,7 @@ pub static STACK: Stack<STACK_BYTES> = Stack::new();
 
 /// A page table of the early address space.
 #[repr(C, align(4096))]
-struct EarlyTable<const ENTRIES: usize>(UnsafeCell<[u64; ENTRIES]>);
+pub(crate) struct EarlyTable<const ENTRIES: usize>(UnsafeCell<[u64; ENTRIES]>);
 
 // SAFETY: invariant 1.
 unsafe impl<const ENTRIES: usize> Sync for EarlyTable<ENTRIES> {}
@@ -37,7 +37,7 @@ impl<const ENTRIES: usize> EarlyTable<ENTRIES> {
     }
 }
 
-static PML4: EarlyTable<512> = EarlyTable::new();
+pub(crate) static PML4: EarlyTable<512> = EarlyTable::new();
 /// For addresses 0 and the direct map: the first 4 GiB.
 static PDPT_LOW: EarlyTable<512> = EarlyTable::new();
 /// For the kernel's image: the first GiB.

@@ -19,6 +19,8 @@ mod entry;
 mod info;
 pub mod layout;
 mod multiboot2_info;
+#[cfg(target_os = "none")]
+pub mod other_cpus;
 mod pvh_info;
 mod stack;
 

@@ -4,12 +4,13 @@
 use crate::command_line::VtdSwitch;
 use crate::cpu;
 use crate::exit::{ExitStatus, exit};
-use crate::firmware::{Firmware, FirmwareError};
+use crate::firmware::{Firmware, FirmwareError, InterruptControllers};
 use crate::pci::{self, BarSizing, Bus, BusError};
 use crate::remapping::{self, Remapping, RemappingError, Survey};
 use crate::rules::Rules;
 use crate::start::Machine;
 use crate::time;
+use crate::turns;
 use core::fmt;
 use dmar::Dmar;
 use vtd::ModeRequest;
@@ -112,8 +113,16 @@ impl Found {
 pub fn start(machine: &Machine) -> Result<Host, HostError> {
     let found = find(machine)?;
     let survey = found.survey(machine)?;
-    quieten_interrupts(&found.firmware);
+    let controllers = interrupt_controllers(&found.firmware);
+    quieten_interrupts(&controllers);
     let remapping = remapping::start(survey)?;
+    turns::prepare().map_err(|_| RemappingError::OutOfVectors)?;
+    cpu::start_others(machine.boot, &controllers.processors);
+    defmt::info!(
+        "{=usize} processors, of which {=usize} are used",
+        controllers.processors.len(),
+        cpu::count()
+    );
     Ok(Host {
         bus: found.bus,
         remapping,
@@ -155,20 +164,19 @@ fn start_clock(firmware: &Firmware) -> Result<(), HostError> {
     Ok(())
 }
 
-/// Masks the I/O APICs' lines before interrupts are remapped. Without an MADT there is
-/// nothing to be masked.
-fn quieten_interrupts(firmware: &Firmware) {
-    let found = match firmware.interrupt_controllers() {
-        Ok(found) => found,
-        Err(error) => {
-            defmt::warn!("no I/O APIC is known: {}", defmt::Display2Format(&error));
-            return;
-        }
-    };
-    defmt::info!(
-        "{=usize} processors, of which one is used",
-        found.processors.len()
-    );
+/// Processors and I/O APICs. Without an MADT there is this CPU alone, and nothing to be masked.
+fn interrupt_controllers(firmware: &Firmware) -> InterruptControllers {
+    firmware.interrupt_controllers().unwrap_or_else(|error| {
+        defmt::warn!(
+            "neither I/O APICs nor other CPUs are known: {}",
+            defmt::Display2Format(&error)
+        );
+        InterruptControllers::default()
+    })
+}
+
+/// Masks the I/O APICs' lines before interrupts are remapped.
+fn quieten_interrupts(found: &InterruptControllers) {
     for ioapic in &found.ioapics {
         match cpu::ioapic::mask_all(ioapic) {
             Ok(unmasked) => defmt::info!(

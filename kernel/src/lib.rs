@@ -61,6 +61,8 @@ pub mod remapping;
 pub mod start;
 #[cfg(target_os = "none")]
 pub mod storage;
+#[cfg(target_os = "none")]
+pub mod turns;
 
 #[doc(hidden)]
 pub use boot as __boot;

@@ -155,13 +155,17 @@ impl<M: Mmio> Edu<M> {
     /// Waits for the end of the copy that was started.
     pub fn wait(&self, clock: &impl Clock, limit: Nanoseconds) -> Result<(), EduError> {
         let begin = clock.now();
-        while self.is_copying() {
-            if clock.now().since(begin) > limit {
+        loop {
+            // The time first: whoever did not run for long sees a device that has finished.
+            let is_late = clock.now().since(begin) > limit;
+            if !self.is_copying() {
+                return Ok(());
+            }
+            if is_late {
                 return Err(EduError::TimedOut(limit));
             }
             clock.relax();
         }
-        Ok(())
     }
 
     /// Makes the device raise its interrupt for `causes`.

@@ -40,7 +40,7 @@ mod trial;
 
 pub use label::Label;
 pub use start::{START_MAGIC, Start};
-pub use talk::{Claim, Finish, Log, Outcome, WaitForInterrupt};
+pub use talk::{Claim, Finish, Log, Outcome, Transfer, WaitForInterrupt};
 pub use trial::{Announce, Conclude, Deed, TargetEntry, TargetKind, Targets};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -62,6 +62,8 @@ pub enum Op {
     WaitForInterrupt = 0x202,
     /// Ends the guest: [`Finish`]. Does not return.
     Finish = 0x203,
+    /// Lets a mediated device copy: [`Transfer`].
+    Transfer = 0x204,
     /// Begins a trial: [`Announce`].
     Announce = 0x210,
     /// Ends a trial: [`Conclude`].
@@ -72,11 +74,12 @@ pub enum Op {
 
 impl Op {
     /// Every operation.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Log,
         Self::Claim,
         Self::WaitForInterrupt,
         Self::Finish,
+        Self::Transfer,
         Self::Announce,
         Self::Conclude,
         Self::Targets,

@@ -42,6 +42,28 @@ argument! {
 }
 
 argument! {
+    /// Starts a copy by a device whose registers the guest does not have: the hypervisor
+    /// programs them, and refuses what would make the device leave its own buffer.
+    ///
+    /// Returns at once. `ENOENT` for a device that is not such a one, `EINVAL` for a copy that
+    /// leaves the buffer, `EBUSY` while another one is under way.
+    pub struct Transfer: 40 bytes {
+        /// Where the guest finds the device: bus, device and function.
+        pub device: u32,
+        /// 1 if the device writes to memory, 0 if it reads.
+        pub to_memory: u32,
+        /// The address of the memory, in the device's own address space: any.
+        pub address: u64,
+        /// Where in the device's buffer.
+        pub offset: u32,
+        /// How many bytes.
+        pub bytes: u32,
+        /// 0.
+        pub reserved: u64,
+    }
+}
+
+argument! {
     /// Ends the guest.
     pub struct Finish: 16 bytes {
         /// An [`Outcome`].

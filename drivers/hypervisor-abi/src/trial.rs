@@ -40,9 +40,18 @@ impl Announce {
 
 argument! {
     /// Ends the trial that is under way, `ENOENT` if there is none. The hypervisor reports
-    /// what it saw; the guest is told nothing.
+    /// what it saw; the guest is told nothing of that, only whether the trial could be
+    /// [judged](Conclude::JUDGED) or must be [repeated](Conclude::REPEAT).
     pub struct Conclude: 8 bytes {
     }
+}
+
+impl Conclude {
+    /// The result if the trial could be judged.
+    pub const JUDGED: i64 = 0;
+    /// The result if the fault that the trial had to give may have been lost, because other
+    /// devices' faults came at the same time.
+    pub const REPEAT: i64 = 1;
 }
 
 /// What a device will do in a trial.

@@ -36,6 +36,14 @@ bitflags::bitflags! {
         /// The device's requests without PASID can be bound. 0 for a slice of a device that
         /// several guests share, each by its own PASIDs: there they are blocked.
         const WITHOUT_PASID = 1 << 20;
+        /// A table of the guest's own can stand on an address space that the hypervisor
+        /// keeps.
+        const PARENT = 1 << 24;
+        /// Of an address space: its devices' requests snoop the CPU's caches whatever they
+        /// ask for. Of a device: that can be had for tables of the guest's own.
+        const ENFORCE_SNOOP = 1 << 25;
+        /// The guest's memory can be used by the tables that its CPUs use.
+        const SHARED = 1 << 26;
     }
 }
 

@@ -8,13 +8,14 @@ layout! {
     /// Argument of [`Op::IoasAllocate`](crate::Op::IoasAllocate).
     ///
     /// With [`USER_TABLE`](Self::USER_TABLE) the guest keeps the page table itself and
-    /// invalidates what it changes; without, the hypervisor keeps it and the guest maps and
-    /// unmaps by calls.
+    /// invalidates what it changes; with [`SHARED`](Self::SHARED) it is the table by which the
+    /// guest's CPUs see its memory; with neither, the hypervisor keeps one and the guest maps
+    /// and unmaps by calls.
     pub struct IoasAllocate: 80 bytes, 80 in version 1 {
         /// Size of this structure.
         [0 In] argsz: u32,
         /// [`USER_TABLE`](Self::USER_TABLE), [`ENFORCE_SNOOP`](Self::ENFORCE_SNOOP),
-        /// [`HINT_BASE_IOVA`](Self::HINT_BASE_IOVA).
+        /// [`HINT_BASE_IOVA`](Self::HINT_BASE_IOVA), [`SHARED`](Self::SHARED).
         [4 In] flags: u32,
         /// The highest address that the guest will use, or 0 for no wish. Of an address
         /// space that the hypervisor keeps, addresses above are not given out.
@@ -22,8 +23,9 @@ layout! {
         /// With [`HINT_BASE_IOVA`](Self::HINT_BASE_IOVA): the lowest address that the
         /// guest will use. Else 0.
         [16 In] base_iova_hint: u64,
-        /// What the table's addresses mean: [`NO_ID`](crate::NO_ID) for the guest's
-        /// physical memory.
+        /// With [`USER_TABLE`](Self::USER_TABLE): what the table's addresses mean:
+        /// [`NO_ID`](crate::NO_ID) for the guest's physical memory, or an address space that
+        /// the hypervisor keeps (needs [`PARENT`](crate::Capabilities::PARENT)). Else 0.
         [24 In] parent_ioas_id: u32,
         /// With [`USER_TABLE`](Self::USER_TABLE): a [`Format`]. Else 0: the hypervisor
         /// chooses.
@@ -54,16 +56,25 @@ layout! {
 argument!(
     IoasAllocate,
     IoasAllocate,
-    flags: IoasAllocate::USER_TABLE | IoasAllocate::ENFORCE_SNOOP | IoasAllocate::HINT_BASE_IOVA
+    flags: IoasAllocate::USER_TABLE
+        | IoasAllocate::ENFORCE_SNOOP
+        | IoasAllocate::HINT_BASE_IOVA
+        | IoasAllocate::SHARED
 );
 
 impl IoasAllocate {
     /// The guest keeps the page table: `user_page_directory`, in `format`.
     pub const USER_TABLE: u32 = 1 << 0;
-    /// The device's requests snoop the CPU's caches whatever they ask for.
+    /// The device's requests snoop the CPU's caches whatever they ask for. `EOPNOTSUPP` where
+    /// [`ENFORCE_SNOOP`](crate::Capabilities::ENFORCE_SNOOP) is not said of the device and
+    /// this kind of address space: see the rules of the page.
     pub const ENFORCE_SNOOP: u32 = 1 << 1;
     /// `base_iova_hint` is given.
     pub const HINT_BASE_IOVA: u32 = 1 << 2;
+    /// The address space is the guest's physical memory, by the tables that its CPUs use.
+    /// Everything else that says what it translates is 0. Needs
+    /// [`Capabilities::SHARED`](crate::Capabilities::SHARED). Since version 3.
+    pub const SHARED: u32 = 1 << 3;
 
     /// Requests with supervisor rights are allowed.
     pub const FORMAT_SUPERVISOR: u64 = 1 << 0;

@@ -53,9 +53,11 @@ mod fault;
 mod invalidate;
 mod ioas;
 mod layout;
+mod linux;
 mod number;
 mod op;
 mod pasid;
+mod pasid_table;
 mod probe;
 mod queue;
 mod ring;
@@ -70,8 +72,16 @@ pub use fault::{
 pub use invalidate::{Granularity, Invalidate, InvalidateModel, InvalidateRange};
 pub use ioas::{Format, IoasAllocate, IoasMap, IoasRanges, IoasUnmap, IovaRange};
 pub use layout::{Argument, Direction, Entry, Field, Layout};
+pub use linux::{
+    LINUX_VERSION_1, LinuxBindGpasid, LinuxCacheInvalidate, LinuxCacheInvalidateInfo,
+    LinuxFaultPageRequest, LinuxFaultRead, LinuxFaultReason, LinuxFaultType,
+    LinuxFaultUnrecoverable, LinuxGpasidBindData, LinuxGpasidBindDataVtd, LinuxGranularity,
+    LinuxInvAddrInfo, LinuxInvPasidInfo, LinuxPageResponse, LinuxPageResponseCode,
+    LinuxPageResponseData, LinuxUnbindGpasid,
+};
 pub use op::Op;
 pub use pasid::{PasidAllocate, PasidFree};
+pub use pasid_table::{PasidTableBind, PasidTableInvalidate, PasidTableUnbind};
 pub use probe::{Info, Probe, Structure, Subject, Use, size_of_argument, size_of_structure};
 pub use queue::{QueueAllocate, QueueBind, QueueKind, QueueUnbind};
 pub use ring::{RingCompletion, RingCreate, RingEnter, RingIndices, RingSubmission};

@@ -5,8 +5,8 @@ use crate::number::numbers;
 numbers! {
     /// What a hypercall shall do. One number for each operation, never a flag.
     ///
-    /// Numbers 0x100 to 0x3FF belong to this interface; a hypervisor may give the others a
-    /// meaning of its own.
+    /// Numbers 0x100 to 0x1FF and 0x300 to 0x3FF belong to this interface; a hypervisor may
+    /// give the others a meaning of its own.
     pub enum Op {
         /// Whether something exists in this interface, and how large it is. No effect.
         Probe = 0x100,
@@ -41,6 +41,22 @@ numbers! {
         PasidAllocate = 0x140,
         /// Gives a PASID back.
         PasidFree = 0x141,
+        /// Takes `struct iommu_gpasid_bind_data` of `linux/iommu.h` (v5.10). Since version 3.
+        LinuxBindGpasid = 0x180,
+        /// Undoes that. Since version 3.
+        LinuxUnbindGpasid = 0x181,
+        /// Takes `struct iommu_cache_invalidate_info`. Since version 3.
+        LinuxCacheInvalidate = 0x182,
+        /// Gives `struct iommu_fault`. Since version 3.
+        LinuxFaultRead = 0x183,
+        /// Takes `struct iommu_page_response`. Since version 3.
+        LinuxPageResponse = 0x184,
+        /// Makes a device use a PASID table of the guest's own. Since version 3.
+        PasidTableBind = 0x190,
+        /// Blocks the device again. Since version 3.
+        PasidTableUnbind = 0x191,
+        /// Has changed entries of the PASID table looked at. Since version 3.
+        PasidTableInvalidate = 0x192,
         /// Makes a ring of operations. Since version 3.
         RingCreate = 0x300,
         /// Does what was submitted to a ring. Since version 3.

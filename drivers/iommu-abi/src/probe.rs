@@ -66,6 +66,22 @@ numbers! {
         FaultEvent = 4,
         /// [`PageAnswer`]. Since version 2.
         PageAnswer = 5,
+        /// [`LinuxGpasidBindData`]. Since version 3.
+        LinuxGpasidBindData = 16,
+        /// [`LinuxGpasidBindDataVtd`]. Since version 3.
+        LinuxGpasidBindDataVtd = 17,
+        /// [`LinuxCacheInvalidateInfo`]. Since version 3.
+        LinuxCacheInvalidateInfo = 18,
+        /// [`LinuxInvPasidInfo`]. Since version 3.
+        LinuxInvPasidInfo = 19,
+        /// [`LinuxInvAddrInfo`]. Since version 3.
+        LinuxInvAddrInfo = 20,
+        /// [`LinuxFaultUnrecoverable`]. Since version 3.
+        LinuxFaultUnrecoverable = 21,
+        /// [`LinuxFaultPageRequest`]. Since version 3.
+        LinuxFaultPageRequest = 22,
+        /// [`LinuxPageResponseData`]. Since version 3.
+        LinuxPageResponseData = 23,
         /// [`RingIndices`]. Since version 3.
         RingIndices = 48,
         /// [`RingSubmission`]. Since version 3.
@@ -87,6 +103,13 @@ numbers! {
         /// Share a process' address space with the device: tables by PASID, and page
         /// requests that the guest answers.
         SharedVirtualAddressing = 4,
+        /// Keep the PASID table of the device. Since version 3.
+        PasidTable = 5,
+        /// Use the guest's memory by the tables that its CPUs use. Since version 3.
+        SharedTables = 6,
+        /// Bind a page table of the guest's own that stands on an address space which the
+        /// hypervisor keeps. Since version 3.
+        TableAboveManaged = 7,
     }
 }
 
@@ -96,7 +119,14 @@ impl Use {
         match self {
             Self::ManagedDma => Capabilities::MANAGED.union(Capabilities::WITHOUT_PASID),
             Self::UserTable => Capabilities::USER_TABLE.union(Capabilities::WITHOUT_PASID),
-            Self::UserTableByPasid => Capabilities::USER_TABLE.union(Capabilities::PASID),
+            Self::UserTableByPasid | Self::PasidTable => {
+                Capabilities::USER_TABLE.union(Capabilities::PASID)
+            }
+            Self::SharedTables => Capabilities::SHARED.union(Capabilities::WITHOUT_PASID),
+            Self::TableAboveManaged => Capabilities::USER_TABLE
+                .union(Capabilities::MANAGED)
+                .union(Capabilities::PARENT)
+                .union(Capabilities::WITHOUT_PASID),
             Self::SharedVirtualAddressing => Capabilities::USER_TABLE
                 .union(Capabilities::PASID)
                 .union(Capabilities::PAGE_REQUESTS),
@@ -157,6 +187,14 @@ pub const fn size_of_argument(op: Op, version: u32) -> Option<usize> {
             Op::PasidAllocate => PasidAllocate::MIN_SIZE,
             Op::PasidFree => PasidFree::MIN_SIZE,
             Op::PageResponse
+            | Op::LinuxBindGpasid
+            | Op::LinuxUnbindGpasid
+            | Op::LinuxCacheInvalidate
+            | Op::LinuxFaultRead
+            | Op::LinuxPageResponse
+            | Op::PasidTableBind
+            | Op::PasidTableUnbind
+            | Op::PasidTableInvalidate
             | Op::RingCreate
             | Op::RingEnter
             | Op::QueueAllocate
@@ -169,6 +207,14 @@ pub const fn size_of_argument(op: Op, version: u32) -> Option<usize> {
             older => size_of_argument(older, 1),
         },
         0 | 3 => match op {
+            Op::LinuxBindGpasid => Some(LinuxBindGpasid::MIN_SIZE),
+            Op::LinuxUnbindGpasid => Some(LinuxUnbindGpasid::MIN_SIZE),
+            Op::LinuxCacheInvalidate => Some(LinuxCacheInvalidate::MIN_SIZE),
+            Op::LinuxFaultRead => Some(LinuxFaultRead::MIN_SIZE),
+            Op::LinuxPageResponse => Some(LinuxPageResponse::MIN_SIZE),
+            Op::PasidTableBind => Some(PasidTableBind::MIN_SIZE),
+            Op::PasidTableUnbind => Some(PasidTableUnbind::MIN_SIZE),
+            Op::PasidTableInvalidate => Some(PasidTableInvalidate::MIN_SIZE),
             Op::RingCreate => Some(RingCreate::MIN_SIZE),
             Op::RingEnter => Some(RingEnter::MIN_SIZE),
             Op::QueueAllocate => Some(QueueAllocate::MIN_SIZE),
@@ -190,6 +236,14 @@ pub const fn size_of_structure(structure: Structure, version: u32) -> Option<usi
             Structure::InvalidateRange => InvalidateRange::MIN_SIZE,
             Structure::FaultEvent => FaultEvent::MIN_SIZE,
             Structure::PageAnswer
+            | Structure::LinuxGpasidBindData
+            | Structure::LinuxGpasidBindDataVtd
+            | Structure::LinuxCacheInvalidateInfo
+            | Structure::LinuxInvPasidInfo
+            | Structure::LinuxInvAddrInfo
+            | Structure::LinuxFaultUnrecoverable
+            | Structure::LinuxFaultPageRequest
+            | Structure::LinuxPageResponseData
             | Structure::RingIndices
             | Structure::RingSubmission
             | Structure::RingCompletion => return None,
@@ -200,6 +254,14 @@ pub const fn size_of_structure(structure: Structure, version: u32) -> Option<usi
             older => size_of_structure(older, 1),
         },
         0 | 3 => match structure {
+            Structure::LinuxGpasidBindData => Some(LinuxGpasidBindData::MIN_SIZE),
+            Structure::LinuxGpasidBindDataVtd => Some(LinuxGpasidBindDataVtd::MIN_SIZE),
+            Structure::LinuxCacheInvalidateInfo => Some(LinuxCacheInvalidateInfo::MIN_SIZE),
+            Structure::LinuxInvPasidInfo => Some(LinuxInvPasidInfo::MIN_SIZE),
+            Structure::LinuxInvAddrInfo => Some(LinuxInvAddrInfo::MIN_SIZE),
+            Structure::LinuxFaultUnrecoverable => Some(LinuxFaultUnrecoverable::MIN_SIZE),
+            Structure::LinuxFaultPageRequest => Some(LinuxFaultPageRequest::MIN_SIZE),
+            Structure::LinuxPageResponseData => Some(LinuxPageResponseData::MIN_SIZE),
             Structure::RingIndices => Some(RingIndices::MIN_SIZE),
             Structure::RingSubmission => Some(RingSubmission::MIN_SIZE),
             Structure::RingCompletion => Some(RingCompletion::MIN_SIZE),

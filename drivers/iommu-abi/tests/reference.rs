@@ -117,6 +117,14 @@ fn every_argument_is_told_as_it_is() {
     check_flags::<PageResponse>();
     check_flags::<PasidAllocate>();
     check_flags::<PasidFree>();
+    check_flags::<LinuxBindGpasid>();
+    check_flags::<LinuxUnbindGpasid>();
+    check_flags::<LinuxCacheInvalidate>();
+    check_flags::<LinuxFaultRead>();
+    check_flags::<LinuxPageResponse>();
+    check_flags::<PasidTableBind>();
+    check_flags::<PasidTableUnbind>();
+    check_flags::<PasidTableInvalidate>();
     check_flags::<RingCreate>();
     check_flags::<RingEnter>();
     check_flags::<QueueAllocate>();
@@ -131,6 +139,14 @@ fn every_array_element_is_told_as_it_is() {
     check_structure::<InvalidateRange>();
     check_structure::<FaultEvent>();
     check_structure::<PageAnswer>();
+    check_structure::<LinuxGpasidBindData>();
+    check_structure::<LinuxGpasidBindDataVtd>();
+    check_structure::<LinuxCacheInvalidateInfo>();
+    check_structure::<LinuxInvPasidInfo>();
+    check_structure::<LinuxInvAddrInfo>();
+    check_structure::<LinuxFaultUnrecoverable>();
+    check_structure::<LinuxFaultPageRequest>();
+    check_structure::<LinuxPageResponseData>();
     check_structure::<RingIndices>();
     check_structure::<RingSubmission>();
     check_structure::<RingCompletion>();
@@ -148,6 +164,10 @@ fn every_number_is_told_with_its_name() {
         InvalidateModel,
         FaultEventKind,
         PageResponseCode,
+        LinuxGranularity,
+        LinuxFaultType,
+        LinuxFaultReason,
+        LinuxPageResponseCode,
         QueueKind,
         Errno
     );
@@ -162,7 +182,7 @@ fn every_number_is_told_with_its_name() {
 #[test]
 fn nothing_is_told_that_does_not_exist() {
     let structures = Op::ALL.len() + Structure::ALL.len();
-    let numbers = 11 + 1;
+    let numbers = 15 + 1;
     let example = 1;
     let told = sections().keys().filter(|name| !name.is_empty()).count();
     assert_eq!(told, structures + numbers + example);

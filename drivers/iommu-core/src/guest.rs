@@ -1,6 +1,9 @@
 //! A guest as policy sees it: its memory, and what is asked of the hypervisor.
 
-use crate::{Access, Address, DeviceId, Gpa, Hpa, PAGE_SHIFT, PAGE_SIZE, Slot, SourceId};
+use crate::{
+    Access, Address, BackendError, DeviceId, DomainHandle, Gpa, Hpa, PAGE_SHIFT, PAGE_SIZE, Slot,
+    SourceId,
+};
 
 /// A guest, by its number in the hypervisor. Never chosen by a guest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -140,6 +143,17 @@ pub trait VmHost {
     /// a device, and the same for all that are told.
     fn companions(&self, device: DeviceId, tell: &mut dyn FnMut(DeviceId)) {
         let _ = (device, tell);
+    }
+
+    /// A domain of the back-end whose tables are those by which the guest's CPUs see its
+    /// memory, for a device of the guest. Whoever asked destroys it. `Unsupported` where there
+    /// are none that the device's unit can walk, or where they are not kept for devices.
+    ///
+    /// Before the tables cease to lead to memory of the guest for good, the hypervisor calls
+    /// what takes memory out of everything that devices can reach, as for all other memory.
+    fn share_tables(&self, vm: VmId, device: DeviceId) -> Result<DomainHandle, BackendError> {
+        let _ = vm;
+        Err(BackendError::Unsupported(device))
     }
 
     /// Programs a device to translate ahead and to ask for pages (on: PASID, then ATS, then

@@ -156,7 +156,12 @@ fn copy_sized<T: Layout>(
 }
 
 /// What a newer caller has beyond the structure that we know must say nothing.
-fn check_tail(memory: &dyn GuestMemory, at: Gpa, known: usize, given: usize) -> Result<(), Errno> {
+pub(crate) fn check_tail(
+    memory: &dyn GuestMemory,
+    at: Gpa,
+    known: usize,
+    given: usize,
+) -> Result<(), Errno> {
     let mut done = known;
     while done < given {
         let mut chunk = [0; CHUNK];

@@ -3,12 +3,16 @@
 
 use crate::counters::count;
 use crate::error::{of_flush, of_settle};
+use crate::object::Object;
 use crate::requesters::IDS;
 use crate::shadow::add_debt;
 use crate::vm::{Binding, Translation, Vm};
 use crate::{Iommu, IommuError, PasidAllocator};
 use iommu_abi::Errno;
-use iommu_core::{Attachment, Backend, BackendError, Batch, DomainHandle, Platform, Run, VmHost};
+use iommu_core::{
+    AddressRange, Attachment, Backend, BackendError, Batch, DomainHandle, Gpa, Platform, Run,
+    Scope, VmHost,
+};
 
 /// What became of a binding.
 pub(crate) struct Detached {
@@ -191,13 +195,46 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         looked.map_err(|_| IommuError::OutOfMemory)
     }
 
+    /// Has hardware forget what it knows by the tables of the guest's CPUs: of this memory,
+    /// or of all. The tables have changed already.
+    pub(crate) fn forget_in_shared(
+        &self,
+        guest: &Vm,
+        gone: Option<&AddressRange<Gpa>>,
+    ) -> Result<(), IommuError> {
+        for (_, object) in guest.objects.iter() {
+            let Object::Shared(shared) = object else {
+                continue;
+            };
+            let scope = match gone.map(|gone| crate::nesting::translated(gone, shared.bits)) {
+                None => Scope::Everything,
+                Some(None) => continue,
+                Some(Some(range)) => Scope::Range {
+                    range,
+                    leaf_only: false,
+                },
+            };
+            let mut batch = Batch::with_capacity(1).ok_or(IommuError::OutOfMemory)?;
+            add_debt(&mut batch, self.backend.invalidate(shared.domain, scope))
+                .map_err(|_| IommuError::Backend(BackendError::NoDomain(shared.domain)))?;
+            self.commit(&mut batch)?;
+        }
+        Ok(())
+    }
+
     /// Destroys the domains of all address spaces that the hypervisor keeps for a guest.
     /// Nothing is bound any more.
     pub(crate) fn destroy_managed(&self, guest: &mut Vm) -> Result<(), IommuError> {
         let mut result = Ok(());
         for (_, object) in guest.objects.iter() {
-            if let crate::object::Object::Managed(managed) = object {
-                result = result.and(self.destroy_domain(managed.domain));
+            match object {
+                Object::Managed(managed) => {
+                    result = result.and(self.destroy_domain(managed.domain));
+                }
+                Object::Shared(shared) => {
+                    result = result.and(self.destroy_domain(shared.domain));
+                }
+                Object::Device(_) | Object::UserTable(_) | Object::Ring(_) | Object::Queue => {}
             }
         }
         guest.objects.mappings.clear();

@@ -119,7 +119,9 @@ pub(crate) fn of_shadow(error: ShadowError) -> Errno {
 
 pub(crate) fn of_backend(error: BackendError) -> Errno {
     match error {
-        BackendError::Unsupported(_) | BackendError::FormatUnsupported { .. } => Errno::EOPNOTSUPP,
+        BackendError::Unsupported(_)
+        | BackendError::FormatUnsupported { .. }
+        | BackendError::AttributesUnsupported(_) => Errno::EOPNOTSUPP,
         BackendError::PasidOutOfRange(_) => Errno::EINVAL,
         BackendError::Reserved(_) => Errno::EPERM,
         BackendError::OutOfDomains => Errno::ENOSPC,

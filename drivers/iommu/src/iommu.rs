@@ -172,6 +172,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             virtual_id,
             capabilities,
             parent: None,
+            shares: false,
             asks: None,
             slice: false,
         });
@@ -192,6 +193,8 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         match ready {
             Ok(parent) => {
                 guest.objects.set_parent(device_id, parent);
+                let shares = self.can_share(vm, device);
+                guest.objects.set_shares(device_id, shares);
                 Ok(device_id)
             }
             Err(error) => {
@@ -213,6 +216,13 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         self.commit(&mut batch)?;
         self.check_companions(device)?;
         self.reset(guest, device)
+    }
+
+    /// Whether a device can use the tables of its guest's CPUs: found out by having them.
+    fn can_share(&self, vm: VmId, device: DeviceId) -> bool {
+        self.host
+            .share_tables(vm, device)
+            .is_ok_and(|domain| self.destroy_domain(domain).is_ok())
     }
 
     /// Takes a device back, or a guest's slice of it: blocked, forgotten by hardware, and
@@ -238,6 +248,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         if known.is_ok_and(|device| device.asks.is_some()) {
             result = result.and(self.stop_page_requests(vm, device));
         }
+        self.forget_pasid_table(guest, handle);
         if let Ok(known) = known {
             result = result.and(self.take_device(guest, &known));
         }
@@ -267,6 +278,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         let nested = self.uncover(guest, gone)?;
         let mapped = self.forget_in_managed(guest, gone)?;
         let shadowed = self.forget_in_shadow(guest, host)?;
+        self.forget_in_shared(guest, Some(gone))?;
         self.confirm()?;
         Ok(Forgotten {
             entries: nested.saturating_add(mapped).saturating_add(shadowed),
@@ -280,6 +292,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         let mut state = slot.state.take(&self.platform);
         let guest = state.as_mut().ok_or(IommuError::NoGuest(vm))?;
         self.cover_all(guest)?;
+        self.forget_in_shared(guest, None)?;
         self.look_again(guest)
     }
 
@@ -315,7 +328,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     }
 
     /// Unbinds what it can. The first error is returned, after everything has been tried.
-    fn unbind_all(
+    pub(crate) fn unbind_all(
         &self,
         guest: &mut Vm,
         which: impl Fn(&crate::vm::Binding) -> bool,

@@ -13,6 +13,7 @@
 //! * `group`: devices that cannot be kept apart have one owner; `requesters`: every id of a
 //!   device leads where the device leads.
 //! * `service`: how a page table of a guest's own is used for a device.
+//! * `user_table`, `pasid_table`: tables that come with their binding, and whole PASID tables.
 //! * `nesting`: on hardware that nests, above a second stage that maps the guest's memory.
 //! * `shadow`, `guest_table`: on hardware that cannot.
 //! * `fault`, `guest_walk`: refused requests, explained to their guest.
@@ -74,11 +75,13 @@ mod object;
 mod owners;
 mod page_request;
 mod pasid;
+mod pasid_table;
 mod requesters;
 mod ring;
 mod service;
 mod shadow;
 mod slice;
+mod user_table;
 mod vm;
 
 pub use config::{Config, Nesting, Quota};

@@ -18,9 +18,9 @@ use crate::vm::Vm;
 use crate::{Iommu, PasidAllocator};
 use arrayvec::ArrayVec;
 use iommu_core::{
-    Access, Address, AddressRange, Backend, Batch, DeviceCapabilities, DeviceId, DomainHandle,
-    DomainSpec, Gpa, GuestMemory, Hpa, Iova, LeafSizes, MapError, Owed, PAGE_SHIFT, PAGE_SIZE,
-    Platform, Run, TableFormat, VmHost,
+    Access, Address, AddressRange, Backend, BackendError, Batch, DeviceCapabilities, DeviceId,
+    DomainHandle, DomainSpec, Gpa, GuestMemory, Hpa, Iova, LeafSizes, MapError, Owed, PAGE_SHIFT,
+    PAGE_SIZE, PageAttributes, Platform, Run, TableFormat, VmHost,
 };
 
 /// Kinds of units that a guest's devices are behind at a time, at most. Devices of further
@@ -84,6 +84,8 @@ impl ParentKind {
 struct Parent {
     kind: ParentKind,
     domain: DomainHandle,
+    /// Requests through it snoop whatever they ask for.
+    snoops: bool,
 }
 
 /// The second stages of a guest.
@@ -124,6 +126,11 @@ impl Parents {
         self.get(id).map(|parent| parent.domain)
     }
 
+    /// Whether requests through it snoop whatever they ask for.
+    pub(crate) fn snoops(&self, id: ParentId) -> bool {
+        self.get(id).is_some_and(|parent| parent.snoops)
+    }
+
     /// Bits of guest-physical address that it translates.
     pub(crate) fn guest_bits(&self, id: ParentId) -> Option<u8> {
         self.get(id).map(|parent| parent.kind.guest_bits())
@@ -151,10 +158,12 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         let Some(id) = guest.parents.vacant() else {
             return Ok(None);
         };
-        let domain = self
-            .backend
-            .create(device, &DomainSpec::Paging(kind.format))?;
-        let parent = Parent { kind, domain };
+        let (domain, snoops) = self.create_parent(device, kind.format)?;
+        let parent = Parent {
+            kind,
+            domain,
+            snoops,
+        };
         if let Err(error) = self.cover(&*guest.memory, &parent) {
             // Nothing stands on it, so it can be destroyed; frames that hardware did not
             // confirm are in quarantine.
@@ -163,6 +172,27 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         }
         guest.parents.set(id, Some(parent));
         Ok(Some(id))
+    }
+
+    /// Wherever the unit can, requests through it snoop: a guest's memory is in the CPUs'
+    /// caches, and nobody writes back for a device that would rather not look there.
+    fn create_parent(
+        &self,
+        device: DeviceId,
+        format: TableFormat,
+    ) -> Result<(DomainHandle, bool), BackendError> {
+        let attributes = PageAttributes {
+            snoop: true,
+            ..PageAttributes::default()
+        };
+        match self.backend.create_with(device, format, &attributes) {
+            Ok(domain) => Ok((domain, true)),
+            Err(BackendError::AttributesUnsupported(_)) => {
+                let domain = self.backend.create(device, &DomainSpec::Paging(format))?;
+                Ok((domain, false))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Destroys the second stages that no device of the guest needs any more.
@@ -272,7 +302,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
 
 /// Guest memory as a device of a second stage addresses it: the only place where one is
 /// taken for the other.
-fn translated(range: &AddressRange<Gpa>, bits: u8) -> Option<AddressRange<Iova>> {
+pub(crate) fn translated(range: &AddressRange<Gpa>, bits: u8) -> Option<AddressRange<Iova>> {
     let last = 1u64.checked_shl(bits.into()).unwrap_or(0).wrapping_sub(1);
     let width = AddressRange::inclusive(Gpa::new(0), Gpa::new(last)).ok()?;
     let part = range.intersection(&width)?;

@@ -9,7 +9,7 @@ use crate::service::Service;
 use alloc::vec::Vec;
 use iommu_abi::Errno;
 use iommu_core::{
-    AddressRange, AtsCapability, DeviceCapabilities, DeviceId, DomainHandle, Gpa, Iova,
+    AddressRange, AtsCapability, DeviceCapabilities, DeviceId, DomainHandle, Gpa, Iova, Pasid,
 };
 
 /// A device of the guest.
@@ -21,6 +21,8 @@ pub(crate) struct Device {
     pub(crate) capabilities: DeviceCapabilities,
     /// The second stage that its guest's tables stand on, where hardware nests them.
     pub(crate) parent: Option<ParentId>,
+    /// The tables of the guest's CPUs can be shared with it.
+    pub(crate) shares: bool,
     /// Only a part of it is the guest's: PASIDs of its own.
     pub(crate) slice: bool,
     /// It may ask for pages, and has this TLB.
@@ -34,6 +36,49 @@ pub(crate) struct UserTable {
     pub(crate) levels: u8,
     /// How the device is served that it was allocated for.
     pub(crate) service: Service,
+    /// As the guest asked for it.
+    pub(crate) format_flags: u64,
+    pub(crate) enforce_snoop: bool,
+    /// The address space that its addresses are of; the guest's physical memory if none.
+    pub(crate) parent: Option<u32>,
+    pub(crate) origin: Origin,
+}
+
+/// How a table of the guest's came to be known, and so when it goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Origin {
+    /// By a call of its own; it goes by another.
+    Allocated,
+    /// With a binding that a structure of `linux/iommu.h` asked for.
+    LinuxBind,
+    /// With an entry of a PASID table of the guest's.
+    PasidTable {
+        /// The PASID, if the guest has it for this alone.
+        pasid: Option<Pasid>,
+    },
+}
+
+impl Origin {
+    /// It goes with its last binding.
+    pub(crate) fn comes_with_binding(&self) -> bool {
+        !matches!(self, Self::Allocated)
+    }
+
+    /// The PASID that goes with it.
+    pub(crate) fn taken_pasid(&self) -> Option<Pasid> {
+        match *self {
+            Self::PasidTable { pasid } => pasid,
+            Self::Allocated | Self::LinuxBind => None,
+        }
+    }
+
+    /// The same, with the PASID left to somebody else.
+    pub(crate) fn without_pasid(self) -> Self {
+        match self {
+            Self::PasidTable { .. } => Self::PasidTable { pasid: None },
+            other => other,
+        }
+    }
 }
 
 /// A mapping in an address space that the hypervisor keeps.
@@ -50,6 +95,16 @@ pub(crate) struct Managed {
     pub(crate) domain: DomainHandle,
     /// The lowest and the highest address that are given out.
     pub(crate) window: AddressRange<Iova>,
+    /// Requests snoop whatever they ask for.
+    pub(crate) snoops: bool,
+}
+
+/// The guest's memory, by the tables that its CPUs use.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shared {
+    pub(crate) domain: DomainHandle,
+    /// Bits of guest-physical address that the device's unit translates.
+    pub(crate) bits: u8,
 }
 
 /// An object.
@@ -58,6 +113,7 @@ pub(crate) enum Object {
     Device(Device),
     UserTable(UserTable),
     Managed(Managed),
+    Shared(Shared),
     /// Operations that wait in the guest's memory.
     Ring(Ring),
     /// A queue of events, which is kept in the inbox.
@@ -118,11 +174,27 @@ impl Objects {
         }
     }
 
+    /// Notes that the tables of the guest's CPUs can be shared with a device.
+    pub(crate) fn set_shares(&mut self, handle: u32, shares: bool) {
+        let place = place_of(handle).and_then(|place| self.objects.get_mut(place));
+        if let Some(Some(Object::Device(device))) = place {
+            device.shares = shares;
+        }
+    }
+
     /// Notes whether a device may ask for pages.
     pub(crate) fn set_asks(&mut self, handle: u32, asks: Option<AtsCapability>) {
         let place = place_of(handle).and_then(|place| self.objects.get_mut(place));
         if let Some(Some(Object::Device(device))) = place {
             device.asks = asks;
+        }
+    }
+
+    /// Notes how a table came to be known.
+    pub(crate) fn set_origin(&mut self, handle: u32, origin: Origin) {
+        let place = place_of(handle).and_then(|place| self.objects.get_mut(place));
+        if let Some(Some(Object::UserTable(table))) = place {
+            table.origin = origin;
         }
     }
 
@@ -167,6 +239,20 @@ impl Objects {
         }
     }
 
+    /// Whether a table of the guest's stands on this address space.
+    pub(crate) fn is_parent(&self, handle: u32) -> bool {
+        self.iter().any(
+            |(_, object)| matches!(object, Object::UserTable(table) if table.parent == Some(handle)),
+        )
+    }
+
+    /// Whether an address space that the hypervisor keeps maps an address.
+    pub(crate) fn is_mapped(&self, handle: u32, at: Iova) -> bool {
+        self.mappings
+            .iter()
+            .any(|mapping| mapping.ioas_id == handle && mapping.iova.contains(at))
+    }
+
     pub(crate) fn ring(&self, handle: u32) -> Result<&Ring, Errno> {
         match self.get(handle)? {
             Object::Ring(ring) => Ok(ring),
@@ -184,7 +270,9 @@ impl Objects {
     /// Refuses what no queue tells of: only address spaces and devices have events.
     pub(crate) fn told_by_queues(&self, handle: u32) -> Result<(), Errno> {
         match self.get(handle)? {
-            Object::Device(_) | Object::UserTable(_) | Object::Managed(_) => Ok(()),
+            Object::Device(_) | Object::UserTable(_) | Object::Managed(_) | Object::Shared(_) => {
+                Ok(())
+            }
             Object::Ring(_) | Object::Queue => Err(Errno::ENOENT),
         }
     }

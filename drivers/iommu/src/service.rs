@@ -37,6 +37,8 @@ pub(crate) struct NestedTable {
     iova_bits: u8,
     /// Bits of guest-physical address that the second stage translates.
     pub(crate) guest_bits: u8,
+    /// Supervisor requests can be allowed.
+    supervisor: bool,
 }
 
 /// Levels of a format that guests may keep.
@@ -69,6 +71,7 @@ impl Service {
                 // A first stage sets them always (§3.6.2).
                 all |= Capabilities::HARDWARE_NESTED | Capabilities::ACCESSED_DIRTY;
                 all.set(Capabilities::PAGE_1G, table.leaves.gib1);
+                all.set(Capabilities::SUPERVISOR, table.supervisor);
             }
             // Large pages of both sizes can be shadowed whatever the unit has. Accessed and
             // dirty bits are not maintained, since hardware does not walk the guest's table.
@@ -153,6 +156,7 @@ impl NestedTable {
             host_bits: capabilities.host_bits,
             iova_bits: capabilities.iova_bits,
             guest_bits: guest.parents.guest_bits(parent)?,
+            supervisor: capabilities.supervisor,
         })
     }
 }

@@ -42,6 +42,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             virtual_id,
             capabilities,
             parent: None,
+            shares: false,
             asks: None,
             slice: true,
         });

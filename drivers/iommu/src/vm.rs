@@ -4,6 +4,7 @@ use crate::inbox::Inbox;
 use crate::nesting::{ParentId, Parents};
 use crate::object::Objects;
 use crate::pasid::GuestPasids;
+use crate::pasid_table::PasidTables;
 use crate::shadow::{Context, RootId, Shadow};
 use crate::{IommuError, Quota};
 use alloc::sync::Arc;
@@ -95,6 +96,7 @@ pub(crate) struct Vm {
     pub(crate) pasids: GuestPasids,
     pub(crate) shadow: Shadow,
     pub(crate) parents: Parents,
+    pub(crate) pasid_tables: PasidTables,
     /// The hypervisor looks at the guest's rings by itself.
     pub(crate) polls_rings: bool,
     /// Pages that were mapped one by one since an operation of a ring began.
@@ -127,6 +129,7 @@ impl Vm {
                     seed,
                 )?,
                 parents: Parents::default(),
+                pasid_tables: PasidTables::new(usize::from(quota.objects))?,
                 polls_rings: false,
                 mapped: 0,
             })
@@ -149,6 +152,11 @@ impl Vm {
         self.bindings
             .iter()
             .position(|binding| binding.is_for(device_id, pasid))
+    }
+
+    /// Whether a PASID table of the guest's says what the device uses.
+    pub(crate) fn keeps_pasid_table(&self, device_id: u32) -> bool {
+        self.pasid_tables.of(device_id).is_some()
     }
 
     /// Whether a binding uses this domain.

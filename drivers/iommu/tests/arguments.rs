@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::machine::{ARGUMENT, READ_ONLY as READ_ONLY_MEMORY, ROOT, VM};
+use common::machine::{ARGUMENT, READ_ONLY as READ_ONLY_MEMORY, ROOT, VM, rid};
 use common::ring::RawRing;
 use common::{Bench, Setup};
 use iommu_abi::*;
@@ -175,6 +175,83 @@ fn good(op: Op) -> (Bench, Call) {
                 ..PasidFree::new()
             })
         }
+        Op::LinuxBindGpasid => call(LinuxBindGpasid {
+            device_id,
+            structure: linux_bind_data(&bench),
+            ..LinuxBindGpasid::new()
+        }),
+        Op::LinuxUnbindGpasid => {
+            let structure = linux_bind_data(&bench);
+            let mut bind = LinuxBindGpasid {
+                device_id,
+                structure,
+                ..LinuxBindGpasid::new()
+            };
+            assert_eq!(bench.machine.call(&mut bind), 0);
+            call(LinuxUnbindGpasid {
+                device_id,
+                structure,
+                ..LinuxUnbindGpasid::new()
+            })
+        }
+        Op::LinuxCacheInvalidate => {
+            let info = LinuxCacheInvalidateInfo {
+                argsz: 16,
+                version: 1,
+                cache: LinuxCacheInvalidateInfo::IOTLB,
+                ..LinuxCacheInvalidateInfo::default()
+            };
+            bench.machine.ram.write_bytes(BUFFER, info.as_bytes());
+            call(LinuxCacheInvalidate {
+                device_id,
+                structure: BUFFER,
+                ..LinuxCacheInvalidate::new()
+            })
+        }
+        Op::LinuxFaultRead => call(LinuxFaultRead {
+            buffer: BUFFER,
+            capacity: 4,
+            ..LinuxFaultRead::new()
+        }),
+        Op::LinuxPageResponse => {
+            bench.allow_asking();
+            let mut bind = Bind {
+                flags: Bind::PAGE_REQUESTS,
+                device_id,
+                ioas_id: bench.allocate(ROOT),
+                ..Bind::new()
+            };
+            assert_eq!(bench.machine.call(&mut bind), 0);
+            bench.asks(rid(4), 7);
+            let data = LinuxPageResponseData {
+                argsz: 24,
+                version: 1,
+                grpid: 7,
+                ..LinuxPageResponseData::default()
+            };
+            bench.machine.ram.write_bytes(BUFFER, data.as_bytes());
+            call(LinuxPageResponse {
+                device_id,
+                structure: BUFFER,
+                ..LinuxPageResponse::new()
+            })
+        }
+        Op::PasidTableBind => call(pasid_table(&bench)),
+        Op::PasidTableUnbind => {
+            assert_eq!(bench.machine.call(&mut pasid_table(&bench)), 0);
+            call(PasidTableUnbind {
+                device_id,
+                ..PasidTableUnbind::new()
+            })
+        }
+        Op::PasidTableInvalidate => {
+            assert_eq!(bench.machine.call(&mut pasid_table(&bench)), 0);
+            call(PasidTableInvalidate {
+                device_id,
+                last_pasid: 100,
+                ..PasidTableInvalidate::new()
+            })
+        }
         Op::RingCreate => call(RawRing::ask(RING, 8, 0)),
         Op::RingEnter => call(RingEnter {
             ring_id: RawRing::new(&bench.machine, RING, 8, 0).id,
@@ -205,6 +282,39 @@ fn good(op: Op) -> (Bench, Call) {
     };
     assert_eq!(argument.op, op);
     (bench, argument)
+}
+
+/// A good `struct iommu_gpasid_bind_data` at [`BUFFER`].
+fn linux_bind_data(bench: &Bench) -> u64 {
+    let mut pasid = PasidAllocate {
+        minimum: 9,
+        maximum: 9,
+        ..PasidAllocate::new()
+    };
+    assert_eq!(bench.machine.call(&mut pasid), 0);
+    let data = LinuxGpasidBindData {
+        argsz: 72,
+        version: 1,
+        format: LinuxGpasidBindData::FORMAT_INTEL_VTD,
+        addr_width: 48,
+        gpgd: ROOT,
+        hpasid: 9,
+        ..LinuxGpasidBindData::default()
+    };
+    let ram = &bench.machine.ram;
+    ram.write_bytes(BUFFER, data.as_bytes());
+    let vtd = LinuxGpasidBindDataVtd::default();
+    ram.write_bytes(BUFFER + 56, vtd.as_bytes());
+    BUFFER
+}
+
+/// A PASID table of the guest's: one page of its directory is there, and empty.
+fn pasid_table(bench: &Bench) -> PasidTableBind {
+    PasidTableBind {
+        device_id: bench.device_id,
+        directory: 50 << 12,
+        ..PasidTableBind::new()
+    }
 }
 
 /// For every operation: the good call with a change has this result.

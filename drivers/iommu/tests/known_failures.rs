@@ -153,3 +153,63 @@ fn xsa_492_who_owns_a_device_is_asked_in_every_call_about_it() {
     policy.destroy_guest(OTHER).unwrap();
     bench.end();
 }
+
+/// The group of device 4, and other ids that devices send requests under.
+fn around(group: &[u8], aliases: &[(u8, u8)]) -> Bench {
+    let machine = Setup::new(FirstStage4).build();
+    *machine.around.group.lock().unwrap() = group.iter().map(|number| device(*number)).collect();
+    *machine.around.aliases.lock().unwrap() = aliases
+        .iter()
+        .map(|(of, alias)| (device(*of), device(*alias).source))
+        .collect();
+    Bench::on(machine)
+}
+
+#[test]
+fn xsa_449_phantom_functions_go_where_their_device_goes() {
+    const IDS: [u8; 3] = [4, 20, 21];
+    let bench = around(&[], &[(4, 20), (4, 21)]);
+    let reached = |bench: &Bench| {
+        let walk = |id| bench.machine.hardware.walk(rid(id), 0x5000).is_some();
+        IDS.map(walk)
+    };
+    assert_eq!(reached(&bench), [false; 3], "nothing is bound");
+    let table = bench.allocate(ROOT);
+    assert_eq!(bench.bind(bench.device_id, table), 0);
+    assert_eq!(reached(&bench), [true; 3]);
+    assert_eq!(
+        bench.machine.hardware.walk(rid(22), 0x5000),
+        None,
+        "not its id"
+    );
+    bench.machine.policy.take_back(VM, device(4)).unwrap();
+    assert_eq!(reached(&bench), [false; 3]);
+    for id in IDS {
+        assert!(bench.machine.hardware.cached(rid(id), 0x5000).is_empty());
+    }
+    bench.end();
+}
+
+#[test]
+fn xsa_461_devices_that_cannot_be_kept_apart_have_one_owner() {
+    const OTHER: VmId = VmId(5);
+    let bench = around(&[4, 5], &[]);
+    let policy = &bench.machine.policy;
+    let ram = bench.machine.ram.clone();
+    policy.create_guest(OTHER, Quota::default(), ram).unwrap();
+    let companion = IommuError::Companion {
+        device: device(5),
+        companion: device(4),
+        by: Some(VM),
+    };
+    assert_eq!(policy.assign(OTHER, device(5), 0), Err(companion));
+    assert_eq!(policy.assign(OTHER, device(6), 0), Ok(1), "of no group");
+    policy.take_back(VM, device(4)).unwrap();
+    assert_eq!(
+        policy.assign(OTHER, device(5), 0),
+        Ok(2),
+        "all are nobody's"
+    );
+    policy.destroy_guest(OTHER).unwrap();
+    bench.end();
+}

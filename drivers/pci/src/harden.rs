@@ -48,6 +48,20 @@ impl Topology {
     }
 }
 
+impl Topology {
+    /// Looks at the functions as [`harden`](Self::harden) would leave them, and writes
+    /// nothing: for who wants to tell before anything is changed.
+    pub fn foresee_hardening(&mut self) {
+        for function in &mut self.functions {
+            function.phantom_bits = 0;
+            let wanted = wanted(function);
+            if let Some(state) = &mut function.access_control {
+                state.enabled = wanted.unwrap_or(state.enabled);
+            }
+        }
+    }
+}
+
 fn forget_phantoms<A: ConfigRegionAccess>(access: &A, function: &Function) {
     if let Some((at, _)) = function.capabilities.express {
         let config = Config::new(access, function.id);
@@ -58,11 +72,9 @@ fn forget_phantoms<A: ConfigRegionAccess>(access: &A, function: &Function) {
     }
 }
 
-/// What a function's access control services should do. Says whether that is new.
-fn control_access<A: ConfigRegionAccess>(access: &A, function: &Function) -> bool {
-    let (Some(at), Some(state)) = (function.capabilities.acs, function.access_control) else {
-        return false;
-    };
+/// What a function's access control services should do, if it has any.
+fn wanted(function: &Function) -> Option<AccessControl> {
+    let state = function.access_control?;
     let is_port = matches!(
         function.capabilities.port(),
         Some(ExpressPort::RootPort | ExpressPort::SwitchDownstream)
@@ -75,8 +87,18 @@ fn control_access<A: ConfigRegionAccess>(access: &A, function: &Function) -> boo
         wanted |= AccessControl::TRANSLATION_BLOCKING;
     }
     let kept = state.enabled & AccessControl::EGRESS_CONTROL;
-    let to = wanted & state.capable | kept;
-    if to == state.enabled {
+    Some(wanted & state.capable | kept)
+}
+
+/// Makes them do it. Says whether that is new.
+fn control_access<A: ConfigRegionAccess>(access: &A, function: &Function) -> bool {
+    let (Some(at), Some(to)) = (function.capabilities.acs, wanted(function)) else {
+        return false;
+    };
+    if function
+        .access_control
+        .is_some_and(|state| to == state.enabled)
+    {
         return false;
     }
     let config = Config::new(access, function.id);
@@ -114,6 +136,29 @@ mod tests {
             topology.harden(&machine, &Time::default()),
             Hardened::default()
         );
+    }
+
+    #[test]
+    fn what_will_be_is_told_without_a_write() {
+        let machine = Machine::new();
+        for port in [0, 1] {
+            machine
+                .root_port(0, 1, port, 1 + port, 1 + port)
+                .multiple_functions()
+                .access_control(0x140, FULL_ACCESS_CONTROL, 0);
+            machine
+                .express(1 + port, 0, 0, 0)
+                .phantom_functions(3, true);
+        }
+        let mut foreseen = scanned(&machine);
+        foreseen.foresee_hardening();
+        let mut hardened = scanned(&machine);
+        assert_eq!(machine.written(id(0, 1, 0)), []);
+        hardened.harden(&machine, &Time::default());
+        for (foreseen, hardened) in foreseen.functions().iter().zip(hardened.functions()) {
+            assert_eq!(foreseen.access_control, hardened.access_control);
+            assert_eq!(foreseen.phantom_bits, hardened.phantom_bits);
+        }
     }
 
     #[test]

@@ -207,6 +207,14 @@ pub const TABLE: &[Quirk] = &[
         Effect::NoFunctionReset,
         LINUX_PCI,
     ),
+    of(
+        // The real one does reset so; its other ways are as good.
+        "Intel 82574L, as QEMU emulates it: no reset by D3hot",
+        INTEL,
+        &[0x10d3],
+        Effect::NoPowerReset,
+        "QEMU 10.0 and 11.1, seen in a boot test: registers survive D3hot",
+    ),
     Quirk {
         name: "AMD graphics: no reset by D3hot",
         who: Who::Class {

@@ -133,6 +133,11 @@ impl TestPlatform {
         *lock(&self.watcher) = None;
     }
 
+    /// Locks that this thread holds: sections that no interrupt can break into.
+    pub fn locks_held(&self) -> usize {
+        ranks::held()
+    }
+
     /// Lets time pass.
     pub fn advance(&self, span: Nanoseconds) {
         self.nanoseconds.fetch_add(span.0, Ordering::Relaxed);

@@ -19,6 +19,11 @@ pub(crate) fn enter(rank: Rank) -> u64 {
 }
 
 /// Notes that this thread gives a lock back. Locks may be given back in any order.
+/// Locks that this thread holds.
+pub(crate) fn held() -> usize {
+    HELD.with_borrow(Vec::len)
+}
+
 pub(crate) fn leave(rank: Rank, _held_before: u64) {
     HELD.with_borrow_mut(|held| {
         let place = held.iter().rposition(|&other| other == rank);

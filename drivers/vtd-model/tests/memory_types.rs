@@ -80,12 +80,16 @@ fn bench(freedom: Freedom, entry: [u64; 3], first: u64, second: u64) -> Bench {
     bench
 }
 
+/// PASID entry, bits of its second word, bits of the first and of the second stage's leaf,
+/// and what they come to.
+type Case = ([u64; 3], u64, u64, u64, Option<MemoryType>);
+
 #[test]
 fn the_final_page_has_the_type_of_table_9() {
     let first = FIRST_ENTRY;
     let nested = NESTED_ENTRY;
     let wc = extended(1);
-    let cases: &[([u64; 3], u64, u64, u64, Option<MemoryType>)] = &[
+    let cases: &[Case] = &[
         // CD, whatever else is said.
         (first, CD, 0, 0, Some(Uncacheable)),
         (nested, CD | EMTE, 0, wc, Some(Uncacheable)),

@@ -1,5 +1,6 @@
 //! The local APIC, in xAPIC and in x2APIC mode (SDM 3A, 12).
 
+use super::interrupts;
 use super::vectors::{SPURIOUS, Vector};
 use crate::memory::{MapError, RegisterWindow};
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -26,6 +27,8 @@ enum Register {
     EndOfInterrupt = 0xb0,
     SpuriousVector = 0xf0,
     ErrorStatus = 0x280,
+    CommandLow = 0x300,
+    CommandHigh = 0x310,
     LvtTimer = 0x320,
     LvtLint0 = 0x350,
     LvtLint1 = 0x360,
@@ -70,7 +73,7 @@ impl Register {
     }
 }
 
-/// Enables this CPU's local APIC in the mode that the firmware left it in, all local
+/// Enables the first CPU's local APIC in the mode that the firmware left it in, all local
 /// sources masked, and masks the legacy interrupt controllers.
 pub(crate) fn start() -> Result<(), MapError> {
     mask_legacy_controllers();
@@ -87,6 +90,32 @@ pub(crate) fn start() -> Result<(), MapError> {
         let window = RegisterWindow::map(Hpa::new(value & BASE_ADDRESS), 0x1000)?;
         WINDOW.call_once(|| window);
     }
+    start_sources();
+    Ok(())
+}
+
+/// Enables another CPU's local APIC in the mode that the first CPU's is in.
+pub(super) fn start_other() {
+    let mut base = Msr::new(BASE);
+    // SAFETY: as in `start`. x2APIC mode is left by way of the disabled state alone (SDM 3A,
+    // 12.12.5).
+    unsafe {
+        let left_in_x2apic = base.read() & BASE_X2APIC != 0;
+        if left_in_x2apic && !is_x2apic() {
+            let value = base.read();
+            base.write(value & !(BASE_X2APIC | BASE_ENABLE));
+        }
+        let value = base.read() | BASE_ENABLE;
+        base.write(value);
+        if is_x2apic() {
+            base.write(value | BASE_X2APIC);
+        }
+    }
+    start_sources();
+}
+
+/// Masks all local sources and lets interrupts in.
+fn start_sources() {
     for register in [
         Register::LvtTimer,
         Register::LvtLint0,
@@ -98,7 +127,6 @@ pub(crate) fn start() -> Result<(), MapError> {
     Register::ErrorStatus.write(0);
     Register::TaskPriority.write(0);
     Register::SpuriousVector.write(SOFTWARE_ENABLE | u32::from(SPURIOUS));
-    Ok(())
 }
 
 /// This CPU's APIC id, which interrupts are sent to: 8 bits in xAPIC mode.
@@ -152,6 +180,70 @@ pub fn interrupt_once(vector: Vector, count: u32) {
 /// Stops this CPU's timer.
 pub fn stop_timer() {
     Register::TimerInitialCount.write(0);
+}
+
+/// What one CPU can make happen on another (SDM 3A, 12.6.1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Signal {
+    /// An interrupt.
+    Interrupt(Vector),
+    /// Puts the CPU into its state of power-on, waiting for a start-up.
+    Init,
+    /// Starts a CPU that waits so, in real mode, at the start of this page.
+    StartUp {
+        /// The page's number; the page lies below 1 MiB.
+        page: u8,
+    },
+}
+
+impl Signal {
+    fn command(self) -> u32 {
+        const ASSERT: u32 = 1 << 14;
+        const INIT: u32 = 5 << 8;
+        const START_UP: u32 = 6 << 8;
+        ASSERT
+            | match self {
+                Self::Interrupt(vector) => u32::from(vector.number()),
+                Self::Init => INIT,
+                Self::StartUp { page } => START_UP | u32::from(page),
+            }
+    }
+}
+
+/// The local APIC does not get rid of what it was to send before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Stuck;
+
+/// Sends a signal to the CPU of this APIC id. What this CPU stored before can be seen there.
+pub(super) fn send(apic_id: u32, signal: Signal) -> Result<(), Stuck> {
+    /// Turns of waiting; a local APIC needs a few.
+    const PATIENCE: u32 = 1 << 16;
+    const PENDING: u32 = 1 << 12;
+    let command = signal.command();
+    // A write to an MSR of the x2APIC is not ordered behind stores.
+    core::sync::atomic::fence(Ordering::SeqCst);
+    if is_x2apic() {
+        let value = u64::from(apic_id) << 32 | u64::from(command);
+        // SAFETY: the register exists in x2APIC mode; whom the signal is for is the caller's
+        // to know.
+        unsafe { Register::CommandLow.msr().write(value) };
+        return Ok(());
+    }
+    // Both halves belong together: no handler may send in between.
+    let saved = interrupts::disable();
+    let ready = (0..PATIENCE).any(|_| {
+        let pending = Register::CommandLow.read() & PENDING != 0;
+        if pending {
+            core::hint::spin_loop();
+        }
+        !pending
+    });
+    if ready {
+        Register::CommandHigh.write(apic_id << 24);
+        Register::CommandLow.write(command);
+    }
+    interrupts::restore(saved);
+    ready.then_some(()).ok_or(Stuck)
 }
 
 pub(super) fn end_of_interrupt() {

@@ -3,8 +3,9 @@
 //! Invariants that the `unsafe` here rests on:
 //! 1. From [`start`] on, a CPU's GS base points to its own [`Area`], which is a static.
 //!    Whoever runs a guest restores it before anything else.
-//! 2. Before [`start`] there is one CPU, GS base is 0 or what the loader left, and nobody
-//!    calls [`index`] or [`ranks`].
+//! 2. Before [`start`] a CPU's GS base is 0 or what the loader left, and it calls neither
+//!    [`index`] nor [`ranks`].
+//! 3. No two CPUs start with one number.
 
 use super::segments;
 use boot::Stack;
@@ -13,8 +14,11 @@ use iommu_core::PAGE_SIZE;
 use x86_64::VirtAddr;
 use x86_64::registers::model_specific::GsBase;
 
-/// CPUs that the kernel can use.
-pub const MAX_CPUS: usize = 1;
+/// CPUs that the kernel can use. Further ones are left as the firmware left them.
+pub const MAX_CPUS: usize = 8;
+
+/// Bytes of the stack of each CPU but the first, which has the loader's.
+const STACK_BYTES: usize = 128 << 10;
 
 /// Bytes of each stack for NMI, double fault and machine check.
 const EXCEPTION_STACK_BYTES: usize = 16 << 10;
@@ -32,21 +36,44 @@ pub(super) struct Area {
     pub(super) segments: segments::Cell,
 }
 
-static AREAS: [Area; MAX_CPUS] = [const {
-    Area {
-        index: 0,
-        rank: AtomicU8::new(0),
-        segments: segments::Cell::new(),
+static AREAS: [Area; MAX_CPUS] = {
+    let mut areas = [const { Area::new() }; MAX_CPUS];
+    let mut index = 0;
+    while index < MAX_CPUS {
+        areas[index].index = index as u32;
+        index += 1;
     }
-}; MAX_CPUS];
+    areas
+};
+
+impl Area {
+    const fn new() -> Self {
+        Self {
+            index: 0,
+            rank: AtomicU8::new(0),
+            segments: segments::Cell::new(),
+        }
+    }
+}
+
+/// The stacks of all CPUs but the first.
+static STACKS: [Stack<STACK_BYTES>; MAX_CPUS - 1] = [const { Stack::new() }; MAX_CPUS - 1];
 
 static EXCEPTION: [[Stack<EXCEPTION_STACK_BYTES>; EXCEPTION_STACKS]; MAX_CPUS] =
     [const { [const { Stack::new() }; EXCEPTION_STACKS] }; MAX_CPUS];
 
-/// Points the boot CPU's GS base to its area.
-pub(super) fn start() {
-    let area: *const Area = &AREAS[0];
+/// Points this CPU's GS base to the area of this number.
+///
+/// # Safety
+/// No other CPU has the number (invariant 3).
+pub(super) unsafe fn start(index: usize) {
+    let area: *const Area = &AREAS[index];
     GsBase::write(VirtAddr::from_ptr(area));
+}
+
+/// The top of the stack of a CPU that is not the first.
+pub(super) fn stack_top(index: usize) -> Option<u64> {
+    STACKS.get(index.checked_sub(1)?).map(Stack::top)
 }
 
 /// This CPU's number, from 0.
@@ -76,6 +103,7 @@ pub(super) fn exception_stacks() -> &'static [Stack<EXCEPTION_STACK_BYTES>; EXCE
 pub(crate) fn is_stack_guard(address: u64) -> bool {
     let exception = EXCEPTION.iter().flatten().map(Stack::guard);
     core::iter::once(boot::STACK.guard())
+        .chain(STACKS.iter().map(Stack::guard))
         .chain(exception)
         .any(|guard| (guard..guard + PAGE_SIZE).contains(&address))
 }
@@ -86,7 +114,9 @@ pub(crate) fn stack_of(address: u64) -> Option<(u64, u64)> {
         .iter()
         .flatten()
         .map(|stack| (stack.bottom(), stack.top()));
+    let others = STACKS.iter().map(|stack| (stack.bottom(), stack.top()));
     core::iter::once((boot::STACK.bottom(), boot::STACK.top()))
+        .chain(others)
         .chain(exception)
         .find(|&(bottom, top)| (bottom..top).contains(&address))
 }

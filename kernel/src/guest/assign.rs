@@ -1,30 +1,34 @@
 //! Giving a real device to a guest.
 
-use super::{GuestError, Policy};
+use super::lines::{Interrupt, Line};
+use super::mediated::MediatedEdu;
+use super::{Access, GuestError, Policy};
 use crate::cpu::{apic, vectors};
 use crate::host::Host;
 use crate::remapping::Driver;
 use crate::vm::Vm;
-use crate::vm::passthrough::{Function, InterruptLine, PassthroughDevice};
+use crate::vm::passthrough::{Function, PassthroughDevice};
 use alloc::boxed::Box;
 use iommu_core::{DeviceId, IrqHandle, IrqMessage, IrqRemapper, IrqTarget, SourceId, VmId};
 use pci::{InterruptRequester, PciAddress};
 use vtd::InterruptSource;
 
-/// Gives the device to the guest, blocked: its registers are mapped, its configuration space
-/// is mediated, its interrupt is remapped and becomes a virtual one.
+/// Gives the device to the guest, blocked: its registers are mapped or stay with the
+/// hypervisor, its configuration space is mediated, its interrupt is remapped and becomes a
+/// virtual one.
 pub(super) fn assign(
     vm: &mut Vm,
     id: VmId,
     policy: &Policy,
     host: &Host,
     device: DeviceId,
-    virtual_id: SourceId,
-) -> Result<(), GuestError> {
+    access: Access,
+) -> Result<Interrupt, GuestError> {
+    let source = device.source;
+    let virtual_id = on_bus_0(source);
     policy
         .assign(id, device, u32::from(virtual_id.bits()))
         .map_err(GuestError::Iommu)?;
-    let source = device.source;
     let address = PciAddress::new(
         device.segment.0,
         source.bus(),
@@ -34,40 +38,56 @@ pub(super) fn assign(
     let mut next = Vm::FIRST_BAR;
     let function =
         Function::new(&host.bus.ecam, address, &mut next).map_err(GuestError::Function)?;
-    // Handlers are for ever, so what they use is too.
-    let line: &'static InterruptLine =
-        Box::leak(Box::new(InterruptLine::new(vm.interrupts().clone())));
-    let message = if host.remapping.interrupts {
-        // The entry is never given back: neither is the vector that it leads to.
-        let source = interrupt_source(host, device);
-        let (_entry, message) = route(&host.remapping.driver, source, line)?;
-        message
-    } else {
-        unremapped(device, line)?
+    let registers = match access {
+        Access::Whole => None,
+        Access::Mediated => Some(MediatedEdu::new(&function, virtual_id)?),
     };
-    vm.add_device(PassthroughDevice::new(
-        device, virtual_id, function, line, message,
-    ))
-    .map_err(GuestError::Setup)
+    let line = Line::take(vm.interrupts().clone())?;
+    let (entry, message) = message(host, device, line.vector)?;
+    let interrupt = Interrupt { entry, line };
+    let way_in = interrupt.line.line();
+    let device = PassthroughDevice::new(device, virtual_id, function, way_in, message);
+    let added = match registers {
+        None => vm.add_device(device),
+        Some(registers) => vm.add_mediated(device, Box::new(registers)),
+    };
+    match added {
+        Ok(()) => Ok(interrupt),
+        Err(error) => {
+            // What hardware does not forget now is reported by the driver.
+            let _ = interrupt.give_back(&host.remapping.driver);
+            Err(GuestError::Setup(error))
+        }
+    }
 }
 
-/// A message to the CPU itself, where interrupts are not remapped and the command line
-/// accepts that.
-fn unremapped(
+/// The message that leads to a vector of this CPU, and the entry behind it.
+fn message(
+    host: &Host,
     device: DeviceId,
-    handler: &'static dyn vectors::Handler,
-) -> Result<IrqMessage, GuestError> {
+    vector: vectors::Vector,
+) -> Result<(Option<IrqHandle>, IrqMessage), GuestError> {
+    if host.remapping.interrupts {
+        let source = interrupt_source(host, device);
+        let (entry, message) = route(&host.remapping.driver, source, vector)?;
+        return Ok((Some(entry), message));
+    }
     defmt::warn!(
         "{}: its interrupts are not remapped (unremapped-interrupts=allow): its guest can make it raise ANY interrupt of this machine",
         device
     );
-    let vector = vectors::allocate(handler).map_err(|_| GuestError::OutOfVectors)?;
     let message = apic::event_message(vector);
-    Ok(IrqMessage {
-        // The upper half holds APIC ids of more than 8 bits, which need remapping.
+    // The upper half holds APIC ids of more than 8 bits, which need remapping.
+    let message = IrqMessage {
         address: message.address,
         data: u32::from(message.data),
-    })
+    };
+    Ok((None, message))
+}
+
+/// Where the guest finds a device: its machine has one bus.
+fn on_bus_0(source: SourceId) -> SourceId {
+    SourceId::from_bits(source.devfn().into())
 }
 
 /// Whom the device's interrupts come from. A device with more ids than are kept track of is
@@ -86,13 +106,12 @@ fn interrupt_source(host: &Host, device: DeviceId) -> InterruptSource {
     }
 }
 
-/// A message that only this source can send, and that ends in `handler`.
+/// A message that only this source can send, and that ends in a vector of this CPU.
 pub(super) fn route(
     driver: &Driver,
     source: InterruptSource,
-    handler: &'static dyn vectors::Handler,
+    vector: vectors::Vector,
 ) -> Result<(IrqHandle, IrqMessage), GuestError> {
-    let vector = vectors::allocate(handler).map_err(|_| GuestError::OutOfVectors)?;
     let entry = driver
         .allocate_interrupts(source, 1)
         .map_err(GuestError::Interrupt)?;
@@ -101,8 +120,12 @@ pub(super) fn route(
         vector: vector.number(),
         level: false,
     };
-    let message = driver
-        .route(&entry, 0, target)
-        .map_err(GuestError::Interrupt)?;
-    Ok((entry, message))
+    match driver.route(&entry, 0, target) {
+        Ok(message) => Ok((entry, message)),
+        Err(error) => {
+            // As above.
+            let _ = driver.free(entry);
+            Err(GuestError::Interrupt(error))
+        }
+    }
 }

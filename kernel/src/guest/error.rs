@@ -39,6 +39,10 @@ pub enum GuestError {
     OutOfVectors,
     /// No log stream is left.
     OutOfStreams,
+    /// As many guests as there can be are there.
+    TooManyGuests,
+    /// The device's registers cannot stay with the hypervisor: it is no `edu` device.
+    NotMediated,
     /// No memory.
     OutOfMemory,
 }
@@ -94,6 +98,8 @@ impl fmt::Display for GuestError {
             Self::Iommu(error) => write!(f, "{error:?}"),
             Self::OutOfVectors => f.write_str("no interrupt vector is left"),
             Self::OutOfStreams => f.write_str("no log stream is left"),
+            Self::TooManyGuests => f.write_str("no more guests at a time"),
+            Self::NotMediated => f.write_str("the device's registers cannot be mediated"),
             Self::OutOfMemory => f.write_str("no memory"),
         }
     }

@@ -1,50 +1,69 @@
 //! The way of a fault record to the guest whose device was refused.
 
 use super::Policy;
+use super::seats::MOST_GUESTS;
+use crate::platform::KernelPlatform;
 use crate::remapping::faults::FaultSink;
-use crate::vm::Vm;
+use crate::vm::FaultNotes;
+use alloc::sync::Arc;
+use arrayvec::ArrayVec;
+use core::sync::atomic::{AtomicU64, Ordering};
+use iommu_core::sync::{Mutex, Rank};
 use iommu_core::{FaultRecord, VmId};
-use spin::{Mutex, Once};
 
 /// Faults that are told in full; of later ones a guest could make any number.
 const TOLD: u64 = 256;
-/// Guests whose trials are watched.
-const GUESTS: usize = 4;
+
+/// A guest, and where its trials' faults are noted.
+type Watched = (VmId, Arc<FaultNotes>);
 
 /// Gives each record to policy, and to the guest's trial.
 pub(super) struct Faults {
     policy: &'static Policy,
-    guests: [Once<(VmId, &'static Vm)>; GUESTS],
-    told: Mutex<u64>,
+    guests: Mutex<ArrayVec<Watched, MOST_GUESTS>>,
+    told: AtomicU64,
 }
 
 impl Faults {
     pub(super) const fn new(policy: &'static Policy) -> Self {
         Self {
             policy,
-            guests: [const { Once::new() }; GUESTS],
-            told: Mutex::new(0),
+            guests: Mutex::new(Rank::Events, ArrayVec::new_const()),
+            told: AtomicU64::new(0),
         }
     }
 
     /// Names a guest whose trials are watched.
-    pub(super) fn watch(&self, id: VmId, vm: &'static Vm) {
-        if let Some(slot) = self.guests.iter().find(|slot| slot.get().is_none()) {
-            slot.call_once(|| (id, vm));
-        }
+    pub(super) fn watch(&self, id: VmId, notes: Arc<FaultNotes>) {
+        // As many as there are guests.
+        let _ = self.guests.lock(&KernelPlatform).try_push((id, notes));
+    }
+
+    /// The guest is gone.
+    pub(super) fn unwatch(&self, id: VmId) {
+        let mut guests = self.guests.lock(&KernelPlatform);
+        let found = guests.iter().position(|(known, _)| *known == id);
+        let gone = found.map(|index| guests.swap_remove(index));
+        drop(guests);
+        drop(gone);
     }
 
     /// An interrupt request without source id may be anybody's; trials look at it.
     fn note_anonymous(&self, record: &FaultRecord) {
         if record.reason.is_interrupt() {
-            let guests = self.guests.iter().filter_map(Once::get);
-            guests.for_each(|(_, vm)| vm.note_fault(record));
+            let guests = self.guests.lock(&KernelPlatform).clone();
+            guests
+                .iter()
+                .for_each(|(_, notes)| notes.note_anonymous(record));
         }
     }
 
-    fn vm(&self, id: VmId) -> Option<&'static Vm> {
-        let mut guests = self.guests.iter().filter_map(Once::get);
-        guests.find(|(known, _)| *known == id).map(|(_, vm)| *vm)
+    fn notes(&self, id: VmId) -> Option<Arc<FaultNotes>> {
+        let guests = self.guests.lock(&KernelPlatform);
+        let mut guests = guests.iter();
+        guests
+            .find(|(known, _)| *known == id)
+            .map(|(_, notes)| notes.clone())
     }
 }
 
@@ -55,14 +74,15 @@ impl FaultSink for Faults {
             self.note_anonymous(record);
             return;
         };
-        // Interrupts are off here, on the only CPU.
-        let mut told = self.told.lock();
-        *told = told.saturating_add(1);
-        if *told <= TOLD {
+        if self.told.fetch_add(1, Ordering::Relaxed) < TOLD {
             defmt::info!("  it is of {}", attribution);
         }
-        if let Some(vm) = self.vm(attribution.vm) {
-            vm.note_fault(record);
+        if let Some(notes) = self.notes(attribution.vm) {
+            // Trials know the device by its own id.
+            notes.note(&FaultRecord {
+                device: self.policy.host().who_requests_as(record.device),
+                ..*record
+            });
         }
     }
 }

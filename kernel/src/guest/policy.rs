@@ -1,6 +1,8 @@
 //! The policy of `iommu` over the machine's driver.
 
 use super::GuestError;
+use super::meter::Meter;
+use super::seats::MOST_GUESTS;
 use crate::memory::RegisterWindow;
 use crate::pci::{Bus, KernelClock};
 use crate::platform::KernelPlatform;
@@ -22,8 +24,6 @@ use spin::Once;
 
 /// Bits of host PASID that are handed out.
 const PASID_BITS: u8 = 20;
-/// Guests that can be told of events.
-const GUESTS: usize = 4;
 /// Page requests that a device may have outstanding.
 const PAGE_REQUESTS: u32 = 32;
 
@@ -59,7 +59,7 @@ pub fn policy(
 pub struct Hypervisor {
     bus: &'static Bus,
     remapping: &'static Remapping,
-    guests: Mutex<ArrayVec<(VmId, Arc<VirtualInterrupts>), GUESTS>>,
+    guests: Mutex<ArrayVec<(VmId, Arc<VirtualInterrupts>), MOST_GUESTS>>,
 }
 
 impl Hypervisor {
@@ -67,6 +67,23 @@ impl Hypervisor {
     pub(super) fn introduce(&self, vm: VmId, interrupts: Arc<VirtualInterrupts>) {
         // One that does not fit must ask for its faults.
         let _ = self.guests.lock(&KernelPlatform).try_push((vm, interrupts));
+    }
+
+    /// The guest is gone.
+    pub(super) fn forget(&self, vm: VmId) {
+        let mut guests = self.guests.lock(&KernelPlatform);
+        let found = guests.iter().position(|(id, _)| *id == vm);
+        let gone = found.map(|index| guests.swap_remove(index));
+        drop(guests);
+        drop(gone);
+    }
+
+    /// The device whose requests come under an id that is no function's.
+    pub(super) fn who_requests_as(&self, id: DeviceId) -> DeviceId {
+        match self.bus.topology.function(id) {
+            Some(_) => id,
+            None => self.bus.topology.spoken_of(id),
+        }
     }
 
     fn interrupts(&self, vm: VmId) -> Option<Arc<VirtualInterrupts>> {
@@ -222,11 +239,13 @@ impl edu::Clock for Clock {
 pub(super) struct Caller {
     pub(super) policy: &'static Policy,
     pub(super) vm: VmId,
+    pub(super) meter: Arc<Meter>,
 }
 
 impl IommuCalls for Caller {
     fn call(&self, operation: u64, argument: Gpa) -> i64 {
-        self.policy.call(self.vm, operation, argument)
+        let call = || self.policy.call(self.vm, operation, argument);
+        self.meter.measure(operation, call)
     }
 
     fn tend(&self) {

@@ -3,15 +3,16 @@
 use super::GuestError;
 use super::assign::route;
 use crate::cpu;
-use crate::cpu::vectors::{Handler, Vector};
+use crate::cpu::vectors::{self, Handler, Vector};
 use crate::host::Host;
 use crate::memory::RegisterWindow;
-use crate::remapping::faults;
+use crate::remapping::{Driver, faults};
 use crate::vm::Surroundings;
 use alloc::vec::Vec;
 use boot::layout::KERNEL_OFFSET;
 use core::sync::atomic::{AtomicU64, Ordering};
 use iommu_core::{DeviceId, Hpa, IrqMessage, IrqRemapper, Mmio, PAGE_SIZE, Segment, SourceId};
+use spin::Once;
 use vtd::InterruptSource;
 use vtd::registers::{
     Cap, Ecap, Feaddr, Fedata, Feuaddr, Gsts, Iqa, Irta, Register32, Register64, Rtaddr, Ver,
@@ -42,15 +43,22 @@ static FOREIGN: ForeignInterrupt = ForeignInterrupt(AtomicU64::new(0));
 pub(super) struct MachineAround {
     units: Vec<RegisterWindow>,
     foreign: Option<IrqMessage>,
+    driver: &'static Driver,
 }
 
 impl MachineAround {
+    /// The surroundings that all guests share, made at the first call.
+    pub(super) fn shared(host: &Host) -> Result<&'static Self, GuestError> {
+        static SHARED: Once<MachineAround> = Once::new();
+        SHARED.try_call_once(|| Self::new(host))
+    }
+
     /// Looks at the units' registers through windows of its own, and gives the host bridge
     /// an interrupt that nobody may forge.
     ///
     /// It is masked: a request that QEMU's device writes as plain DMA carries no source id,
     /// and QEMU then verifies none, so an entry that is present would be open to it.
-    pub(super) fn new(host: &Host) -> Result<Self, GuestError> {
+    fn new(host: &Host) -> Result<Self, GuestError> {
         let mut units = Vec::new();
         for unit in host.remapping.dmar.units() {
             units.try_reserve(1).map_err(|_| GuestError::OutOfMemory)?;
@@ -65,15 +73,18 @@ impl MachineAround {
             return Ok(Self {
                 units,
                 foreign: None,
+                driver: &host.remapping.driver,
             });
         }
         let bridge = DeviceId::new(Segment(0), SourceId::from_bits(0));
         let driver = &host.remapping.driver;
-        let (entry, foreign) = route(driver, InterruptSource::Function(bridge), &FOREIGN)?;
+        let vector = vectors::allocate(&FOREIGN).map_err(|_| GuestError::OutOfVectors)?;
+        let (entry, foreign) = route(driver, InterruptSource::Function(bridge), vector)?;
         driver.mask(&entry, 0).map_err(GuestError::Interrupt)?;
         Ok(Self {
             units,
             foreign: Some(foreign),
+            driver,
         })
     }
 }
@@ -96,7 +107,13 @@ const WIDE: [usize; 5] = [
 
 impl Surroundings for MachineAround {
     fn drain_faults(&self) {
-        faults::drain();
+        faults::drain_and_settle();
+    }
+
+    fn faults_lost(&self) -> u64 {
+        let units = self.driver.units();
+        let units = units.filter_map(|unit| self.driver.statistics(unit));
+        units.map(|statistics| statistics.fault_overflows).sum()
     }
 
     fn unit_registers(&self) -> u64 {

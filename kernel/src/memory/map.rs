@@ -72,6 +72,21 @@ pub fn free_memory(
     Ok(free)
 }
 
+/// The highest page of low memory that is usable and holds no part of a module; never the
+/// first, where the real mode's interrupt table lies.
+pub fn low_page(map: &[MemoryRegion], modules: &[AddressRange<Hpa>]) -> Option<AddressRange<Hpa>> {
+    let usable = usable_memory(map).ok()?;
+    let pages = 1..LOW_MEMORY / PAGE_SIZE;
+    let mut pages = pages.filter_map(|page| {
+        let first = Hpa::new(page.checked_mul(PAGE_SIZE)?);
+        AddressRange::of_bytes(first, PAGE_SIZE).ok()
+    });
+    pages.rfind(|page| {
+        let taken = modules.iter().any(|module| module.overlaps(page));
+        !taken && usable.iter().any(|range| range.covers(page))
+    })
+}
+
 /// Memory within and beyond the reach of the early address space.
 pub struct EarlyPart {
     /// What it reaches.
@@ -180,6 +195,27 @@ fn touched_pages(range: &AddressRange<Hpa>) -> AddressRange<Hpa> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_page_for_the_start_of_cpus_is_low_usable_and_no_modules() {
+        let range = |first: u64, last: u64| {
+            AddressRange::inclusive(Hpa::new(first), Hpa::new(last)).unwrap()
+        };
+        let region = |first, last, kind| MemoryRegion {
+            range: range(first, last),
+            kind,
+        };
+        let map = [
+            region(0, 0x9_fbff, MemoryKind::Usable),
+            region(0xf_0000, 0xf_ffff, MemoryKind::Reserved),
+            region(0x10_0000, 0xfff_ffff, MemoryKind::Usable),
+        ];
+        assert_eq!(low_page(&map, &[]), Some(range(0x9_e000, 0x9_efff)));
+        let module = range(0x9_d800, 0x9_e7ff);
+        assert_eq!(low_page(&map, &[module]), Some(range(0x9_c000, 0x9_cfff)));
+        let whole = range(0x1000, 0x9_ffff);
+        assert_eq!(low_page(&map, &[whole]), None);
+    }
     use std::vec::Vec;
 
     fn range(first: u64, last: u64) -> AddressRange<Hpa> {

@@ -34,7 +34,7 @@ mod start {
     use boot::BootInfo;
     use core::fmt;
     use core::sync::atomic::AtomicU64;
-    use iommu_core::{Address, AddressRange, Hpa, OutOfFrames};
+    use iommu_core::{Address, AddressRange, Hpa, OutOfFrames, PAGE_SIZE};
 
     /// Why there is no memory to work with.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -95,6 +95,21 @@ mod start {
         Some(unsafe { &*pointer.cast::<AtomicU64>() })
     }
 
+    /// Makes this CPU, which has just been started, see what the first CPU sees.
+    pub(crate) fn enter() {
+        paging::enter();
+    }
+
+    /// A page below 1 MiB that is nobody's, for the start of other CPUs.
+    pub(crate) fn low_page(info: &BootInfo) -> Option<(Hpa, &'static [AtomicU64])> {
+        let page = map::low_page(&info.memory, &info.modules)?;
+        let cells = paging::memory_pointer(&page)?.cast::<AtomicU64>();
+        // SAFETY: usable memory, mapped for ever and aligned, that is neither a module's nor
+        // the allocator's.
+        let cells = unsafe { core::slice::from_raw_parts(cells, PAGE_SIZE as usize / 8) };
+        Some((page.first(), cells))
+    }
+
     /// Whether a byte of `range` is usable memory.
     pub fn is_usable(range: &AddressRange<Hpa>) -> bool {
         map::touches_usable_memory(&crate::start::boot_info().memory, range)
@@ -116,6 +131,6 @@ mod start {
 }
 
 #[cfg(target_os = "none")]
-pub(crate) use start::{cell, image_range};
+pub(crate) use start::{cell, enter, image_range, low_page};
 #[cfg(target_os = "none")]
 pub use start::{is_usable, module};

@@ -121,6 +121,14 @@ pub(super) fn start(
     Ok(())
 }
 
+/// Enters the kernel's address space on another CPU than the first.
+pub(super) fn enter() {
+    if let Some(space) = &*SPACE.lock(&KernelPlatform) {
+        // SAFETY: the tables map what runs on every CPU: image, stacks, all memory in use.
+        unsafe { space.enter() };
+    }
+}
+
 /// Maps a device's registers, uncached.
 pub(super) fn map_registers(range: &AddressRange<Hpa>) -> Result<*mut u8, MapError> {
     let info = crate::start::boot_info();

@@ -5,6 +5,7 @@ use super::information::Information;
 use super::jump::{self, BLOCK, Copy};
 use crate::archive::Archive;
 use crate::command_line::HandOver;
+use crate::cpu;
 use crate::host::Host;
 use crate::memory;
 use crate::platform::KernelPlatform;
@@ -74,7 +75,8 @@ impl Plan<'_> {
 }
 
 /// Gives the machine to the next kernel, with this command line. Returns only if it cannot;
-/// then the units are as they were, unless it was one of them that could not be turned off.
+/// then the units are as they were, unless it was one of them that could not be turned off,
+/// and where that was tried this CPU is the only one that is still used.
 pub fn hand_over(
     host: &Host,
     machine: &Machine,
@@ -85,6 +87,7 @@ pub fn hand_over(
         Ok(plan) => plan,
         Err(error) => return error,
     };
+    cpu::stop_others();
     match how {
         HandOver::On => {
             defmt::info!("the next kernel finds the units translating, and their tables kept")

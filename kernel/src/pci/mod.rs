@@ -76,10 +76,13 @@ pub fn start(firmware: &Firmware, bars: BarSizing) -> Result<&'static Bus, BusEr
         topology.scan(&ecam, region.segment, region.first_bus..=region.last_bus)?;
     }
     let errata = Errata::of(&topology, cpu::features().processor)?;
-    if bars == BarSizing::Size {
-        topology.size_bars(&ecam);
-        harden(&mut topology, &ecam);
-        errata.apply(&ecam);
+    match bars {
+        BarSizing::Size => {
+            topology.size_bars(&ecam);
+            harden(&mut topology, &ecam);
+            errata.apply(&ecam);
+        }
+        BarSizing::Leave => topology.foresee_hardening(),
     }
     for function in topology.functions() {
         describe(function);

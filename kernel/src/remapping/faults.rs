@@ -3,10 +3,12 @@
 
 use super::start::{Driver, remapping};
 use crate::cpu::vectors::Vector;
+use crate::cpu::{self, MAX_CPUS};
 use crate::platform::KernelPlatform;
+use crate::time;
 use core::sync::atomic::{AtomicU64, Ordering};
 use iommu_core::sync::{Mutex, Rank};
-use iommu_core::{Backend, FaultKind, FaultRecord, Slot, WalkStep};
+use iommu_core::{Backend, FaultKind, FaultRecord, Nanoseconds, Slot, WalkStep};
 use spin::Once;
 
 /// Faults that are explained in full; of later ones a guest could make any number.
@@ -19,6 +21,18 @@ pub trait FaultSink: Sync {
 }
 
 static SINK: Once<&'static dyn FaultSink> = Once::new();
+/// How often a CPU has begun to take faults, and was done with it.
+struct Rounds {
+    begun: AtomicU64,
+    over: AtomicU64,
+}
+
+static ROUNDS: [Rounds; MAX_CPUS] = [const {
+    Rounds {
+        begun: AtomicU64::new(0),
+        over: AtomicU64::new(0),
+    }
+}; MAX_CPUS];
 static TAKEN: AtomicU64 = AtomicU64::new(0);
 static INTERRUPTS: AtomicU64 = AtomicU64::new(0);
 static LAST: Mutex<Option<FaultRecord>> = Mutex::new(Rank::Events, None);
@@ -55,9 +69,30 @@ pub fn drain() {
     let Some(remapping) = remapping() else {
         return;
     };
+    let round = &ROUNDS[cpu::index() as usize];
+    round.begun.fetch_add(1, Ordering::AcqRel);
     remapping
         .driver
         .drain_faults(&mut |record| tell(&remapping.driver, record));
+    round.over.fetch_add(1, Ordering::AcqRel);
+}
+
+/// Like [`drain`], and waits until other CPUs have delivered what they had taken before: then
+/// whoever wants to know of a fault that has happened knows of it.
+pub fn drain_and_settle() {
+    /// Far more than a CPU needs to explain and log what it has taken; the CPUs of an emulator
+    /// may stand still for a while.
+    const PATIENCE: Nanoseconds = Nanoseconds::from_millis(2_000);
+    drain();
+    let begun = time::now();
+    let own = cpu::index() as usize;
+    let others = ROUNDS.iter().enumerate().filter(|(cpu, _)| *cpu != own);
+    for (_, round) in others {
+        let wanted = round.begun.load(Ordering::Acquire);
+        while round.over.load(Ordering::Acquire) < wanted && time::now().since(begun) < PATIENCE {
+            core::hint::spin_loop();
+        }
+    }
 }
 
 fn tell(driver: &Driver, record: &FaultRecord) {

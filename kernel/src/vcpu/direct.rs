@@ -5,7 +5,7 @@
 //! guest-physical address, registers through the BARs that are mapped for the guest,
 //! configuration space through the same mediation.
 
-use super::{Ending, ExitCounters, Vcpu, slice, wait};
+use super::{Ending, ExitCounters, Turn, Vcpu, wait};
 use crate::memory::{MapError, RegisterWindow};
 use crate::time;
 use crate::vm::{Answer, ConfigBus, Vm};
@@ -46,19 +46,20 @@ impl DirectVcpu {
 }
 
 impl Vcpu for DirectVcpu {
-    fn run(&mut self, vm: &Vm, limit: Nanoseconds) -> Ending {
-        if slice::prepare().is_err() {
-            return Ending::Impossible("no interrupt vector is left");
-        }
-        let machine = match DirectMachine::new(vm, limit) {
+    /// Runs the program to its end in one turn: it is a function of the kernel's.
+    fn turn(&mut self, vm: &Vm, end: Nanoseconds) -> Turn {
+        let machine = match DirectMachine::new(vm, end) {
             Ok(machine) => machine,
-            Err(_) => return Ending::Impossible("a device's registers cannot be mapped"),
+            Err(_) => {
+                let why = "a device's registers cannot be mapped";
+                return Turn::End(Ending::Impossible(why));
+            }
         };
         let outcome = (self.program)(&machine);
         if time::now() >= machine.end {
-            return Ending::TimedOut;
+            return Turn::End(Ending::TimedOut);
         }
-        Ending::Finished(outcome)
+        Turn::End(Ending::Finished(outcome))
     }
 
     fn exits(&self) -> &ExitCounters {
@@ -73,7 +74,7 @@ struct DirectMachine<'v> {
 }
 
 impl<'v> DirectMachine<'v> {
-    fn new(vm: &'v Vm, limit: Nanoseconds) -> Result<Self, MapError> {
+    fn new(vm: &'v Vm, end: Nanoseconds) -> Result<Self, MapError> {
         let mut windows = ArrayVec::new();
         for device in vm.devices() {
             for bar in device.config().bars() {
@@ -82,11 +83,7 @@ impl<'v> DirectMachine<'v> {
                 let _ = windows.try_push((bar.gpa, window));
             }
         }
-        Ok(Self {
-            vm,
-            windows,
-            end: Nanoseconds(time::now().0.saturating_add(limit.0)),
-        })
+        Ok(Self { vm, windows, end })
     }
 
     fn window(&self, at: Gpa) -> Option<(&RegisterWindow, usize)> {

@@ -8,7 +8,7 @@ mod counters;
 #[cfg(target_os = "none")]
 pub mod direct;
 #[cfg(target_os = "none")]
-mod slice;
+pub(crate) mod slice;
 #[cfg(any(test, target_os = "none"))]
 pub mod svm;
 #[cfg(target_os = "none")]
@@ -22,13 +22,24 @@ use hypervisor_abi::Outcome;
 use iommu_core::{Gpa, Nanoseconds};
 
 /// What runs a guest.
-pub trait Vcpu {
-    /// Runs the guest from its start to its end, which comes when `limit` is over at the
-    /// latest.
-    fn run(&mut self, vm: &Vm, limit: Nanoseconds) -> Ending;
+pub trait Vcpu: Send {
+    /// Lets the guest go on: from its start at the first call, until it ends, waits, or has
+    /// run for a slice of time. It has no time left from `end` on.
+    fn turn(&mut self, vm: &Vm, end: Nanoseconds) -> Turn;
 
     /// Why it left the guest, how often.
     fn exits(&self) -> &ExitCounters;
+}
+
+/// How a guest's turn ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Turn {
+    /// It can go on at once.
+    Again,
+    /// It waits for an interrupt, until this time at most.
+    Wait(Nanoseconds),
+    /// It does not go on.
+    End(Ending),
 }
 
 /// How a guest ended.
@@ -39,6 +50,8 @@ pub enum Ending {
     Finished(Outcome),
     /// The time was over.
     TimedOut,
+    /// The hypervisor wanted it to stop.
+    Stopped,
     /// It halted with nothing that could wake it.
     Halted,
     /// A triple fault.
@@ -57,6 +70,7 @@ impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Finished(outcome) => write!(f, "finished: {}", outcome.name()),
+            Self::Stopped => f.write_str("was stopped"),
             Self::TimedOut => f.write_str("ran out of time"),
             Self::Halted => f.write_str("halted with interrupts off"),
             Self::ShutDown => f.write_str("triple fault"),

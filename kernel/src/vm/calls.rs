@@ -1,13 +1,13 @@
 //! Hypercalls: ours are done here, those of the IOMMU interface are passed on.
 
 use super::Vm;
-use super::trial::{Surroundings, Witness};
+use super::trial::{Surroundings, Verdict, Witness};
 use hypervisor_abi::{
     Announce, Argument, Claim, Conclude, Finish, Log, Op, Outcome, TargetEntry, TargetKind,
-    Targets, WaitForInterrupt,
+    Targets, Transfer, WaitForInterrupt,
 };
 use iommu_abi::Errno;
-use iommu_core::{Gpa, GuestMemory, GuestMemoryError, Nanoseconds};
+use iommu_core::{Gpa, GuestMemory, GuestMemoryError, Nanoseconds, SourceId};
 use zerocopy::IntoBytes;
 
 /// The most that one call hands over of a log.
@@ -27,7 +27,7 @@ pub enum Answer {
 }
 
 /// The IOMMU interface.
-pub trait IommuCalls: Sync {
+pub trait IommuCalls: Send + Sync {
     /// Does one call and returns what stands in the result register. Operations that are
     /// not of the interface are `ENOTTY`.
     fn call(&self, operation: u64, argument: Gpa) -> i64;
@@ -38,13 +38,21 @@ pub trait IommuCalls: Sync {
 }
 
 /// Where what a guest says goes, and what is said about it.
-pub trait Voice: Sync {
+pub trait Voice: Send + Sync {
     /// Frames of the guest's log, and how many it lost before.
     fn log(&self, frames: &[u8], lost: u32);
     /// The guest's word about itself.
     fn claim(&self, outcome: Outcome, id: &str, text: &str);
     /// What the hypervisor saw.
     fn witness(&self, witness: &Witness);
+}
+
+/// A device whose registers the hypervisor programs on a guest's behalf.
+pub trait Mediated: Send + Sync {
+    /// Where the guest finds it.
+    fn virtual_id(&self) -> SourceId;
+    /// Starts a copy between memory, at any address, and the device's own buffer.
+    fn start(&self, transfer: &Transfer) -> Result<(), Errno>;
 }
 
 impl Vm {
@@ -61,6 +69,7 @@ impl Vm {
             Op::Claim => self.claim(argument).map(Answer::Return),
             Op::Announce => self.announce(argument).map(Answer::Return),
             Op::Conclude => self.conclude(argument).map(Answer::Return),
+            Op::Transfer => self.transfer(argument).map(Answer::Return),
             Op::Targets => self.targets(argument).map(Answer::Return),
         };
         result.unwrap_or_else(|errno| Answer::Return(errno.to_register()))
@@ -122,13 +131,25 @@ impl Vm {
         Ok(0)
     }
 
+    fn transfer(&self, at: u64) -> Result<i64, Errno> {
+        let transfer: Transfer = self.argument(at)?;
+        if transfer.reserved != 0 || transfer.to_memory > 1 {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let device = self.mediated().ok_or(Errno::ENOENT)?;
+        if transfer.device != u32::from(device.virtual_id().bits()) {
+            return Err(Errno::ENOENT);
+        }
+        device.start(&transfer).map(|()| 0)
+    }
+
     fn announce(&self, at: u64) -> Result<i64, Errno> {
         let announced: Announce = self.argument(at)?;
         reserved(announced.reserved)?;
         let surroundings = self.surroundings()?;
         let device = u16::try_from(announced.device)
             .ok()
-            .and_then(|id| self.device(iommu_core::SourceId::from_bits(id)))
+            .and_then(|id| self.device(SourceId::from_bits(id)))
             .ok_or(Errno::ENOENT)?;
         surroundings.drain_faults();
         self.watching(surroundings, |watch, scene| {
@@ -144,7 +165,10 @@ impl Vm {
         surroundings.drain_faults();
         let witness = self.watching(surroundings, |watch, scene| watch.end(scene))?;
         self.voice().witness(&witness);
-        Ok(0)
+        Ok(match witness.verdict() {
+            Verdict::Pass | Verdict::Fail => Conclude::JUDGED,
+            Verdict::Void => Conclude::REPEAT,
+        })
     }
 
     fn targets(&self, at: u64) -> Result<i64, Errno> {

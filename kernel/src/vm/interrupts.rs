@@ -1,25 +1,51 @@
-//! Interrupts that wait for a guest.
+//! What reaches a guest's CPU from outside: interrupts that wait for it, and the wish that it
+//! stop.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-/// Which vectors wait, and how many came. May be used in interrupt handlers.
+/// Makes the CPU of a number look again at what waits.
+pub type Kick = fn(u32);
+
+/// The guest has not run yet.
+const NOWHERE: u32 = u32::MAX;
+
+/// Which vectors wait, and how many came. May be used in interrupt handlers and on any CPU.
 ///
 /// This is all of the interrupt controller that a guest has: a vector is pending once,
 /// however often it was raised, and is taken when it is delivered. Higher vectors go first.
-#[derive(Debug, Default)]
+/// Whatever comes for a guest that runs on another CPU makes that CPU leave it.
+#[derive(Debug)]
 pub struct VirtualInterrupts {
     pending: [AtomicU64; 4],
     raised: AtomicU64,
     delivered: AtomicU64,
+    stopped: AtomicBool,
+    cpu: AtomicU32,
+    kick: Kick,
 }
 
 impl VirtualInterrupts {
     /// Nothing waits.
-    pub const fn new() -> Self {
+    pub const fn new(kick: Kick) -> Self {
         Self {
             pending: [const { AtomicU64::new(0) }; 4],
             raised: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
+            cpu: AtomicU32::new(NOWHERE),
+            kick,
+        }
+    }
+
+    /// Notes on which CPU the guest runs.
+    pub fn run_on(&self, cpu: u32) {
+        self.cpu.store(cpu, Ordering::SeqCst);
+    }
+
+    fn look_again(&self) {
+        match self.cpu.load(Ordering::SeqCst) {
+            NOWHERE => {}
+            cpu => (self.kick)(cpu),
         }
     }
 
@@ -29,9 +55,21 @@ impl VirtualInterrupts {
             return;
         }
         if let Some(word) = self.pending.get(usize::from(vector / 64)) {
-            word.fetch_or(1 << (vector % 64), Ordering::AcqRel);
+            word.fetch_or(1 << (vector % 64), Ordering::SeqCst);
             self.raised.fetch_add(1, Ordering::Relaxed);
+            self.look_again();
         }
+    }
+
+    /// Asks that the guest not go on.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        self.look_again();
+    }
+
+    /// Whether that was asked for.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
     }
 
     /// The vector to be delivered next.
@@ -69,9 +107,31 @@ impl VirtualInterrupts {
 mod tests {
     use super::*;
 
+    std::thread_local! {
+        static KICKED: core::cell::RefCell<std::vec::Vec<u32>> = Default::default();
+    }
+
+    fn kick(cpu: u32) {
+        KICKED.with_borrow_mut(|kicked| kicked.push(cpu));
+    }
+
+    #[test]
+    fn whatever_comes_makes_the_guest_s_cpu_look() {
+        let interrupts = VirtualInterrupts::new(kick);
+        interrupts.raise(0x51);
+        interrupts.run_on(3);
+        interrupts.raise(31);
+        interrupts.raise(0x52);
+        interrupts.run_on(2);
+        assert!(!interrupts.is_stopped());
+        interrupts.stop();
+        assert!(interrupts.is_stopped());
+        assert_eq!(KICKED.with_borrow(Clone::clone), [3, 2]);
+    }
+
     #[test]
     fn higher_vectors_go_first_and_each_goes_once() {
-        let interrupts = VirtualInterrupts::new();
+        let interrupts = VirtualInterrupts::new(|_| {});
         for vector in [0x20, 0xff, 0x51, 0x51] {
             interrupts.raise(vector);
         }
@@ -87,7 +147,7 @@ mod tests {
 
     #[test]
     fn an_exception_cannot_be_raised_as_an_interrupt() {
-        let interrupts = VirtualInterrupts::new();
+        let interrupts = VirtualInterrupts::new(|_| {});
         interrupts.raise(31);
         assert_eq!(interrupts.next(), None);
         interrupts.raise(32);

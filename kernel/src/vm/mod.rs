@@ -15,11 +15,11 @@ mod ram;
 mod trial;
 mod virtual_machine;
 
-pub use calls::{Answer, IommuCalls, Voice};
+pub use calls::{Answer, IommuCalls, Mediated, Voice};
 pub use image::{Entry, ImageError};
-pub use interrupts::VirtualInterrupts;
+pub use interrupts::{Kick, VirtualInterrupts};
 pub use nested::{Kind, NestedError, NestedTables};
 pub use ports::{ConfigBus, ConfigPorts};
 pub use ram::{Canary, GuestRam};
-pub use trial::{Refusal, Surroundings, Watch, Witness};
+pub use trial::{FaultNotes, Refusal, Surroundings, Verdict, Watch, Witness};
 pub use virtual_machine::{Setup, SetupError, Vm};

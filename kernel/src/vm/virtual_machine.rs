@@ -1,21 +1,21 @@
 //! A guest as a whole.
 
-use super::calls::{IommuCalls, Voice};
+use super::calls::{IommuCalls, Mediated, Voice};
 use super::image::{self, Entry, ImageError};
-use super::interrupts::VirtualInterrupts;
+use super::interrupts::{Kick, VirtualInterrupts};
 use super::nested::{Kind, NestedError, NestedTables};
 use super::passthrough::PassthroughDevice;
 use super::ports::ConfigBus;
 use super::ram::GuestRam;
-use super::trial::{Scene, Surroundings, TrialError, Watch};
+use super::trial::{FaultNotes, Scene, Surroundings, TrialError, Watch};
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use arrayvec::ArrayVec;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hypervisor_abi::Start;
 use iommu_abi::Errno;
-use iommu_core::sync::{Mutex, Rank};
-use iommu_core::{FaultRecord, Gpa, Hpa, OutOfFrames, PAGE_SIZE, Platform, SourceId};
+use iommu_core::{Gpa, Hpa, OutOfFrames, PAGE_SIZE, Platform, SourceId};
 
 /// Devices that a guest can have.
 const DEVICES: usize = 4;
@@ -35,11 +35,13 @@ pub struct Setup<'a> {
     /// What the program is told to do.
     pub parameter: u64,
     /// The IOMMU interface.
-    pub iommu: &'static dyn IommuCalls,
+    pub iommu: Arc<dyn IommuCalls>,
     /// What trials are judged by; without, there are none.
     pub surroundings: Option<&'static dyn Surroundings>,
     /// Where what the guest says goes.
-    pub voice: &'static dyn Voice,
+    pub voice: Arc<dyn Voice>,
+    /// Makes a CPU that runs the guest look at what has come.
+    pub kick: Kick,
 }
 
 /// Why a guest could not be made.
@@ -91,13 +93,15 @@ pub struct Vm {
     nested: NestedTables,
     interrupts: Arc<VirtualInterrupts>,
     devices: ArrayVec<PassthroughDevice, DEVICES>,
+    mediated: Option<Box<dyn Mediated>>,
     start: Start,
     entry: Option<Entry>,
-    iommu: &'static dyn IommuCalls,
+    iommu: Arc<dyn IommuCalls>,
     surroundings: Option<&'static dyn Surroundings>,
-    voice: &'static dyn Voice,
-    /// Fault handlers note what they see here.
-    watch: Mutex<Watch>,
+    voice: Arc<dyn Voice>,
+    /// Of the guest's own CPU; looking at all of its memory takes long.
+    watch: spin::Mutex<Watch>,
+    notes: Arc<FaultNotes>,
     hypercalls: AtomicU64,
     flush: AtomicBool,
 }
@@ -138,17 +142,32 @@ impl Vm {
             platform,
             ram,
             nested,
-            interrupts: Arc::new(VirtualInterrupts::new()),
+            interrupts: Arc::new(VirtualInterrupts::new(setup.kick)),
             devices: ArrayVec::new(),
+            mediated: None,
             start,
             entry,
-            iommu: setup.iommu,
+            iommu: setup.iommu.clone(),
             surroundings: setup.surroundings,
-            voice: setup.voice,
-            watch: Mutex::new(Rank::Events, Watch::default()),
+            voice: setup.voice.clone(),
+            watch: spin::Mutex::new(Watch::default()),
+            notes: Arc::new(FaultNotes::new(platform)),
             hypercalls: AtomicU64::new(0),
             flush: AtomicBool::new(true),
         })
+    }
+
+    /// Gives the guest a device whose registers stay with the hypervisor.
+    pub fn add_mediated(
+        &mut self,
+        device: PassthroughDevice,
+        registers: Box<dyn Mediated>,
+    ) -> Result<(), SetupError> {
+        self.devices
+            .try_push(device)
+            .map_err(|_| SetupError::TooManyDevices)?;
+        self.mediated = Some(registers);
+        Ok(())
     }
 
     /// Gives the guest a device: its registers become reachable.
@@ -212,8 +231,12 @@ impl Vm {
         self.hypercalls.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn iommu(&self) -> &'static dyn IommuCalls {
-        self.iommu
+    pub(super) fn mediated(&self) -> Option<&dyn Mediated> {
+        self.mediated.as_deref()
+    }
+
+    pub(super) fn iommu(&self) -> &dyn IommuCalls {
+        &*self.iommu
     }
 
     /// To be called by whoever runs the guest, whenever the host's timer took the CPU back.
@@ -221,8 +244,8 @@ impl Vm {
         self.iommu.tend();
     }
 
-    pub(super) fn voice(&self) -> &'static dyn Voice {
-        self.voice
+    pub(super) fn voice(&self) -> &dyn Voice {
+        &*self.voice
     }
 
     /// What trials are judged by. `ENOTTY` for a guest that is not there to try things.
@@ -230,10 +253,9 @@ impl Vm {
         self.surroundings.ok_or(Errno::ENOTTY)
     }
 
-    /// Takes note of a fault of one of the guest's devices. May be called in interrupt
-    /// handlers.
-    pub fn note_fault(&self, record: &FaultRecord) {
-        self.watch.lock(self.platform).note_fault(record);
+    /// Where faults of the guest's devices are noted.
+    pub fn notes(&self) -> &Arc<FaultNotes> {
+        &self.notes
     }
 
     /// Runs something on the trial.
@@ -245,13 +267,15 @@ impl Vm {
         let scene = Scene {
             ram: &self.ram,
             nested: &self.nested,
+            notes: &self.notes,
+            faults_lost: surroundings.faults_lost(),
             registers: surroundings.unit_registers(),
             host_bits: surroundings.host_bits(),
             interrupts: self.interrupts_of_devices(),
             foreign_interrupts: surroundings.foreign_interrupts(),
             image_whole: surroundings.is_image_whole(),
         };
-        let result = act(&mut self.watch.lock(self.platform), &scene);
+        let result = act(&mut self.watch.lock(), &scene);
         // Dirty bits were cleared, so the CPU must not remember them as set.
         self.flush.store(true, Ordering::Relaxed);
         Ok(result?)
@@ -385,6 +409,9 @@ pub(super) mod tests {
 
     impl Surroundings for Nothing {
         fn drain_faults(&self) {}
+        fn faults_lost(&self) -> u64 {
+            0
+        }
         fn unit_registers(&self) -> u64 {
             0
         }
@@ -408,8 +435,8 @@ pub(super) mod tests {
         }
     }
 
-    pub(in crate::vm) fn small_vm() -> (Vm, &'static Ear) {
-        let voice: &'static Ear = Box::leak(Box::default());
+    pub(in crate::vm) fn small_vm() -> (Vm, Arc<Ear>) {
+        let voice = Arc::new(Ear::default());
         let vm = Vm::new(&Setup {
             platform: Box::leak(Box::new(TestPlatform::new(64))),
             program: None,
@@ -417,9 +444,10 @@ pub(super) mod tests {
             seed: 1,
             tsc_per_ms: 1,
             parameter: 0,
-            iommu: &Echo,
+            iommu: Arc::new(Echo),
             surroundings: Some(&Nothing),
-            voice,
+            voice: voice.clone(),
+            kick: |_| {},
         });
         (vm.unwrap(), voice)
     }
@@ -435,9 +463,10 @@ pub(super) mod tests {
                 seed: 1,
                 tsc_per_ms: 1,
                 parameter: 0,
-                iommu: &Echo,
+                iommu: Arc::new(Echo),
                 surroundings: Some(&Nothing),
-                voice: Box::leak(Box::<Ear>::default()),
+                voice: Arc::new(Ear::default()),
+                kick: |_| {},
             })
         };
         let before = platform.allocations();

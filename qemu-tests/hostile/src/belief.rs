@@ -71,6 +71,10 @@ pub(crate) struct Belief {
     pub(crate) pasids: Vec<u32>,
     pub(crate) bound: Vec<Bound>,
     pub(crate) woven: Vec<Woven>,
+    /// Tables that go with their binding.
+    pub(crate) passing: Vec<u32>,
+    /// Devices whose PASID table the guest keeps.
+    pub(crate) keeps_pasids: Vec<u32>,
     pub(crate) rings: Vec<Ring>,
     pub(crate) queues: Vec<Queue>,
     /// Which queues tell of which objects.
@@ -111,7 +115,58 @@ impl Belief {
         self.mappings.retain(|mapping| mapping.ioas != ioas);
         self.woven.retain(|woven| woven.ioas != ioas);
         self.bound.retain(|bound| bound.ioas != ioas);
+        self.passing.retain(|&handle| handle != ioas);
         self.forget_object(ioas);
+    }
+
+    /// A slot uses something else, or nothing: what came with its binding is gone.
+    pub(crate) fn release(&mut self, device: u32, pasid: Option<u32>) {
+        let slot = |bound: &&Bound| (bound.device, bound.pasid) == (device, pasid);
+        let old = self.bound.iter().find(slot).map(|bound| bound.ioas);
+        self.bound
+            .retain(|bound| (bound.device, bound.pasid) != (device, pasid));
+        let gone = |ioas: &u32| self.passing.contains(ioas) && !self.is_bound(*ioas);
+        if let Some(ioas) = old.filter(gone) {
+            self.forget_space(ioas);
+        }
+    }
+
+    /// A device is another's now.
+    pub(crate) fn lose_device(&mut self, device: u32) {
+        let of_device = |bound: &&Bound| bound.device == device;
+        while let Some(bound) = self.bound.iter().find(of_device).copied() {
+            self.release(bound.device, bound.pasid);
+        }
+        self.devices.retain(|known| known.handle != device);
+        self.keeps_pasids.retain(|&known| known != device);
+    }
+
+    /// A device that nothing is bound to.
+    pub(crate) fn idle(&self) -> Option<Device> {
+        let used = |device: &&Device| {
+            self.bound.iter().any(|bound| bound.device == device.handle)
+                || self.keeps_pasids.contains(&device.handle)
+        };
+        self.devices.iter().find(|device| !used(device)).copied()
+    }
+
+    /// Whether a PASID uses a table that came with its binding.
+    pub(crate) fn has_passing_pasid(&self) -> bool {
+        self.bound
+            .iter()
+            .any(|bound| bound.pasid.is_some() && self.passing.contains(&bound.ioas))
+    }
+
+    /// A PASID of a device that is taken and bound nowhere there.
+    pub(crate) fn free_slot(&self) -> Option<(Device, u32)> {
+        let devices = self.devices.iter().filter(|device| device.pasids);
+        devices
+            .flat_map(|device| self.pasids.iter().map(move |&pasid| (*device, pasid)))
+            .find(|(device, pasid)| {
+                let taken =
+                    |bound: &Bound| (bound.device, bound.pasid) == (device.handle, Some(*pasid));
+                !self.bound.iter().any(taken)
+            })
     }
 
     /// Nothing tells of an object that is no more.

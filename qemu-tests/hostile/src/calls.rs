@@ -4,6 +4,9 @@
 //! [`plan`] has one arm for each operation of the interface and no other: an operation that is
 //! added and not made here does not compile.
 
+mod linux;
+mod pasid_table;
+
 use crate::belief::{Belief, Bound, Mapping, Queue, Ring, Table};
 use iommu_abi::{
     Argument, Bind, Destroy, DeviceEntry, DeviceInfo, DeviceList, Direction, Entry, FaultEvent,
@@ -59,10 +62,21 @@ pub(crate) fn possible(op: Op, belief: &Belief) -> Op {
         .any(|&pasid| !is_bound_pasid(belief, pasid));
     match op {
         _ if belief.devices.is_empty() => match op {
-            Op::Probe | Op::Info | Op::FaultRead | Op::PageResponse | Op::DeviceList => op,
+            Op::Probe
+            | Op::Info
+            | Op::FaultRead
+            | Op::LinuxFaultRead
+            | Op::PageResponse
+            | Op::DeviceList => op,
             Op::RingCreate | Op::RingEnter | Op::QueueAllocate => possible_object(op, belief),
             _ => Op::DeviceList,
         },
+        // Nothing else can be bound to such a device.
+        Op::Bind | Op::Unbind | Op::LinuxBindGpasid | Op::LinuxUnbindGpasid
+            if !belief.keeps_pasids.is_empty() =>
+        {
+            Op::PasidTableUnbind
+        }
         Op::Destroy if belief.idle_queues().len() > 1 || belief.rings.len() > 2 => op,
         Op::RingCreate | Op::RingEnter | Op::QueueAllocate => possible_object(op, belief),
         Op::QueueBind if belief.queues.is_empty() => Op::QueueAllocate,
@@ -82,6 +96,16 @@ pub(crate) fn possible(op: Op, belief: &Belief) -> Op {
         Op::PasidFree if !free_pasid => Op::Unbind,
         Op::PasidAllocate if belief.pasids.len() >= PASIDS && free_pasid => Op::PasidFree,
         Op::PasidAllocate if belief.pasids.len() >= PASIDS => Op::Unbind,
+        Op::LinuxBindGpasid if belief.pasids.is_empty() => Op::PasidAllocate,
+        Op::LinuxBindGpasid if belief.free_slot().is_none() => Op::PasidAllocate,
+        Op::LinuxBindGpasid if belief.spaces().len() >= SPACES => possible(Op::Destroy, belief),
+        Op::LinuxUnbindGpasid if !belief.has_passing_pasid() => {
+            possible(Op::LinuxBindGpasid, belief)
+        }
+        Op::PasidTableBind if belief.idle().is_none() => possible(Op::Unbind, belief),
+        Op::PasidTableUnbind | Op::PasidTableInvalidate if belief.keeps_pasids.is_empty() => {
+            possible(Op::PasidTableBind, belief)
+        }
         _ => op,
     }
 }
@@ -121,6 +145,14 @@ pub(crate) fn plan(op: Op, belief: &Belief, random: &mut fastrand::Rng) -> Prepa
         Op::PageResponse => page_response(belief),
         Op::PasidAllocate => pasid_allocate(belief, random),
         Op::PasidFree => pasid_free(belief, random),
+        Op::LinuxBindGpasid => linux::bind(belief, random),
+        Op::LinuxUnbindGpasid => linux::unbind(belief, random),
+        Op::LinuxCacheInvalidate => linux::invalidate(belief, random),
+        Op::LinuxFaultRead => linux::fault_read(belief, random),
+        Op::LinuxPageResponse => linux::page_response(belief, random),
+        Op::PasidTableBind => pasid_table::bind(belief, random),
+        Op::PasidTableUnbind => pasid_table::unbind(belief, random),
+        Op::PasidTableInvalidate => pasid_table::invalidate(belief, random),
         Op::RingCreate => ring_create(belief, random),
         Op::RingEnter => ring_enter(belief, random),
         Op::QueueAllocate => queue_allocate(random),
@@ -425,9 +457,7 @@ fn bind(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
         ..Bind::new()
     })
     .learning(move |belief, _: &Bind| {
-        belief
-            .bound
-            .retain(|bound| (bound.device, bound.pasid) != (device_id, pasid));
+        belief.release(device_id, pasid);
         belief.bound.push(Bound {
             device: device_id,
             pasid,
@@ -456,7 +486,7 @@ fn unbind(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
         pasid: bound.pasid.unwrap_or(0),
         ..Unbind::new()
     })
-    .learning(move |belief, _: &Unbind| belief.bound.retain(|known| *known != bound))
+    .learning(move |belief, _: &Unbind| belief.release(bound.device, bound.pasid))
     .disturbing(if bound.pasid.is_none() || is_slice(belief, bound.device) {
         Disturbs::Slot(bound.device)
     } else {

@@ -114,7 +114,9 @@ impl Tally {
         let mut short = Vec::new();
         for op in Op::ALL {
             let (calls, good) = self.ops.get(&op.as_u32()).copied().unwrap_or_default();
-            if calls == 0 || good * 5 < calls {
+            // It answers one request, and devices ask for none here.
+            let can = *op != Op::LinuxPageResponse;
+            if calls == 0 || can && good * 5 < calls {
                 short.push(format!(
                     "{} succeeded in {good} of {calls} calls",
                     op.name()

@@ -423,8 +423,23 @@ impl World {
         let excused = match errno {
             Errno::ENOMEM => self.floor.failures() > failures,
             // Numbers of PASIDs and domains are shared by all.
-            Errno::ENOSPC => matches!(op, Some(Op::PasidAllocate | Op::IoasAllocate | Op::Bind)),
-
+            Errno::ENOSPC => matches!(
+                op,
+                Some(
+                    Op::PasidAllocate
+                        | Op::IoasAllocate
+                        | Op::Bind
+                        | Op::LinuxBindGpasid
+                        | Op::PasidTableBind
+                        | Op::PasidTableInvalidate
+                )
+            ),
+            // It does not know what its table asks for: whatever lies in its pages.
+            Errno::EDQUOT => {
+                matches!(op, Some(Op::PasidTableBind | Op::PasidTableInvalidate))
+            }
+            // Devices ask for no pages here.
+            Errno::ENOENT if op == Some(Op::LinuxPageResponse) => true,
             // It was ended, and may have begun again.
             _ => !is_same(&lock(&self.guests[guest].life), life),
         };
@@ -849,8 +864,7 @@ impl World {
                 let source = state.source;
                 let gone = belief.devices.iter().find(|known| known.source == source);
                 if let Some(handle) = gone.map(|known| known.handle) {
-                    belief.devices.retain(|known| known.handle != handle);
-                    belief.bound.retain(|bound| bound.device != handle);
+                    belief.lose_device(handle);
                     belief.forget_object(handle);
                 }
             }

@@ -126,7 +126,7 @@ pub(crate) struct RunArguments {
     #[arg(long)]
     pub(crate) caching_mode: bool,
     /// CPUs of the machine.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 2)]
     pub(crate) smp: u32,
     /// Seconds after which a run counts as hanging.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]

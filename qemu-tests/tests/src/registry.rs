@@ -63,7 +63,7 @@ fn all() -> &'static [BootTest] {
 /// | `matrix` | `once`: one machine is enough | the axes above |
 /// | `exit` | exit status (`docs/wire.md`) | `ok` |
 /// | `says` | part of the text of the `exit` line | |
-/// | `provokes` | of `refused-dma`, `foreign-interrupt`, `absent-interrupt`: what QEMU complains of is expected | nothing |
+/// | `provokes` | of `refused-dma`, `refused-at-once`, `foreign-interrupt`, `absent-interrupt`: what QEMU complains of is expected | nothing |
 /// | `complains` | what QEMU must complain of, parts of lines, separated by `\|` | nothing |
 /// | `append` | more words of the kernel's command line | |
 /// | `dmar` | a canned DMAR, by its name in `runner/src/test/canned.rs` | the firmware's |

@@ -15,6 +15,8 @@ use crate::entry::{Entry, decode, encode_leaf, is_present, with_dirty, without_d
 use crate::spec::SecondStageEntry;
 use core::mem::{self, ManuallyDrop};
 use core::ops::{Deref, Range};
+use core::sync::atomic::Ordering;
+use iommu_core::sync::atomic::AtomicU64;
 use iommu_core::{
     Access, Coherence, Frame, FrameList, Hpa, Order, OutOfFrames, Platform, Stage, TableFormat,
 };
@@ -65,9 +67,17 @@ impl<P: Platform> Memory<'_, P> {
     }
 
     /// Whether no entry of the table is present.
+    ///
+    /// Every unmapping of a part of a table ends with this, so entries are looked at many at
+    /// a time.
     pub(crate) fn is_empty(&self, table: &Frame) -> bool {
-        let mut entries = (0..Frame::CELLS_IN_PAGE).filter_map(|index| table.load(index));
-        !entries.any(|entry| self.is_present(entry))
+        let any_of = |entries: &[AtomicU64]| {
+            entries
+                .iter()
+                .fold(0, |bits, entry| bits | entry.load(Ordering::Relaxed))
+        };
+        let mut many = table.cells().chunks(TOGETHER);
+        many.all(|entries| !self.is_present(any_of(entries)))
     }
 
     /// A leaf entry with the attributes that this table's leaves have.
@@ -163,6 +173,9 @@ impl<P: Platform> Memory<'_, P> {
         }
     }
 }
+
+/// Entries whose presence is looked at together: one is, if any is.
+const TOGETHER: usize = 64;
 
 /// Between two looks at an entry hardware can set two flags, so more attempts mean that
 /// somebody else writes there.

@@ -9,7 +9,7 @@ use crate::service::{NestedTable, Service};
 use crate::shadow::Kind;
 use crate::vm::{Binding, PasidPair, Translation, Vm};
 use crate::{Iommu, IommuError, PasidAllocator};
-use iommu_abi::{Bind, Errno, Unbind};
+use iommu_abi::{Bind, Errno, IoasAllocate, Unbind};
 use iommu_core::{Attachment, Backend, Batch, DomainSpec, NestedSpec, Pasid, Platform, VmHost};
 
 /// Ranges that other tables may have to forget one by one when a table is bound that
@@ -18,6 +18,18 @@ const RANGES: usize = 64;
 
 impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     pub(crate) fn bind(&self, guest: &mut Vm, ask: &mut Bind) -> Answer {
+        if guest.keeps_pasid_table(ask.device_id) {
+            return Err(Errno::EBUSY.into());
+        }
+        let bound = self.bind_slot(guest, ask);
+        if ask.flags & Bind::REPLACE != 0 {
+            self.sweep(guest);
+        }
+        bound
+    }
+
+    /// The same for whoever decides what the device uses.
+    pub(crate) fn bind_slot(&self, guest: &mut Vm, ask: &mut Bind) -> Answer {
         let pasid = pasid_argument(ask.flags & Bind::PASID != 0, ask.pasid)?;
         let device = *guest.objects.device(ask.device_id)?;
         let object = *guest.objects.get(ask.ioas_id)?;
@@ -66,6 +78,11 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
                 binding.domain = managed.domain;
                 Ok(false)
             }
+            // One domain for its life too.
+            Object::Shared(shared) => {
+                binding.domain = shared.domain;
+                Ok(false)
+            }
             Object::UserTable(table) => self.domain_for(guest, &device, &table, &mut binding),
         };
         let attached = built.and_then(|new| {
@@ -94,10 +111,15 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     ) -> Result<bool, Errno> {
         let service = Service::choose(guest, device, table.levels).ok_or(Errno::EOPNOTSUPP)?;
         // What the guest was told of the table must hold for this device too.
-        if !table.service.stands_for(&service) {
+        let shadowed = matches!(service, Service::Shadow(_));
+        if !table.service.stands_for(&service) || table.parent.is_some() && shadowed {
             return Err(Errno::EOPNOTSUPP);
         }
-        super::ioas::check_root(guest, &service, table.root)?;
+        let here = UserTable { service, ..*table };
+        if table.enforce_snoop && !super::ioas::snoops(guest, &here) {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        super::ioas::check_root(guest, &service, table.root, table.parent)?;
         match service {
             Service::Nested(nested) => self.nested_for(guest, device, table, &nested, binding),
             Service::Shadow(kind) => self.shadow_for(guest, device, table, &kind, binding),
@@ -121,12 +143,16 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             binding.domain = known.domain;
             return Ok(false);
         }
+        let parent = match table.parent {
+            Some(parent) => guest.objects.managed(parent)?.domain,
+            None => guest.parents.domain(nested.parent).ok_or(Errno::EIO)?,
+        };
         let spec = DomainSpec::Nested(NestedSpec {
-            parent: guest.parents.domain(nested.parent).ok_or(Errno::EIO)?,
+            parent,
             format: nested.format,
             root: table.root,
-            supervisor: false,
-            write_protect: true,
+            supervisor: table.format_flags & IoasAllocate::FORMAT_SUPERVISOR != 0,
+            write_protect: table.format_flags & IoasAllocate::FORMAT_WRITE_PROTECT != 0,
         });
         let created = self.backend.create(device.device, &spec);
         binding.domain = created.map_err(of_backend)?;
@@ -254,21 +280,38 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     }
 
     pub(crate) fn unbind(&self, guest: &mut Vm, ask: &mut Unbind) -> Answer {
+        if guest.keeps_pasid_table(ask.device_id) {
+            return Err(Errno::EBUSY.into());
+        }
+        self.unbind_slot(guest, ask)
+    }
+
+    /// The same for whoever decides what the device uses.
+    pub(crate) fn unbind_slot(&self, guest: &mut Vm, ask: &Unbind) -> Answer {
         let pasid = pasid_argument(ask.flags & Unbind::PASID != 0, ask.pasid)?;
         guest.objects.device(ask.device_id)?;
         let place = guest.binding(ask.device_id, pasid).ok_or(Errno::ENOENT)?;
-        match self.detach(guest, place).outcome {
-            Ok(()) => Ok(0),
-            Err(IommuError::OutOfMemory) => Err(Errno::ENOMEM.into()),
-            Err(IommuError::Backend(error)) => Err(of_backend(error).into()),
-            Err(IommuError::Flush(error)) => Err(of_flush(error).into()),
-            Err(_) => Err(Errno::EIO.into()),
-        }
+        let outcome = self.detach(guest, place).outcome;
+        self.sweep(guest);
+        outcome.map(|()| 0).map_err(|error| of_detach(error).into())
+    }
+}
+
+pub(crate) fn of_detach(error: IommuError) -> Errno {
+    match error {
+        IommuError::OutOfMemory => Errno::ENOMEM,
+        IommuError::Backend(error) => of_backend(error),
+        IommuError::Flush(error) => of_flush(error),
+        _ => Errno::EIO,
     }
 }
 
 /// What the fault path needs to walk the table.
 fn walkable(guest: &Vm, binding: &Binding, table: &UserTable) -> Option<Table> {
+    if table.parent.is_some() {
+        // The fault path does not know what the parent maps.
+        return None;
+    }
     let device = guest.objects.device(binding.device_id).ok()?;
     let service = Service::choose(guest, device, table.levels)?;
     Some(Table {

@@ -8,7 +8,7 @@ use crate::service::{Service, levels_of};
 use crate::vm::Vm;
 use crate::{Iommu, PasidAllocator};
 use iommu_abi::{Capabilities, DeviceEntry, DeviceInfo, DeviceList, Errno, Format};
-use iommu_core::{Backend, Platform, TableFormat, VmHost};
+use iommu_core::{Backend, Platform, Stage, TableFormat, VmHost};
 
 impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     pub(crate) fn device_list(&self, guest: &mut Vm, list: &mut DeviceList) -> Answer {
@@ -80,5 +80,14 @@ pub(crate) fn capabilities(guest: &Vm, device: &Device) -> Capabilities {
     all.set(Capabilities::WITHOUT_PASID, !device.slice);
     all.set(Capabilities::PASID, device.capabilities.pasid_bits > 0);
     all.set(Capabilities::PAGE_REQUESTS, device.asks.is_some());
+    all.set(Capabilities::SHARED, device.shares);
+    if let Some(Service::Nested(nested)) = Service::choose(guest, device, 4) {
+        let above = managed_format(device).is_some_and(|format| format.stage() == Stage::Second);
+        all.set(Capabilities::PARENT, above);
+        all.set(
+            Capabilities::ENFORCE_SNOOP,
+            guest.parents.snoops(nested.parent),
+        );
+    }
     all
 }

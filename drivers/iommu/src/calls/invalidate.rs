@@ -84,6 +84,36 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         }
     }
 
+    /// The guest changed one of its tables: these addresses, or all of it.
+    pub(crate) fn forget_table(
+        &self,
+        guest: &mut Vm,
+        ioas_id: u32,
+        entry: Option<&InvalidateRange>,
+    ) -> Result<(), Errno> {
+        let levels = guest.objects.user_table(ioas_id)?.levels;
+        let range = entry.map(|entry| range_of(entry, levels)).transpose()?;
+        let roots = roots_of(guest, ioas_id);
+        let nested = nested_of(guest, ioas_id);
+        let ranges = match entry {
+            None => ranges_for(Granularity::Everything, 0),
+            Some(_) => ranges_for(Granularity::Ranges, 1),
+        };
+        let mut batch = self.batch_for(guest, ranges.saturating_add(nested.len()))?;
+        guest.shadow.begin(ranges);
+        let result = match (entry, range) {
+            (Some(entry), Some(range)) => {
+                self.one_range(guest, (&roots, &nested), entry, range, &mut batch)
+            }
+            _ => self.everything(guest, &roots).and(self.tell(
+                &nested,
+                Scope::Everything,
+                &mut batch,
+            )),
+        };
+        self.settle(guest, &mut batch).and(result)
+    }
+
     fn everything(&self, guest: &mut Vm, roots: &RootsOfTable) -> Result<(), Errno> {
         let memory = guest.memory.clone();
         let context = Vm::context(&memory, &self.platform);
@@ -115,27 +145,39 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         prepared: &Prepared,
         batch: &mut Batch<'b, B::Debt>,
     ) -> Result<(), Errno> {
-        let memory = guest.memory.clone();
-        let context = Vm::context(&memory, &self.platform);
         let before = guest.shadow.work();
         for index in 0..ask.entry_count.min(MAX_ENTRIES) {
             let at = element(ask.entries, ask.entry_size, index)?;
-            let entry: InvalidateRange = copy_entry(context.memory, at, ask.entry_size)?;
+            let entry: InvalidateRange = copy_entry(&*guest.memory, at, ask.entry_size)?;
             let range = range_of(&entry, prepared.levels)?;
-            for &root in &prepared.roots {
-                guest
-                    .shadow
-                    .sync(&context, root, &range)
-                    .map_err(of_shadow)?;
-            }
-            let leaf_only = entry.flags & InvalidateRange::LEAF != 0;
-            self.tell(&prepared.nested, Scope::Range { range, leaf_only }, batch)?;
+            let of_table = (&prepared.roots, &prepared.nested);
+            self.one_range(guest, of_table, &entry, range, batch)?;
             ask.completed = index.saturating_add(1);
             if guest.shadow.work().saturating_sub(before) > MAX_WORK {
                 break;
             }
         }
         Ok(())
+    }
+
+    fn one_range<'b>(
+        &'b self,
+        guest: &mut Vm,
+        (roots, nested): (&RootsOfTable, &NestedOfTable),
+        entry: &InvalidateRange,
+        range: AddressRange<Iova>,
+        batch: &mut Batch<'b, B::Debt>,
+    ) -> Result<(), Errno> {
+        let memory = guest.memory.clone();
+        let context = Vm::context(&memory, &self.platform);
+        for &root in roots {
+            guest
+                .shadow
+                .sync(&context, root, &range)
+                .map_err(of_shadow)?;
+        }
+        let leaf_only = entry.flags & InvalidateRange::LEAF != 0;
+        self.tell(nested, Scope::Range { range, leaf_only }, batch)
     }
 }
 
@@ -208,7 +250,7 @@ fn nested_of(guest: &Vm, ioas_id: u32) -> NestedOfTable {
 }
 
 /// The addresses that an entry of the array names: refused, never rounded.
-fn range_of(entry: &InvalidateRange, levels: u8) -> Result<AddressRange<Iova>, Errno> {
+pub(crate) fn range_of(entry: &InvalidateRange, levels: u8) -> Result<AddressRange<Iova>, Errno> {
     if entry.flags & !InvalidateRange::FLAGS != 0 {
         return Err(Errno::EOPNOTSUPP);
     }

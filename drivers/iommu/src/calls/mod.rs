@@ -2,14 +2,16 @@
 //! is what the operation is about. Checks come first, then what can fail, then what is
 //! seen.
 
-mod bind;
+pub(crate) mod bind;
 mod device;
 mod fault;
-mod invalidate;
+pub(crate) mod invalidate;
 mod ioas;
+mod linux;
 mod managed;
 mod page_response;
 mod pasid;
+mod pasid_table;
 mod probe;
 mod queue;
 mod ring;

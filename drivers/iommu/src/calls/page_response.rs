@@ -28,7 +28,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
 
     /// Checks one answer and gives it to the device. What was refused can be answered still;
     /// what hardware did not take is answered.
-    fn answer(&self, guest: &Vm, answer: &PageAnswer) -> Result<(), Errno> {
+    pub(crate) fn answer(&self, guest: &Vm, answer: &PageAnswer) -> Result<(), Errno> {
         if answer.flags & !PageAnswer::FLAGS != 0 {
             return Err(Errno::EOPNOTSUPP);
         }

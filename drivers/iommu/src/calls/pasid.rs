@@ -4,6 +4,7 @@ use crate::dispatch::Answer;
 use crate::pasid::PasidError;
 use crate::vm::Vm;
 use crate::{Iommu, PasidAllocator};
+use core::ops::RangeInclusive;
 use iommu_abi::{Errno, PasidAllocate, PasidFree};
 use iommu_core::{Backend, Pasid, Platform, VmHost};
 
@@ -14,20 +15,29 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         if first == Pasid::ZERO || first > last {
             return Err(Errno::EINVAL.into());
         }
+        ask.pasid = self.allocate_pasid(guest, first..=last)?.as_u32();
+        Ok(0)
+    }
+
+    /// Takes the lowest free number of the range for the guest, with one of the host's
+    /// behind it.
+    pub(crate) fn allocate_pasid(
+        &self,
+        guest: &mut Vm,
+        numbers: RangeInclusive<Pasid>,
+    ) -> Result<Pasid, Errno> {
         // The lowest host PASIDs: units and devices may have fewer bits than 20.
         let host = || {
             let one = Pasid::new(1)?;
             self.host_pasids.allocate(&self.platform, one..=Pasid::MAX)
         };
-        match guest.pasids.allocate(first..=last, host) {
-            Ok(pasid) => {
-                self.note_pasid(guest, pasid)?;
-                ask.pasid = pasid.as_u32();
-                Ok(0)
-            }
-            Err(PasidError::Quota) => Err(Errno::EDQUOT.into()),
-            Err(PasidError::NoneFree) => Err(Errno::ENOSPC.into()),
-        }
+        let allocated = guest.pasids.allocate(numbers, host);
+        let pasid = allocated.map_err(|error| match error {
+            PasidError::Quota => Errno::EDQUOT,
+            PasidError::NoneFree => Errno::ENOSPC,
+        })?;
+        self.note_pasid(guest, pasid)?;
+        Ok(pasid)
     }
 
     /// Notes for the fault path whose the PASID is. Where there is no room, it is nobody's.

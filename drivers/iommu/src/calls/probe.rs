@@ -7,9 +7,10 @@ use crate::{Iommu, PasidAllocator};
 use iommu_abi::{
     Argument, Bind, Capabilities, Destroy, DeviceInfo, DeviceList, Errno, FaultRead, Format,
     Granularity, Info, Invalidate, InvalidateModel, IoasAllocate, IoasMap, IoasRanges, IoasUnmap,
-    NO_ID, Op, PageResponse, PasidAllocate, PasidFree, Probe, QueueAllocate, QueueBind,
-    QueueUnbind, RingCreate, RingEnter, Structure, Subject, Unbind, Use, VERSION, size_of_argument,
-    size_of_structure,
+    LinuxBindGpasid, LinuxCacheInvalidate, LinuxFaultRead, LinuxPageResponse, LinuxUnbindGpasid,
+    NO_ID, Op, PageResponse, PasidAllocate, PasidFree, PasidTableBind, PasidTableInvalidate,
+    PasidTableUnbind, Probe, QueueAllocate, QueueBind, QueueUnbind, RingCreate, RingEnter,
+    Structure, Subject, Unbind, Use, VERSION, size_of_argument, size_of_structure,
 };
 use iommu_core::{Backend, Pasid, Platform, VmHost};
 
@@ -103,6 +104,14 @@ fn known_flags(op: Op) -> u32 {
         Op::PageResponse => PageResponse::FLAGS,
         Op::PasidAllocate => PasidAllocate::FLAGS,
         Op::PasidFree => PasidFree::FLAGS,
+        Op::PasidTableInvalidate => PasidTableInvalidate::FLAGS,
+        Op::PasidTableUnbind => PasidTableUnbind::FLAGS,
+        Op::PasidTableBind => PasidTableBind::FLAGS,
+        Op::LinuxPageResponse => LinuxPageResponse::FLAGS,
+        Op::LinuxFaultRead => LinuxFaultRead::FLAGS,
+        Op::LinuxCacheInvalidate => LinuxCacheInvalidate::FLAGS,
+        Op::LinuxUnbindGpasid => LinuxUnbindGpasid::FLAGS,
+        Op::LinuxBindGpasid => LinuxBindGpasid::FLAGS,
         Op::RingCreate => RingCreate::FLAGS,
         Op::RingEnter => RingEnter::FLAGS,
         Op::QueueAllocate => QueueAllocate::FLAGS,

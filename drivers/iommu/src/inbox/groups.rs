@@ -146,6 +146,22 @@ impl Groups {
         Some(self.last_cookie)
     }
 
+    /// The oldest group that waits of a device, by the names that the device's requests
+    /// have.
+    pub(crate) fn cookie_of(
+        &self,
+        device_id: u32,
+        pasid: Option<Pasid>,
+        index: u32,
+    ) -> Option<u64> {
+        let meant = |told: &&Told| {
+            told.device_id == device_id
+                && told.pasid == pasid
+                && u32::from(told.group.index) == index
+        };
+        self.told.iter().find(meant).map(|told| told.cookie)
+    }
+
     /// Takes out the group that an answer is for. After that its cookie names nothing.
     pub(crate) fn answered(&mut self, answer: &PageAnswer) -> Result<Told, AnswerError> {
         let mut waiting = self.told.iter();

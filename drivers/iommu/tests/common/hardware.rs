@@ -6,10 +6,10 @@
 //! walk on from any cached pointer.
 
 use iommu_core::{
-    Access, AddressRange, Attachment, Backend, BackendError, Batch, DeviceCapabilities, DeviceId,
-    DomainHandle, DomainSpec, FaultReason, FaultRecord, FlushError, Flushed, FrameList, Hpa, Iova,
-    MapError, Owed, PageRequest, PageResponse, Quarantine, Replaced, Run, Scope, Slot, Stage,
-    TableFormat, WalkStep,
+    Access, AddressRange, AtsCapability, Attachment, Backend, BackendError, Batch,
+    DeviceCapabilities, DeviceId, DomainHandle, DomainSpec, FaultReason, FaultRecord, FlushError,
+    Flushed, FrameList, Hpa, Iova, MapError, Owed, PageRequest, PageResponse, Quarantine, Replaced,
+    Run, Scope, ServiceError, Slot, Stage, TableFormat, WalkStep,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
@@ -50,6 +50,11 @@ pub struct State {
     pub descriptors: u64,
     pub ranges: Vec<(DomainHandle, AddressRange<Iova>, bool)>,
     pub wholesale: u64,
+    /// Page requests that wait, and the answers that devices got.
+    pub asked: Vec<PageRequest>,
+    pub answered: Vec<PageResponse>,
+    /// Locks that were held each time that hardware was waited for.
+    pub locks_at_commit: Vec<usize>,
     fail: BTreeMap<&'static str, u64>,
     generation: u32,
 }
@@ -650,6 +655,8 @@ impl Backend for Unit {
                 waited: iommu_core::Nanoseconds::from_millis(1),
             });
         }
+        let locks = self.platform.locks_held();
+        self.state.lock().unwrap().locks_at_commit.push(locks);
         // Until it is told, hardware goes on with what it has.
         self.cache_everything();
         let debts: Vec<Debt> = batch.debts().to_vec();
@@ -700,9 +707,22 @@ impl Backend for Unit {
 
     fn drain_faults(&self, _: &mut dyn FnMut(&FaultRecord)) {}
 
-    fn drain_page_requests(&self, _: &mut dyn FnMut(&PageRequest)) {}
+    fn drain_page_requests(&self, sink: &mut dyn FnMut(&PageRequest)) {
+        let asked = std::mem::take(&mut self.state.lock().unwrap().asked);
+        asked.iter().for_each(sink);
+    }
 
-    fn respond(&self, _: &PageResponse) -> Result<(), BackendError> {
+    fn enable_page_requests(
+        &self,
+        _: DeviceId,
+        _: AtsCapability,
+        turn_on: &mut dyn FnMut() -> Result<(), ServiceError>,
+    ) -> Result<(), BackendError> {
+        turn_on().map_err(BackendError::Device)
+    }
+
+    fn respond(&self, response: &PageResponse) -> Result<(), BackendError> {
+        self.state.lock().unwrap().answered.push(*response);
         Ok(())
     }
 

@@ -7,9 +7,9 @@ use super::tables::FULL;
 use iommu::{Config, Iommu, PasidBitmap, Quota};
 use iommu_abi::{Bind, IntoBytes as _, Invalidate, InvalidateRange, IoasAllocate, Unbind};
 use iommu_core::{
-    Access, Attachment, Backend, Batch, DeviceCapabilities, DeviceId, DomainHandle, DomainSpec,
-    Gpa, LeafSizes, Platform, ResetError, Segment, Slot, SourceId, TableFormat, VmEvent, VmHost,
-    VmId,
+    Access, AtsCapability, Attachment, Backend, Batch, DeviceCapabilities, DeviceId, DomainHandle,
+    DomainSpec, Gpa, Iova, LeafSizes, Nanoseconds, PageRequest, Platform, ResetError, Segment,
+    ServiceError, Slot, SourceId, TableFormat, VmEvent, VmHost, VmId,
 };
 use iommu_guest::{ArgumentMemory, Hypercall, Op};
 use std::sync::{Arc, Mutex};
@@ -50,6 +50,10 @@ impl VmHost for Host {
         if self.0.gone.lock().unwrap().contains(&device) {
             return Err(ResetError::Gone(device));
         }
+        Ok(())
+    }
+
+    fn set_page_requests(&self, _: DeviceId, _: bool) -> Result<(), ServiceError> {
         Ok(())
     }
 
@@ -185,6 +189,7 @@ impl Machine {
         capabilities.host_bits = HOST_BITS as u8;
         capabilities.interrupts_remapped = setup.interrupts_remapped;
         capabilities.pasid_bits = setup.pasid_bits;
+        capabilities.page_requests = true;
         let hardware = Hardware::new(platform.clone(), capabilities);
         let around = Arc::new(Around::default());
         let policy = Iommu::new(
@@ -397,6 +402,33 @@ impl Bench {
             device_id,
             ..Unbind::new()
         })
+    }
+
+    /// The device may ask for pages; nothing is bound to it yet.
+    pub fn allow_asking(&self) {
+        let source = device(4).source;
+        let ats = AtsCapability {
+            queue_depth: 0,
+            physical_function: source,
+        };
+        let allowed = self.machine.policy.allow_page_requests(VM, device(4), ats);
+        allowed.expect("it may ask");
+    }
+
+    /// The device asks for a page: one request that is a whole group. The guest is told.
+    pub fn asks(&self, slot: Slot, group: u16) {
+        let request = PageRequest {
+            slot,
+            address: Iova::new(0x9000),
+            access: Access::READ_WRITE,
+            privileged: false,
+            group,
+            last: true,
+            at: Nanoseconds(0),
+        };
+        let hardware = &self.machine.hardware;
+        hardware.state.lock().unwrap().asked.push(request);
+        assert_eq!(self.machine.policy.serve_page_requests().told, 1);
     }
 
     /// Says that these ranges changed: first address and pages.

@@ -37,7 +37,11 @@ struct State {
 #[derive(Default)]
 pub struct GuestRam {
     state: Mutex<State>,
+    /// What the guest does meanwhile: called before each read of an entry.
+    meanwhile: Mutex<Option<Meanwhile>>,
 }
+
+type Meanwhile = Box<dyn FnMut(u64) + Send>;
 
 impl GuestRam {
     /// Maps guest pages `first..first + count` to host pages from `host` on, in random
@@ -55,6 +59,11 @@ impl GuestRam {
             state.map.insert(page, (host, access));
             state.hosts.insert(host);
         }
+    }
+
+    /// Has the guest do something before each read of an entry, told where it lies.
+    pub fn before_reads(&self, meanwhile: impl FnMut(u64) + Send + 'static) {
+        *self.meanwhile.lock().unwrap() = Some(Box::new(meanwhile));
     }
 
     /// Host pages that have another owner now.
@@ -177,6 +186,9 @@ impl GuestMemory for GuestRam {
 
     fn read_once(&self, gpa: Gpa) -> Result<u64, GuestMemoryError> {
         assert!(gpa.is_aligned(3));
+        if let Some(meanwhile) = &mut *self.meanwhile.lock().unwrap() {
+            meanwhile(gpa.as_u64());
+        }
         let mut state = self.state.lock().unwrap();
         state.reads += 1;
         match state.map.get(&(gpa.as_u64() / PAGE)) {

@@ -340,6 +340,39 @@ fn page_requests_reach_the_driver_and_are_answered_once_a_group() {
 }
 
 #[test]
+fn what_a_device_asked_for_has_arrived_when_the_device_has_left() {
+    each(Promptness::Prompt, |rig, case| {
+        if case.mode == ModeRequest::Legacy || !case.config.page_request_drain {
+            return;
+        }
+        let domain = rig.domain(CACHING, case.format);
+        rig.attach(CACHING, case.pasid, domain);
+        enable(rig, true);
+        for group in 0..6 {
+            let request = PageRequest {
+                source: CACHING,
+                pasid: case.pasid,
+                address: 0x7000,
+                read: true,
+                write: false,
+                execute: false,
+                privileged: false,
+                group,
+                last: true,
+            };
+            rig.with(|machine| machine.page_request(&request));
+        }
+        // Nothing that comes later is of before.
+        rig.detach(CACHING, case.pasid);
+        let mut groups = Vec::new();
+        rig.driver
+            .drain_page_requests(&mut |request| groups.push(request.group));
+        assert_eq!(groups, [0, 1, 2, 3, 4, 5]);
+        rig.destroy(domain);
+    });
+}
+
+#[test]
 fn more_page_requests_than_the_queue_holds_are_answered_all_the_same() {
     each(Promptness::Prompt, |rig, case| {
         if case.mode == ModeRequest::Legacy {
@@ -416,4 +449,89 @@ fn a_unit_without_device_tlbs_refuses_one() {
     assert!(refused.is_err());
     rig.lead(ONE, None, Attachment::Blocked);
     rig.assert_clean();
+}
+
+/// A function with the capabilities of such a device, as configuration space shows it.
+fn function_with_services() -> pci::fake::Machine {
+    let machine = pci::fake::Machine::new();
+    machine.root_port(0, 1, 0, 4, 4);
+    let source = SourceId::from_bits(CACHING);
+    machine
+        .express(source.bus(), source.device(), source.function(), 0)
+        .translation_services(0x180);
+    machine
+}
+
+#[test]
+fn the_unit_accepts_a_devices_translations_before_the_device_is_told_and_until_it_stopped() {
+    each(Promptness::Prompt, |rig, case| {
+        let registers = function_with_services();
+        let topology = pci::fake::scanned(&registers);
+        let function = topology.function(device(CACHING)).expect("it is there");
+        let services = pci::TranslationServices::of(function);
+        let domain = rig.domain(CACHING, case.format);
+        rig.attach(CACHING, case.pasid, domain);
+        let page = rig.page(1);
+        rig.map(domain, 0x7000, page.hpa(), Access::READ_WRITE);
+        let accepted = || access(rig, case, 0x7000).address() == Some(page.hpa().as_u64());
+        assert!(!services.are_on(&registers));
+        assert!(!accepted(), "nobody has allowed it");
+        rig.faults();
+        let settings = DeviceTlb {
+            queue_depth: services.capability(&registers).expect("ATS").queue_depth,
+            physical_function: SourceId::from_bits(CACHING),
+            page_requests: false,
+        };
+        assert_eq!(settings.queue_depth, 5);
+        let wanted = pci::AtsSettings {
+            pasid: case.pasid.is_some(),
+            page_requests: None,
+        };
+        rig.driver
+            .enable_device_tlb(device(CACHING), settings, || {
+                assert!(accepted(), "the unit comes first");
+                services.turn_on(&registers, &wanted)
+            })
+            .expect("both do it");
+        assert!(services.are_on(&registers) && accepted());
+        rig.driver
+            .disable_device_tlb(device(CACHING), || {
+                assert!(accepted(), "the device comes first");
+                services.turn_off(&registers, &pci::fake::Time::default())
+            })
+            .expect("both do it");
+        assert!(!services.are_on(&registers));
+        assert!(
+            !accepted(),
+            "what it says is translated is not believed any more"
+        );
+        rig.faults();
+    });
+}
+
+#[test]
+fn a_device_that_is_not_told_so_finds_the_unit_as_it_was() {
+    each(Promptness::Prompt, |rig, case| {
+        // On already: its register refuses.
+        let registers = function_with_services();
+        registers.builder(device(CACHING)).raw(0x184, 1 << 31);
+        let topology = pci::fake::scanned(&registers);
+        let function = topology.function(device(CACHING)).expect("it is there");
+        let services = pci::TranslationServices::of(function);
+        let domain = rig.domain(CACHING, case.format);
+        rig.attach(CACHING, case.pasid, domain);
+        let page = rig.page(1);
+        rig.map(domain, 0x7000, page.hpa(), Access::READ_WRITE);
+        let settings = DeviceTlb {
+            queue_depth: 0,
+            physical_function: SourceId::from_bits(CACHING),
+            page_requests: false,
+        };
+        let turned_on = rig.driver.enable_device_tlb(device(CACHING), settings, || {
+            services.turn_on(&registers, &pci::AtsSettings::default())
+        });
+        assert!(turned_on.is_err());
+        assert_eq!(access(rig, case, 0x7000).address(), None);
+        rig.faults();
+    });
 }

@@ -340,6 +340,86 @@ mod posted {
     }
 
     #[test]
+    fn what_was_posted_while_nobody_was_notified_is_found_when_it_is_looked_for() {
+        // §5.2.5: preempted, then halted, then running again.
+        for rig in rigs() {
+            let page = rig
+                .platform
+                .allocate(iommu_core::Order::PAGE)
+                .expect("a page");
+            let descriptor = PostedDescriptor::of_frame(&page, 0).expect("one of 64");
+            descriptor.prepare(7, false, NOTIFICATION);
+            let handle = rig.driver.allocate(device(ONE), 1).expect("an entry");
+            let message = rig
+                .driver
+                .post(&handle, 0, target(page.hpa(), false))
+                .expect("posted");
+            let raise =
+                || rig.with(|machine| machine.interrupt(ONE, message.address, message.data));
+            assert!(!descriptor.is_pending());
+            descriptor.suppress(true);
+            assert_eq!(raise(), QUIET);
+            descriptor.suppress(false);
+            assert!(descriptor.is_pending(), "of which nobody was told");
+            descriptor.take();
+            assert!(!descriptor.is_pending());
+            // While it is halted another vector wakes the hypervisor.
+            descriptor.notify_with(0xe7);
+            let expected = InterruptOutcome::Posted {
+                notification: Some(Message {
+                    address: 0xfee0_7000,
+                    data: 0xe7,
+                    origin: Origin::Notification(ONE),
+                }),
+            };
+            assert_eq!(raise(), expected);
+            descriptor.notify_with(NOTIFICATION);
+            assert_eq!(raise(), QUIET, "the one before was not looked at");
+            descriptor.take();
+            assert_eq!(raise(), notification(7));
+            rig.driver.free(handle).expect("free");
+            rig.platform.release(page);
+            rig.assert_clean();
+        }
+    }
+
+    #[test]
+    fn a_cpu_with_a_wide_number_is_notified_in_extended_mode() {
+        // §9.11: NDST has 32 bits there; §5.1.5.2: 31:8 go into the upper address.
+        let plan = Plan {
+            interrupts: Some(InterruptConfig {
+                entries_log2: 8,
+                extended: true,
+            }),
+            ..Plan::new(Config::everything())
+        };
+        let rig = plan.start();
+        let page = rig
+            .platform
+            .allocate(iommu_core::Order::PAGE)
+            .expect("a page");
+        let descriptor = PostedDescriptor::of_frame(&page, 0).expect("one of 64");
+        descriptor.prepare(0x12_3456, true, NOTIFICATION);
+        let handle = rig.driver.allocate(device(ONE), 1).expect("an entry");
+        let message = rig
+            .driver
+            .post(&handle, 0, target(page.hpa(), false))
+            .expect("posted");
+        let found = rig.with(|machine| machine.interrupt(ONE, message.address, message.data));
+        let expected = InterruptOutcome::Posted {
+            notification: Some(Message {
+                address: 0x0012_3400_fee5_6000,
+                data: NOTIFICATION.into(),
+                origin: Origin::Notification(ONE),
+            }),
+        };
+        assert_eq!(found, expected);
+        rig.driver.free(handle).expect("free");
+        rig.platform.release(page);
+        rig.assert_clean();
+    }
+
+    #[test]
     fn an_entry_goes_from_remapped_to_posted_and_back() {
         for rig in rigs() {
             let page = rig

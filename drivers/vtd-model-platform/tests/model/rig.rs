@@ -8,8 +8,9 @@ use iommu_core::{
 use std::collections::HashMap;
 use std::sync::Arc;
 use vtd::{
-    BringUpError, Debt, Discovered, DriverConfig, Event, InterruptConfig, Message, ModeRequest,
-    PageRequestConfig, Preparing, Ready, TimeLimits, Translating, UnitConfig, UnitDescription,
+    BringUpError, Corrections, Debt, Discovered, DriverConfig, Event, InterruptConfig, Message,
+    ModeRequest, PageRequestConfig, Preparing, Ready, TimeLimits, Translating, UnitConfig,
+    UnitDescription,
 };
 use vtd_model::{Builder, Config, Freedom, Machine, Outcome, Owner, Promptness, Request};
 use vtd_model_platform::{ModelMmio, ModelPlatform};
@@ -54,6 +55,7 @@ pub(crate) struct Plan {
     pub(crate) page_requests: Option<PageRequestConfig>,
     pub(crate) pages: usize,
     pub(crate) limits: TimeLimits,
+    pub(crate) corrections: Corrections,
     pub(crate) driver: DriverConfig,
     pub(crate) devices: Vec<(u16, usize, Option<Promptness>)>,
 }
@@ -73,6 +75,7 @@ impl Plan {
             page_requests: None,
             pages: 1 << 10,
             limits: TimeLimits::default(),
+            corrections: Corrections::default(),
             driver: DriverConfig {
                 domains: 64,
                 attachments: 64,
@@ -130,6 +133,7 @@ impl Plan {
                 };
                 Discovered::open(description, ModelMmio::new(platform, unit), platform)
                     .expect("the unit answers")
+                    .corrected(self.corrections)
             })
             .collect()
     }

@@ -13,6 +13,8 @@ use crate::tables::pasid::{Entry, Granular};
 use crate::violation::Rule;
 
 const SLOT: u64 = 32;
+/// Ticks that the pessimist keeps a request on its way, unless it is drained.
+const HELD_BACK: u64 = 16;
 
 impl Unit {
     /// A page request arrives. Gives the answer that hardware makes up by itself, if any
@@ -62,7 +64,11 @@ impl Unit {
         }
         self.count(world, &[Happening::PAGE_REQUEST_POSTED]);
         let removal = self.implicit_invalidation(world, &entry, request);
-        self.registers.page_queue.accepted.push(request.words());
+        let arrived = world.time;
+        self.registers
+            .page_queue
+            .accepted
+            .push((request.words(), arrived));
         (None, removal)
     }
 
@@ -73,11 +79,21 @@ impl Unit {
         }
     }
 
+    /// How many requests a tick of the pessimist's writes: those that have been under way for
+    /// as long as it can hold them back; all where nothing could drain them.
+    pub(crate) fn due_page_requests(&self, world: &World) -> usize {
+        let drained = self.config.page_request_drain;
+        let due = |arrived: u64| !drained || arrived + HELD_BACK <= world.time;
+        let accepted = &self.registers.page_queue.accepted;
+        accepted.iter().take_while(|(_, at)| due(*at)).count()
+    }
+
     /// Writes up to `most` accepted requests where software sees them.
     pub(crate) fn deliver_page_requests(&mut self, world: &mut World, most: usize) {
         let count = self.registers.page_queue.accepted.len().min(most);
-        let words: Vec<[u64; 4]> = self.registers.page_queue.accepted.drain(..count).collect();
-        for request in words {
+        let accepted = self.registers.page_queue.accepted.drain(..count);
+        let words: Vec<_> = accepted.collect();
+        for (request, _) in words {
             let queue = &mut self.registers.page_queue;
             let at = queue.base() + queue.tail;
             queue.tail = (queue.tail + SLOT) % queue.bytes();

@@ -49,7 +49,7 @@ impl Machine {
         self.units[unit].fetch(&mut self.world, most);
         self.run_queue(unit, all);
         let requests = if all {
-            usize::MAX
+            self.units[unit].due_page_requests(&self.world)
         } else {
             self.world.random.usize(..2)
         };

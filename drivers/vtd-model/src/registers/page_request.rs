@@ -21,7 +21,7 @@ pub(crate) struct PageQueue {
     /// PRO.
     pub(crate) overflow: bool,
     /// Accepted requests that are not yet visible to software (§7.5).
-    pub(crate) accepted: Vec<[u64; 4]>,
+    pub(crate) accepted: Vec<([u64; 4], u64)>,
 }
 
 impl PageQueue {

@@ -8,6 +8,9 @@ use iommu_core::{Frame, Hpa, IrqError};
 /// Cells of a descriptor, which is as large and as aligned as a cache line.
 const DESCRIPTOR_CELLS: usize = 8;
 
+/// Those of them that hold a bit for each vector.
+const VECTOR_CELLS: usize = 4;
+
 /// Where an interrupt shall be posted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -98,6 +101,21 @@ impl<'a> PostedDescriptor<'a> {
     /// The virtual CPU moved: notifications go elsewhere from now on.
     pub fn move_to(&self, apic_id: u32, extended: bool) {
         self.change(|control| control.with_ndst(destination(apic_id, extended)));
+    }
+
+    /// Notifications come by another vector from now on: one that the CPU itself handles while
+    /// the virtual CPU runs, another that wakes the hypervisor while it is halted (§5.2.5).
+    pub fn notify_with(&self, vector: u8) {
+        self.change(|control| control.with_nv(vector));
+    }
+
+    /// Whether something was posted that nobody has taken. Asked after suppression ends and
+    /// after the vector was changed, since of what came before nobody may have been told.
+    pub fn is_pending(&self) -> bool {
+        self.cells
+            .iter()
+            .take(VECTOR_CELLS)
+            .any(|cell| cell.load(Ordering::Acquire) != 0)
     }
 
     /// Whether hardware notifies of interrupts that are not urgent: not while the virtual CPU

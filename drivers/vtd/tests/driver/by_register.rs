@@ -132,3 +132,55 @@ fn a_command_that_is_never_answered_is_named_and_not_disturbed_by_another() {
     assert!(matches!(failure.error, vtd::BringUpError::TimedOut(_)));
     assert_eq!(fake.state().by_register.len(), 1);
 }
+
+#[test]
+fn what_was_done_more_widely_than_asked_is_enough() {
+    // §11.4.6.3: IAIG tells at which granularity the unit did it.
+    for wider in [1, 2] {
+        let world = plan().boot();
+        let domain = world.domain();
+        world.attach(slot(EDU), Attachment::Domain(domain));
+        world.map(domain, 8);
+        world.fake.state().done_as = Some(wider);
+        world.fake.state().by_register.clear();
+        world.commit(world.driver.unmap(domain, pages(8, 1)).unwrap());
+        let asked = world.fake.state().by_register.len();
+        assert_eq!(asked, 1, "asked once, done as {wider}");
+    }
+}
+
+#[test]
+fn an_entry_that_goes_is_told_to_the_context_cache_first_and_then_its_domain_is() {
+    // §11.4.6.1: the IOTLB is invalidated after the context-cache, whose content tags it.
+    let world = plan().boot();
+    let domain = world.domain();
+    world.attach(slot(EDU), Attachment::Domain(domain));
+    world.fake.state().by_register.clear();
+    world.detach(slot(EDU));
+    let context = 1 << 63 | 3 << 61 | u64::from(EDU) << 16 | 2;
+    let iotlb = 1 << 63 | 2 << 60 | 3 << 48 | 2 << 32;
+    let told: Vec<u64> = world
+        .fake
+        .state()
+        .by_register
+        .iter()
+        .map(|w| w[0])
+        .collect();
+    assert_eq!(told, [context, iotlb]);
+}
+
+#[test]
+fn bits_of_the_iotlb_register_that_are_to_be_kept_are_kept() {
+    // §11.4.6.3: 31:0 are written back as they were read.
+    let world = plan().boot();
+    let domain = world.domain();
+    world.attach(slot(EDU), Attachment::Domain(domain));
+    world.map(domain, 8);
+    world.fake.set64(IOTLB, 0x1234_5678);
+    world.fake.state().by_register.clear();
+    world.commit(world.driver.unmap(domain, pages(8, 1)).unwrap());
+    let [told] = world.fake.state().by_register[..] else {
+        panic!("one command");
+    };
+    assert_eq!(told[0] & 0xffff_ffff, 0x1234_5678);
+}

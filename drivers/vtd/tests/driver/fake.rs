@@ -70,8 +70,11 @@ pub(crate) struct State {
     pub(crate) asleep: bool,
     /// Words of every invalidation by register that was asked for: CCMD, or IOTLB with IVA.
     pub(crate) by_register: Vec<[u64; 2]>,
-    /// The narrowest granularity (3) that such an invalidation is done in.
+    /// The narrowest granularity (3) that such an invalidation is done in; a narrower one is
+    /// refused.
     pub(crate) narrowest: u64,
+    /// It is done in this granularity, if that is wider, whatever was asked.
+    pub(crate) done_as: Option<u64>,
     /// The root table pointer in use.
     pub(crate) root: u64,
     /// PASIDs that were given out by virtual commands.
@@ -104,6 +107,7 @@ impl Fake {
             asleep: false,
             by_register: Vec::new(),
             narrowest: 3,
+            done_as: None,
             root: 0,
             pasids: BTreeSet::new(),
             virtual_commands: 0,
@@ -260,6 +264,7 @@ impl State {
         }
         let asked = word >> asked_at & 3;
         let done = if asked > self.narrowest { 0 } else { asked };
+        let done = self.done_as.map_or(done, |wider| done.min(wider));
         self.set64(at, word & !(1 << 63 | 3 << done_at) | done << done_at);
     }
 

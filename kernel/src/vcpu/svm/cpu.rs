@@ -3,16 +3,17 @@
 //! Invariant that the `unsafe` here rests on: the VMCB's frame is reached through
 //! [`SvmVcpu::vmcb`] alone, and by the CPU only during `switch::run`.
 
-use super::exit::{self, Next};
+use super::exit::{self, Next, Waiting};
 use super::spec::{EventInjection, EventType, ExitCode, TlbControl, Vmcb};
 use super::state::{self, Addresses};
 use super::switch::{self, GuestRegisters};
-use crate::cpu::vectors::OutOfVectors;
-use crate::vcpu::{Cause, Ending, ExitCounters, Vcpu, slice};
+use crate::cpu::{self, FloatingPoint, MAX_CPUS, interrupts};
+use crate::vcpu::{Cause, Ending, ExitCounters, Turn, Vcpu, slice};
 use crate::vm::{ConfigPorts, Vm};
 use arrayvec::ArrayVec;
 use core::fmt;
 use iommu_core::{Frame, Nanoseconds, Order, OutOfFrames, Platform};
+use spin::Once;
 use x86_64::registers::model_specific::{Efer, EferFlags, Msr};
 
 /// VM_CR: bit 4 says that the firmware has disabled SVM.
@@ -45,8 +46,8 @@ pub enum SvmError {
     Disabled,
     /// No memory.
     OutOfFrames(OutOfFrames),
-    /// No interrupt vector for the timer.
-    OutOfVectors,
+    /// The CPU tells fewer guests apart.
+    TooManyGuests,
 }
 
 impl fmt::Display for SvmError {
@@ -56,7 +57,7 @@ impl fmt::Display for SvmError {
             Self::NoNestedPaging => f.write_str("the CPU has no nested paging"),
             Self::Disabled => f.write_str("the firmware has disabled SVM"),
             Self::OutOfFrames(error) => write!(f, "{error}"),
-            Self::OutOfVectors => f.write_str("no interrupt vector is left"),
+            Self::TooManyGuests => f.write_str("the CPU tells fewer guests apart (ASIDs)"),
         }
     }
 }
@@ -67,67 +68,93 @@ impl From<OutOfFrames> for SvmError {
     }
 }
 
-impl From<OutOfVectors> for SvmError {
-    fn from(_: OutOfVectors) -> Self {
-        Self::OutOfVectors
-    }
-}
-
-/// SVM on this CPU, turned on.
+/// SVM on one CPU, turned on.
 #[derive(Debug)]
-pub struct Svm {
+struct Svm {
     /// Never given back: the CPU writes to it with every VMRUN.
     _host_save: Frame,
+    /// Where the host's state is kept that VMRUN does not save.
+    host: Frame,
 }
 
+/// On each CPU that has run a guest.
+static SVM: [Once<Svm>; MAX_CPUS] = [const { Once::new() }; MAX_CPUS];
+
 impl Svm {
-    /// Turns SVM on.
-    pub fn start(platform: &dyn Platform) -> Result<Self, SvmError> {
+    /// Whether this CPU has what is needed, and for so many guests.
+    fn check(guests: u32) -> Result<(), SvmError> {
         let cpuid = raw_cpuid::CpuId::new();
         let identifiers = cpuid.get_extended_processor_and_feature_identifiers();
         if !identifiers.is_some_and(|identifiers| identifiers.has_svm()) {
             return Err(SvmError::NoSvm);
         }
         let svm = cpuid.get_svm_info();
-        if !svm.is_some_and(|svm| svm.has_nested_paging()) {
-            return Err(SvmError::NoNestedPaging);
-        }
+        let svm = svm.filter(|svm| svm.has_nested_paging());
+        let svm = svm.ok_or(SvmError::NoNestedPaging)?;
         // SAFETY: a CPU with SVM has the register.
         if unsafe { Msr::new(VM_CR).read() } & VM_CR_DISABLED != 0 {
             return Err(SvmError::Disabled);
         }
-        slice::prepare()?;
-        let host_save = platform.allocate(Order::PAGE)?;
-        // SAFETY: SVM adds instructions and changes none; the save area is a page that
-        // nobody else uses.
-        unsafe {
-            Efer::update(|efer| *efer |= EferFlags::SECURE_VIRTUAL_MACHINE_ENABLE);
-            Msr::new(VM_HSAVE_PA).write(host_save.hpa().as_u64());
+        // ASID 0 is the host's.
+        match guests < svm.supported_asids() {
+            true => Ok(()),
+            false => Err(SvmError::TooManyGuests),
         }
-        Ok(Self {
-            _host_save: host_save,
+    }
+
+    /// SVM on this CPU, which is turned on at the first call.
+    fn here(platform: &dyn Platform) -> Result<&'static Self, SvmError> {
+        SVM[cpu::index() as usize].try_call_once(|| {
+            Self::check(0)?;
+            let host_save = platform.allocate(Order::PAGE)?;
+            let host = match platform.allocate(Order::PAGE) {
+                Ok(host) => host,
+                Err(error) => {
+                    platform.release(host_save);
+                    return Err(error.into());
+                }
+            };
+            // SAFETY: SVM adds instructions and changes none; the save area is a page that
+            // nobody else uses.
+            unsafe {
+                Efer::update(|efer| *efer |= EferFlags::SECURE_VIRTUAL_MACHINE_ENABLE);
+                Msr::new(VM_HSAVE_PA).write(host_save.hpa().as_u64());
+            }
+            Ok(Self {
+                _host_save: host_save,
+                host,
+            })
         })
     }
 }
 
 /// A virtual CPU.
-pub struct SvmVcpu<'s> {
-    _svm: &'s Svm,
+pub struct SvmVcpu {
+    platform: &'static dyn Platform,
+    /// By which CPUs tell its translations from others'.
+    asid: u32,
     vmcb: Frame,
-    host: Frame,
     io_permissions: Frame,
     msr_permissions: Frame,
     registers: GuestRegisters,
+    floating_point: FloatingPoint,
     ports: ConfigPorts,
     exits: ExitCounters,
+    started: bool,
+    waiting: Option<Waiting>,
+    /// Where it ran last.
+    cpu: Option<u32>,
 }
 
-impl<'s> SvmVcpu<'s> {
-    /// A virtual CPU that has not started yet.
-    pub fn new(svm: &'s Svm, platform: &dyn Platform) -> Result<Self, SvmError> {
-        /// VMCB, host state, port and MSR permissions.
-        const ORDERS: [Order; 4] = [Order::PAGE, Order::PAGE, IO_PERMISSIONS, MSR_PERMISSIONS];
-        let mut frames: ArrayVec<Frame, 4> = ArrayVec::new();
+impl SvmVcpu {
+    /// A virtual CPU that has not started yet, of guest number `guest`, which no other guest
+    /// has at the same time.
+    pub fn new(platform: &'static dyn Platform, guest: u16) -> Result<Self, SvmError> {
+        /// VMCB, port and MSR permissions.
+        const ORDERS: [Order; 3] = [Order::PAGE, IO_PERMISSIONS, MSR_PERMISSIONS];
+        let asid = u32::from(guest) + 1;
+        Svm::check(asid)?;
+        let mut frames: ArrayVec<Frame, 3> = ArrayVec::new();
         for order in ORDERS {
             match platform.allocate(order) {
                 Ok(frame) => frames.push(frame),
@@ -138,30 +165,28 @@ impl<'s> SvmVcpu<'s> {
             }
         }
         let no_memory = |_| OutOfFrames { order: Order::PAGE };
-        let [vmcb, host, io_permissions, msr_permissions] =
-            frames.into_inner().map_err(no_memory)?;
+        let [vmcb, io_permissions, msr_permissions] = frames.into_inner().map_err(no_memory)?;
         state::fill_permissions(io_permissions.cells(), msr_permissions.cells());
         Ok(Self {
-            _svm: svm,
+            platform,
+            asid,
             vmcb,
-            host,
             io_permissions,
             msr_permissions,
             registers: GuestRegisters::default(),
+            floating_point: FloatingPoint::new(),
             ports: ConfigPorts::default(),
             exits: ExitCounters::default(),
+            started: false,
+            waiting: None,
+            cpu: None,
         })
     }
 
     /// Gives its memory back.
-    pub fn release(self, platform: &dyn Platform) {
-        for frame in [
-            self.vmcb,
-            self.host,
-            self.io_permissions,
-            self.msr_permissions,
-        ] {
-            platform.release(frame);
+    pub fn release(self) {
+        for frame in [self.vmcb, self.io_permissions, self.msr_permissions] {
+            self.platform.release(frame);
         }
     }
 
@@ -184,6 +209,7 @@ impl<'s> SvmVcpu<'s> {
             io_permissions: self.io_permissions.hpa(),
             msr_permissions: self.msr_permissions.hpa(),
             nested_root,
+            asid: self.asid,
         };
         self.registers = GuestRegisters {
             rdi: entry.start.as_u64(),
@@ -221,20 +247,25 @@ impl<'s> SvmVcpu<'s> {
         control.instructions1 = control.instructions1.with_vintr(window);
     }
 
-    fn enter(&mut self, vm: &Vm) {
-        let flush = match vm.take_flush() {
+    /// Runs the guest until it exits. With interrupts off from before looking for what
+    /// waits, so that what comes in between makes the guest exit at once.
+    fn enter(&mut self, vm: &Vm, svm: &Svm) {
+        let saved = interrupts::disable();
+        self.offer_interrupt(vm);
+        let moved = self.cpu.replace(cpu::index()) != Some(cpu::index());
+        let flush = match vm.take_flush() || moved {
             true => TlbControl::FlushAll,
             false => TlbControl::Keep,
         };
         self.vmcb().control.tlb_control = flush;
-        slice::begin();
-        let (guest, host) = (self.vmcb.hpa(), self.host.hpa());
+        let (guest, host) = (self.vmcb.hpa(), svm.host.hpa());
         // SAFETY: the VMCB is prepared by `state::prepare` and changed only as the guest's
-        // exits demand; its nested tables map the guest's memory and devices alone.
+        // exits demand; its nested tables map the guest's memory and devices alone; the
+        // host's page is this CPU's.
         unsafe { switch::run(guest, host, &mut self.registers) };
-        slice::end();
         // What was injected has been delivered, or comes back as interrupted.
         self.vmcb().control.inject = EventInjection::new();
+        interrupts::restore(saved);
     }
 
     fn count(&mut self, code: ExitCode) {
@@ -253,31 +284,20 @@ impl<'s> SvmVcpu<'s> {
         };
         self.exits.count(cause);
     }
-}
 
-/// Time between two looks at what is due by itself.
-const TEND_EVERY: Nanoseconds = Nanoseconds::from_millis(10);
-
-impl Vcpu for SvmVcpu<'_> {
-    fn run(&mut self, vm: &Vm, limit: Nanoseconds) -> Ending {
-        if let Err(ending) = self.prepare(vm) {
-            return ending;
-        }
-        let mut tended = crate::time::now();
-        let end = Nanoseconds(tended.0.saturating_add(limit.0));
+    /// One exit after another, until the slice is over.
+    fn run(&mut self, vm: &Vm, svm: &Svm, end: Nanoseconds) -> Turn {
         loop {
-            let now = crate::time::now();
-            if now >= end {
-                return Ending::TimedOut;
+            if vm.interrupts().is_stopped() {
+                return Turn::End(Ending::Stopped);
             }
-            // By the clock, since a guest that leaves by itself often enough never sees the
-            // end of a slice.
-            if now.since(tended) >= TEND_EVERY {
-                vm.tend();
-                tended = now;
+            if crate::time::now() >= end {
+                return Turn::End(Ending::TimedOut);
             }
-            self.offer_interrupt(vm);
-            self.enter(vm);
+            if slice::is_over() {
+                return Turn::Again;
+            }
+            self.enter(vm, svm);
             let code = ExitCode::new(self.vmcb().control.exit_code);
             self.count(code);
             let mut registers = self.registers;
@@ -285,10 +305,56 @@ impl Vcpu for SvmVcpu<'_> {
             let next = exit::handle(vm, self.vmcb(), &mut registers, &mut ports, end);
             self.registers = registers;
             self.ports = ports;
-            if let Next::End(ending) = next {
-                return ending;
+            match next {
+                Next::Resume => {}
+                Next::Wait(waiting) => {
+                    self.waiting = Some(waiting);
+                    return Turn::Wait(waiting.until);
+                }
+                Next::End(ending) => return Turn::End(ending),
             }
         }
+    }
+
+    /// Goes on after a wait, if what it waits for has come or the time is over.
+    fn wake(&mut self, vm: &Vm) -> Option<Turn> {
+        let waiting = self.waiting?;
+        if vm.interrupts().is_stopped() {
+            return Some(Turn::End(Ending::Stopped));
+        }
+        let came = vm.interrupts().next().is_some();
+        if !came && crate::time::now() < waiting.until {
+            return Some(Turn::Wait(waiting.until));
+        }
+        self.waiting = None;
+        match waiting.end(self.vmcb(), came) {
+            Next::End(ending) => Some(Turn::End(ending)),
+            Next::Resume | Next::Wait(_) => None,
+        }
+    }
+}
+
+impl Vcpu for SvmVcpu {
+    fn turn(&mut self, vm: &Vm, end: Nanoseconds) -> Turn {
+        let svm = match Svm::here(self.platform) {
+            Ok(svm) => svm,
+            Err(_) => return Turn::End(Ending::Impossible("this CPU cannot run guests by SVM")),
+        };
+        if !self.started {
+            if let Err(ending) = self.prepare(vm) {
+                return Turn::End(ending);
+            }
+            self.started = true;
+        }
+        if let Some(turn) = self.wake(vm) {
+            return turn;
+        }
+        self.floating_point.load();
+        slice::begin();
+        let turn = self.run(vm, svm, end);
+        slice::end();
+        self.floating_point.save();
+        turn
     }
 
     fn exits(&self) -> &ExitCounters {

@@ -4,7 +4,7 @@ use super::cpuid::{self, Registers};
 use super::msr;
 use super::spec::{EventInjection, EventType, ExitCode, PortAccess, Vmcb};
 use super::switch::GuestRegisters;
-use crate::vcpu::{Ending, wait};
+use crate::vcpu::Ending;
 use crate::vm::{Answer, ConfigPorts, Vm};
 use iommu_abi::Errno;
 use iommu_core::{Gpa, Nanoseconds};
@@ -13,8 +13,37 @@ use iommu_core::{Gpa, Nanoseconds};
 pub(super) enum Next {
     /// The guest goes on.
     Resume,
+    /// The guest waits.
+    Wait(Waiting),
     /// It does not.
     End(Ending),
+}
+
+/// What a guest waits for, and until when at most.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Waiting {
+    pub(super) until: Nanoseconds,
+    how: How,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum How {
+    /// By a hypercall, whose result says whether an interrupt came.
+    Call,
+    /// By HLT, for ever.
+    Halt,
+}
+
+impl Waiting {
+    /// Ends the wait: an interrupt `came`, or the time is over.
+    pub(super) fn end(self, vmcb: &mut Vmcb, came: bool) -> Next {
+        match (self.how, came) {
+            (How::Call, true) => finish_call(vmcb, 0),
+            (How::Call, false) => finish_call(vmcb, Errno::ETIMEDOUT.to_register()),
+            (How::Halt, true) => skip(vmcb, HLT_BYTES),
+            (How::Halt, false) => Next::End(Ending::TimedOut),
+        }
+    }
 }
 
 /// Vectors of exceptions.
@@ -44,7 +73,7 @@ pub(super) fn handle(
         // The interrupt is delivered before the guest is entered again.
         ExitCode::VINTR => Next::Resume,
         ExitCode::VMMCALL => hypercall(vm, vmcb, registers, end),
-        ExitCode::HLT => halt(vm, vmcb, end),
+        ExitCode::HLT => halt(vmcb, end),
         ExitCode::IOIO => port(vm, vmcb, ports),
         ExitCode::MSR => model_specific(vmcb, registers),
         ExitCode::CPUID => identify(vmcb, registers),
@@ -84,30 +113,30 @@ fn hypercall(vm: &Vm, vmcb: &mut Vmcb, registers: &GuestRegisters, end: Nanoseco
         // Programs of a guest have no hypercalls.
         return inject(vmcb, INVALID_OPCODE, None);
     }
-    let result = match vm.hypercall(vmcb.save.rax, registers.rdi) {
-        Answer::Return(result) => result,
-        Answer::Finish(outcome) => return Next::End(Ending::Finished(outcome)),
-        Answer::Wait(limit) => {
-            let until = Nanoseconds(crate::time::now().0.saturating_add(limit.0)).min(end);
-            match wait::for_interrupt(vm, until) {
-                true => 0,
-                false => Errno::ETIMEDOUT.to_register(),
-            }
-        }
-    };
+    match vm.hypercall(vmcb.save.rax, registers.rdi) {
+        Answer::Return(result) => finish_call(vmcb, result),
+        Answer::Finish(outcome) => Next::End(Ending::Finished(outcome)),
+        Answer::Wait(limit) => Next::Wait(Waiting {
+            until: Nanoseconds(crate::time::now().0.saturating_add(limit.0)).min(end),
+            how: How::Call,
+        }),
+    }
+}
+
+fn finish_call(vmcb: &mut Vmcb, result: i64) -> Next {
     vmcb.save.rax = result.cast_unsigned();
     skip(vmcb, VMMCALL_BYTES)
 }
 
-fn halt(vm: &Vm, vmcb: &mut Vmcb, end: Nanoseconds) -> Next {
+fn halt(vmcb: &Vmcb, end: Nanoseconds) -> Next {
     const INTERRUPTS_ON: u64 = 1 << 9;
     if vmcb.save.rflags & INTERRUPTS_ON == 0 {
         return Next::End(Ending::Halted);
     }
-    match wait::for_interrupt(vm, end) {
-        true => skip(vmcb, HLT_BYTES),
-        false => Next::End(Ending::TimedOut),
-    }
+    Next::Wait(Waiting {
+        until: end,
+        how: How::Halt,
+    })
 }
 
 fn port(vm: &Vm, vmcb: &mut Vmcb, ports: &mut ConfigPorts) -> Next {

@@ -9,8 +9,6 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use iommu_core::Hpa;
 use x86_64::registers::control::{Cr0Flags, Cr4Flags, EferFlags};
 
-/// Any but 0, which is the host's.
-const ASID: u32 = 1;
 /// The value of power-on.
 const PAT: u64 = 0x0007_0406_0007_0406;
 /// RFLAGS: the bit that is always one; interrupts off.
@@ -19,7 +17,7 @@ const RFLAGS: u64 = 1 << 1;
 const DR6: u64 = 0xffff_0ff0;
 const DR7: u64 = 0x400;
 
-/// Physical addresses that a VMCB names.
+/// What a VMCB names: physical addresses, and the guest's number.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
     /// Port permission map.
@@ -28,6 +26,8 @@ pub struct Addresses {
     pub msr_permissions: Hpa,
     /// Root of the nested page tables.
     pub nested_root: Hpa,
+    /// By which the CPU tells translations of guests apart: any but 0, which is the host's.
+    pub asid: u32,
 }
 
 /// Fills a zeroed VMCB for a guest in 64-bit mode.
@@ -90,7 +90,7 @@ fn prepare_control(vmcb: &mut Vmcb, addresses: Addresses) {
         .with_rdpru(true);
     control.io_permissions = addresses.io_permissions.as_u64();
     control.msr_permissions = addresses.msr_permissions.as_u64();
-    control.asid = ASID;
+    control.asid = addresses.asid;
     control.interrupts = InterruptControl::new().with_masking(true);
     control.nested = NestedControl::new().with_enable(true);
     control.nested_cr3 = addresses.nested_root.as_u64();
@@ -132,6 +132,7 @@ mod tests {
             io_permissions: Hpa::new(0x1000),
             msr_permissions: Hpa::new(0x5000),
             nested_root: Hpa::new(0x7000),
+            asid: 3,
         };
         prepare(&mut vmcb, entry, addresses);
         vmcb
@@ -158,7 +159,7 @@ mod tests {
         assert_eq!(vmcb.save.ss.attributes.into_bits(), 0xc93);
         assert!(vmcb.control.nested.enable());
         assert!(vmcb.control.interrupts.masking());
-        assert_ne!(vmcb.control.asid, 0);
+        assert_eq!(vmcb.control.asid, 3);
     }
 
     #[test]

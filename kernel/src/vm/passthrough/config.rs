@@ -295,6 +295,13 @@ impl ConfigSpace {
         0
     }
 
+    /// Stops its DMA and its interrupts: nobody has the device from now on.
+    pub fn quieten(&self) {
+        self.write(offset::COMMAND, 0);
+        self.write(MSI_AT, 0);
+        self.function.msi.set_enabled(false, self.function.access);
+    }
+
     /// An aligned 32-bit write.
     pub fn write(&self, at: u8, value: u32) {
         let mut written = self.written.lock();
@@ -405,9 +412,7 @@ mod tests {
         let mut next = 0xc000_0000;
         let function = Function::new(real, PciAddress::new(0, 0, 4, 0), &mut next).unwrap();
         assert_eq!(next, 0xc010_0000);
-        let interrupts = Arc::new(VirtualInterrupts::new());
-        let line = InterruptLine::new(interrupts.clone());
-        let line = std::boxed::Box::leak(std::boxed::Box::new(line));
+        let (line, interrupts) = super::super::line::tests::line();
         (real, ConfigSpace::new(function, line, MESSAGE), interrupts)
     }
 
@@ -456,6 +461,17 @@ mod tests {
         assert_eq!(interrupts.next(), Some(0x51));
         space.write(0x40, 0);
         assert_eq!(real.get(0x60) & 1 << 16, 0);
+    }
+
+    #[test]
+    fn a_device_that_is_taken_back_is_no_master_and_has_no_interrupt() {
+        let (real, space, _) = space();
+        space.write(0x04, 0xffff);
+        space.write(0x40, 1 << 16);
+        assert_ne!(real.get(0x60) & 1 << 16, 0);
+        space.quieten();
+        assert_eq!(real.get(0x60) & 1 << 16, 0);
+        assert_eq!(real.get(0x04) & 0x0407, 0x0402);
     }
 
     #[test]

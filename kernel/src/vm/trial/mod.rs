@@ -11,14 +11,16 @@
 //!
 //! The [`Witness`] of all that carries the verdict.
 
+mod notes;
 mod predict;
 mod snapshot;
 mod walk;
 mod watch;
 mod witness;
 
+pub use notes::FaultNotes;
 pub use walk::Refusal;
 pub(super) use watch::Scene;
 pub(super) use watch::TrialError;
 pub use watch::{Surroundings, Watch};
-pub use witness::Witness;
+pub use witness::{Verdict, Witness};

@@ -1,22 +1,24 @@
 //! The trial that is under way.
 
+use super::notes::FaultNotes;
 use super::predict::{Expected, Places, Prediction};
 use super::snapshot::{Change, Snapshot};
+use super::walk::Refusal;
 use super::witness::{Witness, fits};
 use crate::vm::nested::NestedTables;
 use crate::vm::ram::{Canary, GuestRam};
 use arrayvec::ArrayVec;
 use hypervisor_abi::{Announce, Label};
 use iommu_abi::Errno;
-use iommu_core::{DeviceId, FaultRecord, Gpa, GuestMemory, IrqMessage};
-
-/// Fault records that one trial keeps.
-const FAULTS: usize = 16;
+use iommu_core::{DeviceId, Gpa, GuestMemory, IrqMessage};
 
 /// What is around a guest that no trial may change, and what it may aim at.
 pub trait Surroundings: Sync {
-    /// Takes all fault records that hardware holds and hands them to their guests.
+    /// Takes all fault records that hardware holds and hands them to their guests. On return
+    /// those that another CPU had taken before have been handed over too.
     fn drain_faults(&self);
+    /// How often units have said that they lost faults.
+    fn faults_lost(&self) -> u64;
     /// A digest of the unit's registers but those that hardware itself moves.
     fn unit_registers(&self) -> u64;
     /// Where a unit's registers lie.
@@ -64,6 +66,7 @@ struct Trial {
     interrupts_before: u64,
     foreign_before: u64,
     registers_before: u64,
+    lost_before: u64,
 }
 
 /// What the hypervisor keeps to judge trials by.
@@ -71,14 +74,16 @@ struct Trial {
 pub struct Watch {
     snapshot: Option<Snapshot>,
     trial: Option<Trial>,
-    faults: ArrayVec<FaultRecord, FAULTS>,
-    fault_count: usize,
 }
 
 /// What a trial looks at.
 pub(in crate::vm) struct Scene<'v> {
     pub(in crate::vm) ram: &'v GuestRam,
     pub(in crate::vm) nested: &'v NestedTables,
+    /// Where its devices' faults are noted.
+    pub(in crate::vm) notes: &'v FaultNotes,
+    /// How often units have lost faults so far.
+    pub(in crate::vm) faults_lost: u64,
     /// Digest of the unit's registers.
     pub(in crate::vm) registers: u64,
     /// Bits of host-physical address.
@@ -92,13 +97,6 @@ pub(in crate::vm) struct Scene<'v> {
 }
 
 impl Watch {
-    /// Takes note of a fault of one of the guest's devices.
-    pub fn note_fault(&mut self, record: &FaultRecord) {
-        self.fault_count += 1;
-        // More than fit are counted only.
-        let _ = self.faults.try_push(*record);
-    }
-
     /// Begins a trial. The guest's translations must be flushed afterwards.
     pub(in crate::vm) fn begin(
         &mut self,
@@ -119,8 +117,14 @@ impl Watch {
                 self.snapshot = Some(snapshot.ok_or(TrialError::OutOfMemory)?);
             }
         }
-        self.faults.clear();
-        self.fault_count = 0;
+        let foreign_interrupt = matches!(
+            prediction.expected,
+            Expected::Refused {
+                refusal: Refusal::ForeignInterrupt,
+                ..
+            }
+        );
+        scene.notes.restart(foreign_interrupt);
         self.trial = Some(Trial {
             id: announced.id,
             device,
@@ -128,6 +132,7 @@ impl Watch {
             interrupts_before: scene.interrupts,
             foreign_before: scene.foreign_interrupts,
             registers_before: scene.registers,
+            lost_before: scene.faults_lost,
         });
         Ok(())
     }
@@ -154,7 +159,8 @@ impl Watch {
             });
         }
         let expected = &trial.prediction.expected;
-        let mut faults = self.faults.iter();
+        let noted = scene.notes.noted();
+        let mut faults = noted.records.iter();
         let faults_fit = faults.all(|record| fits(record, trial.device, expected));
         Ok(Witness {
             id: trial.id,
@@ -165,9 +171,10 @@ impl Watch {
             bytes_match: source
                 .zip(destination)
                 .is_none_or(|(source, destination)| same(scene.ram, source, destination)),
-            fault: self.faults.first().copied(),
-            faults: self.fault_count,
+            fault: noted.records.first().copied(),
+            faults: noted.count,
             faults_fit,
+            faults_lost: scene.faults_lost.saturating_sub(trial.lost_before),
             interrupts: scene.interrupts.saturating_sub(trial.interrupts_before),
             foreign_interrupts: scene
                 .foreign_interrupts
@@ -208,10 +215,13 @@ fn same(ram: &GuestRam, one: &Places, other: &Places) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::witness::Verdict;
     use super::*;
     use core::sync::atomic::Ordering;
     use hypervisor_abi::Deed;
-    use iommu_core::{Access, FaultKind, FaultReason, Frame, Iova, Nanoseconds, Segment, SourceId};
+    use iommu_core::{
+        Access, FaultKind, FaultReason, FaultRecord, Frame, Iova, Nanoseconds, Segment, SourceId,
+    };
     use test_platform::TestPlatform;
 
     const EDU: DeviceId = DeviceId::new(Segment(0), SourceId::from_bits(0x20));
@@ -229,17 +239,20 @@ mod tests {
         interrupts: u64,
         foreign_interrupts: u64,
         registers: u64,
-        _platform: std::boxed::Box<TestPlatform>,
+        notes: FaultNotes,
+        faults_lost: u64,
+        _platform: &'static TestPlatform,
     }
 
     impl Stage {
         /// A guest whose table leads from `SOURCE` to page 5 and from `DESTINATION` to
         /// page 6, each with bytes of its own.
         fn new() -> Self {
-            let platform = std::boxed::Box::new(TestPlatform::new(128));
+            let platform: &'static TestPlatform =
+                std::boxed::Box::leak(std::boxed::Box::new(TestPlatform::new(128)));
             let mut random = fastrand::Rng::with_seed(9);
-            let ram = GuestRam::new(&*platform, Gpa::new(0), 16, &mut random).unwrap();
-            let nested = NestedTables::new(&*platform).unwrap();
+            let ram = GuestRam::new(platform, Gpa::new(0), 16, &mut random).unwrap();
+            let nested = NestedTables::new(platform).unwrap();
             for (at, entry) in [
                 (ROOT + 0x700, 0x2007),
                 (0x2000, 0x3007),
@@ -258,6 +271,8 @@ mod tests {
                 interrupts: 3,
                 foreign_interrupts: 4,
                 registers: 5,
+                notes: FaultNotes::new(platform),
+                faults_lost: 2,
                 _platform: platform,
             }
         }
@@ -266,6 +281,8 @@ mod tests {
             Scene {
                 ram: &self.ram,
                 nested: &self.nested,
+                notes: &self.notes,
+                faults_lost: self.faults_lost,
                 registers: self.registers,
                 host_bits: 40,
                 interrupts: self.interrupts,
@@ -301,7 +318,7 @@ mod tests {
         }
 
         fn fault(&mut self, device: DeviceId, address: u64, access: Access, reason: FaultReason) {
-            self.watch.note_fault(&FaultRecord {
+            self.notes.note(&FaultRecord {
                 unit: 0,
                 device,
                 pasid: None,
@@ -402,6 +419,32 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_whose_fault_a_unit_may_have_lost_proves_nothing_and_one_that_wrote_fails() {
+        let refused = |lost: u64, wrote: bool| {
+            let mut stage = Stage::new();
+            stage.begin(write_to(UNMAPPED));
+            stage.faults_lost += lost;
+            if wrote {
+                stage.device_writes(7, 1);
+            }
+            stage.end().verdict()
+        };
+        assert_eq!(refused(1, false), Verdict::Void);
+        assert_eq!(refused(0, false), Verdict::Fail);
+        assert_eq!(refused(1, true), Verdict::Fail);
+        let mut stage = Stage::new();
+        stage.begin(write_to(UNMAPPED));
+        stage.faults_lost += 1;
+        let reason = FaultReason::FIRST_STAGE_NOT_PRESENT;
+        stage.fault(EDU, UNMAPPED, Access::WRITE, reason);
+        assert_eq!(stage.end().verdict(), Verdict::Pass);
+        let mut stage = Stage::new();
+        stage.begin(copy());
+        stage.faults_lost += 1;
+        assert_eq!(stage.end().verdict(), Verdict::Fail, "nothing was written");
+    }
+
+    #[test]
     fn a_refused_write_that_went_through_does_not_hold() {
         let mut stage = Stage::new();
         stage.begin(write_to(UNMAPPED));
@@ -443,7 +486,7 @@ mod tests {
     fn a_message_that_is_not_the_device_s_own_must_be_refused() {
         let mut stage = Stage::new();
         let interrupt_fault = |stage: &mut Stage, device| {
-            stage.watch.note_fault(&FaultRecord {
+            stage.notes.note(&FaultRecord {
                 unit: 0,
                 device,
                 pasid: None,

@@ -22,6 +22,9 @@ pub mod deed {
     /// Returns to the hypervisor with registers full of rubbish, and loops.
     pub const RUBBISH_CALLS: u64 = 5;
 
+    /// Keeps a number of its own in a vector register, and looks whether it stays there.
+    pub const VECTORS: u64 = 6;
+
     /// The parameter that makes the guest read at an address.
     pub const fn touch(address: u64) -> u64 {
         TOUCH | address & !0xff

@@ -22,6 +22,7 @@ fn run(machine: &dyn Machine) -> Outcome {
         deed::LOOP => spin(),
         deed::HALT => halt(),
         deed::RUBBISH_CALLS => rubbish_calls(),
+        deed::VECTORS => return vectors(machine.start().seed),
         _ => return Outcome::Fail,
     }
     match try_everything(machine) {
@@ -51,6 +52,31 @@ fn try_everything(machine: &dyn Machine) -> Result<(), Trouble> {
         worst = worst.and(result);
     }
     worst
+}
+
+/// Long enough for many slices of time.
+const ROUNDS: u32 = 60_000;
+
+/// Whether a vector register was empty at first, and keeps what is put into it.
+fn vectors(own: u64) -> Outcome {
+    use x86_64::registers::control::{Cr4, Cr4Flags};
+    // SAFETY: the module's invariant; no program uses these registers otherwise.
+    unsafe { Cr4::update(|flags| flags.insert(Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE)) };
+    let held = || {
+        let held: u64;
+        // SAFETY: as above.
+        unsafe { asm!("movq {}, xmm7", out(reg) held, options(nomem, nostack)) };
+        held
+    };
+    if held() != 0 {
+        return Outcome::Fail;
+    }
+    // SAFETY: as above.
+    unsafe { asm!("movq xmm7, {}", in(reg) own, options(nomem, nostack)) };
+    match (0..ROUNDS).all(|_| held() == own) {
+        true => Outcome::Pass,
+        false => Outcome::Fail,
+    }
 }
 
 fn triple_fault() -> ! {

@@ -94,9 +94,11 @@ impl<'m> Calls<'m> {
         self.own(trial).map(|_| ())
     }
 
-    /// Ends the trial.
-    pub fn conclude(&self) -> Result<(), Trouble> {
-        self.own(Conclude::new()).map(|_| ())
+    /// Ends the trial. Whether it could be judged; if not, its fault may have been lost among
+    /// other devices' faults, and it proves nothing.
+    pub fn conclude(&self) -> Result<bool, Trouble> {
+        let result = self.own(Conclude::new())?;
+        Ok(result == Conclude::JUDGED.unsigned_abs())
     }
 
     /// What hostile attempts can be aimed at; fills the slice and says how many there are.

@@ -24,6 +24,7 @@ pub(crate) struct Session<'m> {
     pub(crate) table: Option<iommu::UserTable>,
     bound: bool,
     step: &'static str,
+    judged: bool,
 }
 
 impl<'m> Session<'m> {
@@ -47,6 +48,7 @@ impl<'m> Session<'m> {
             table: None,
             bound: false,
             step: "",
+            judged: true,
         })
     }
 
@@ -172,8 +174,29 @@ impl<'m> Session<'m> {
             ..deed
         })?;
         let result = act(self);
-        self.calls.conclude()?;
+        self.judged = self.calls.conclude()?;
         result
+    }
+
+    /// Lets a trial of a refusal take place until it could be judged: where other devices are
+    /// refused at the same time, the unit may lose its fault.
+    pub(crate) fn until_judged(
+        &mut self,
+        mut trial: impl FnMut(&mut Self) -> Result<(), Trouble>,
+    ) -> Result<(), Trouble> {
+        const MOST: u64 = 32;
+        for _ in 0..MOST {
+            self.forget_faults()?;
+            trial(self)?;
+            if self.judged {
+                return Ok(());
+            }
+        }
+        Err(Trouble::Unexpected {
+            what: "trials in a row whose faults were lost",
+            wanted: 0,
+            found: MOST,
+        })
     }
 
     /// Hypercalls alone, as a trial.
@@ -247,8 +270,7 @@ impl<'m> Session<'m> {
         access: Access,
         reasons: &[FaultReason],
     ) -> Result<FaultEvent, Trouble> {
-        self.forget_faults()?;
-        self.access(part, at, access)?;
+        self.until_judged(|session| session.access(part, at, access))?;
         let event = self.next_fault()?;
         let page = at.as_u64() & !(PAGE_SIZE - 1);
         let wanted = if access.writes() {

@@ -18,6 +18,8 @@ pub(crate) enum Provocation {
     ForeignInterrupt,
     /// A device raises an interrupt whose entry is not present.
     AbsentInterrupt,
+    /// Several devices are refused at once, so that faults may be lost.
+    RefusedAtOnce,
 }
 
 impl Provocation {
@@ -27,6 +29,7 @@ impl Provocation {
             "refused-dma" => Some(Self::RefusedDma),
             "foreign-interrupt" => Some(Self::ForeignInterrupt),
             "absent-interrupt" => Some(Self::AbsentInterrupt),
+            "refused-at-once" => Some(Self::RefusedAtOnce),
             _ => None,
         }
     }
@@ -34,7 +37,7 @@ impl Provocation {
     /// What QEMU says at the first of them.
     fn must(self) -> &'static str {
         match self {
-            Self::RefusedDma => "detected translation failure",
+            Self::RefusedDma | Self::RefusedAtOnce => "detected translation failure",
             Self::ForeignInterrupt => "invalid IRTE SID",
             Self::AbsentInterrupt => "detected non-present IRTE",
         }
@@ -50,6 +53,10 @@ impl Provocation {
                 "detected IOVA overflow",
                 "detected slpte permission error",
                 "detected sspte permission error",
+            ],
+            Self::RefusedAtOnce => &[
+                "new fault is not recorded, set PFO field",
+                "New fault is not recorded due to Primary Fault Overflow",
             ],
             Self::ForeignInterrupt | Self::AbsentInterrupt => &[COMPRESSED],
         }

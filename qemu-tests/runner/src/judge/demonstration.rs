@@ -19,6 +19,9 @@ const STEPS: &[&str] = &[
     "taken-back",
 ];
 
+/// Steps that need a virtual machine, with a guest beside the first.
+const STEPS_OF_SVM: &[&str] = &["hostile"];
+
 /// What the guest must have tried, each with a witness; what that shows; and whether the
 /// device must have been refused on the way, with a fault that QEMU recorded.
 const CLAIMS: &[(&str, &str, Includes)] = &[
@@ -162,6 +165,7 @@ pub(crate) const PROVOKED: &[Provocation] = &[
     Provocation::RefusedDma,
     Provocation::ForeignInterrupt,
     Provocation::AbsentInterrupt,
+    Provocation::RefusedAtOnce,
 ];
 
 /// Figures that must not be 0, whatever mode and guest are.
@@ -198,11 +202,13 @@ impl Required {
             Mode::Legacy | Mode::SecondStage => "qemu.iotlb-invalidations",
             Mode::FirstStage => "qemu.pasid-iotlb-invalidations",
         });
+        let mut steps = STEPS.to_vec();
         if guest == "svm" {
-            figures.push(EXITS);
+            figures.extend([EXITS, "hostile.lives", "hostile.hypercalls"]);
+            steps.extend(STEPS_OF_SVM);
         }
         Self {
-            steps: STEPS.to_vec(),
+            steps,
             claims: CLAIMS.iter().map(|(id, ..)| *id).collect(),
             refusals: CLAIMS
                 .iter()
@@ -412,6 +418,13 @@ mod tests {
         let steps: Vec<&str> = nested_bind::step_names().collect();
         let claims: Vec<&str> = CLAIMS.iter().map(|(id, ..)| *id).collect();
         assert_eq!(claims, steps);
+    }
+
+    #[test]
+    fn a_hostile_guest_beside_the_first_is_required_of_svm_alone() {
+        let steps = |guest| Required::by(Mode::Legacy, guest).steps;
+        assert!(steps("svm").contains(&"hostile"));
+        assert!(!steps("direct").contains(&"hostile"));
     }
 
     #[test]

@@ -8,9 +8,11 @@ mod complaint;
 mod demonstration;
 mod ending;
 mod figures;
+mod neighbour;
 
 pub(crate) use claims::Believed;
 pub(crate) use complaint::{Announced, Provocation};
 pub(crate) use demonstration::{Demonstration, PROVOKED, Required, meaning};
 pub(crate) use ending::{Expectation, problems};
 pub(crate) use figures::{Figure, disagreements, figures};
+pub(crate) use neighbour::Neighbour;

@@ -14,7 +14,9 @@ use crate::boot::{self, Evidence, Heard, Terms};
 use crate::build::{self, Artefacts, BootModule, KERNEL};
 use crate::cli::RunArguments;
 use crate::gdb;
-use crate::judge::{self, Announced, Demonstration, Expectation, Figure, PROVOKED, Required};
+use crate::judge::{
+    self, Announced, Demonstration, Expectation, Figure, Neighbour, PROVOKED, Required,
+};
 use crate::log::{Programs, Style};
 use crate::qemu::{self, Ending, Machine, Mode, Qemu, Unit};
 use crate::seed;
@@ -86,6 +88,8 @@ pub(crate) struct Setup {
     pub(crate) dmar: Option<PathBuf>,
     /// Whether the boot module holds a next kernel, which is the kernel again.
     pub(crate) next: bool,
+    /// Whether there is a device for a hostile guest, too.
+    pub(crate) hostile: bool,
     /// More arguments for QEMU.
     pub(crate) extra: Vec<OsString>,
     /// Wait for a debugger.
@@ -106,6 +110,7 @@ impl Setup {
             append: arguments.append.clone(),
             dmar: arguments.dmar.clone(),
             next: false,
+            hostile: true,
             extra: arguments.extra.clone(),
             gdb: arguments.gdb,
         }
@@ -132,7 +137,11 @@ impl Setup {
         let mut machine = Machine::new(Some(unit), artefacts.file(KERNEL)?, self.command_line());
         machine.cpus = self.cpus;
         machine.module = contents.write(module)?;
-        machine.extra.clone_from(&self.extra);
+        if self.hostile {
+            let device = ["-device", "edu,addr=6,dma_mask=0xffffffffffffffff"];
+            machine.extra.extend(device.map(OsString::from));
+        }
+        machine.extra.extend(self.extra.iter().cloned());
         if self.gdb {
             machine.gdb = Some(gdb::socket(module)?);
         }
@@ -178,6 +187,11 @@ pub(crate) fn judge(evidence: &Evidence, setup: &Setup, qemu: &Qemu) -> Summary 
     let mut problems = judge::problems(evidence, &expected);
     problems.extend(judge::disagreements(&figures));
     problems.extend(demonstration.problems(setup.mode, &figures, &required));
+    let neighbour = Neighbour::of(evidence);
+    if let Some(neighbour) = &neighbour {
+        problems.extend(neighbour.problems.iter().cloned());
+        problems.extend(neighbour.idle());
+    }
     Summary::new(
         evidence,
         setup,
@@ -185,6 +199,7 @@ pub(crate) fn judge(evidence: &Evidence, setup: &Setup, qemu: &Qemu) -> Summary 
         &demonstration,
         figures,
         required,
+        neighbour,
         problems,
     )
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::Setup;
 use crate::boot::Evidence;
-use crate::judge::{Believed, Demonstration, Figure, Required, meaning};
+use crate::judge::{Believed, Demonstration, Figure, Neighbour, Required, meaning};
 use crate::log::Style;
 use crate::qemu::Qemu;
 use crate::wire::Outcome;
@@ -26,12 +26,14 @@ pub(crate) struct Summary {
     notes: Vec<String>,
     figures: Vec<Figure>,
     required: Required,
+    neighbour: Option<Neighbour>,
     problems: Vec<String>,
     last_lines: Vec<String>,
 }
 
 impl Summary {
     /// Gathers it.
+    #[expect(clippy::too_many_arguments, reason = "each is a part of the summary")]
     pub(super) fn new(
         evidence: &Evidence,
         setup: &Setup,
@@ -39,6 +41,7 @@ impl Summary {
         demonstration: &Demonstration<'_>,
         figures: Vec<Figure>,
         required: Required,
+        neighbour: Option<Neighbour>,
         problems: Vec<String>,
     ) -> Self {
         Self {
@@ -60,6 +63,7 @@ impl Summary {
                 .collect(),
             figures,
             required,
+            neighbour,
             problems,
             last_lines: evidence.last_lines(),
         }
@@ -105,6 +109,9 @@ impl Summary {
         }
         for claim in &self.claims {
             write_claim(out, claim, style)?;
+        }
+        if let Some(neighbour) = &self.neighbour {
+            write_neighbour(out, neighbour, style)?;
         }
         writeln!(out, "\n   {:32} {:>12} {:>12}", "figure", "counted", "QEMU")?;
         for figure in &self.figures {
@@ -189,6 +196,11 @@ impl Summary {
                 "refusals": claim.refusals,
                 "doubts": claim.doubts,
             })).collect::<Vec<_>>(),
+            "hostile": self.neighbour.as_ref().map(|neighbour| json!({
+                "contained": neighbour.problems.is_empty(),
+                "pages_reached": neighbour.reached,
+                "refusals": neighbour.refused,
+            })),
             "figures": figures,
             "required": {
                 "steps": self.required.steps,
@@ -220,6 +232,23 @@ fn write_claim(out: &mut String, claim: &Believed, style: Style) -> std::fmt::Re
         mark(outcome, style),
         claim.id,
         meaning(&claim.id),
+    )
+}
+
+/// What QEMU's trace shows of the hostile guest's device.
+fn write_neighbour(out: &mut String, neighbour: &Neighbour, style: Style) -> std::fmt::Result {
+    let is_fine = neighbour.problems.is_empty() && neighbour.idle().is_empty();
+    let outcome = if is_fine {
+        Outcome::Pass
+    } else {
+        Outcome::Fail
+    };
+    writeln!(
+        out,
+        " {} hostile guest: its device    reached {} in QEMU's trace, each its own guest's, and was refused elsewhere ({})",
+        mark(outcome, style),
+        counted(neighbour.reached, "page"),
+        counted(neighbour.refused, "recorded refusal"),
     )
 }
 
@@ -268,6 +297,7 @@ mod tests {
             append: None,
             dmar: None,
             next: false,
+            hostile: true,
             extra: Vec::new(),
             gdb: false,
         };

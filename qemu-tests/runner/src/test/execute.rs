@@ -142,7 +142,10 @@ impl Context<'_> {
         qemu: &Qemu,
         directory: &Path,
     ) -> Result<Verdict> {
-        let setup = setup_of(case);
+        let setup = Setup {
+            hostile: true,
+            ..setup_of(case)
+        };
         let mut machine = setup.machine(self.artefacts, &directory.join("module.tar"))?;
         if let Some(model) = demonstration.cpu {
             machine.cpu = model.to_owned();
@@ -237,6 +240,7 @@ pub(super) fn setup_of(case: &Case) -> Setup {
         append: None,
         dmar: None,
         next: false,
+        hostile: false,
         extra: Vec::new(),
         gdb: false,
     }
@@ -263,6 +267,9 @@ fn judge_boot_test(test: &Descriptor, evidence: &Evidence) -> Verdict {
     let mut problems = judge::problems(evidence, &expected);
     problems.extend(wrong_words(evidence, test.says.as_deref()));
     problems.extend(test.traces.problems(evidence));
+    if let Some(neighbour) = judge::Neighbour::of(evidence) {
+        problems.extend(neighbour.problems);
+    }
     let mut skipped = None;
     if test.exit == "ok" {
         match result_of(test, evidence) {

@@ -38,6 +38,13 @@ pub(super) fn number_after(text: &str, word: &str) -> Option<u64> {
     }
 }
 
+/// Requester id and page of `IOTLB page update sid 0x… iova 0x… slpte 0x… domain 0x…`: bits
+/// 51:12 of the entry.
+pub(super) fn translation(text: &str) -> Option<(u16, u64)> {
+    let source = number_after(text, "sid")?.try_into().ok()?;
+    Some((source, number_after(text, "slpte")? & 0x000f_ffff_ffff_f000))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,6 +59,13 @@ mod tests {
         }
         assert_eq!(parse("vtd_fsts_clear_ip "), Some(("vtd_fsts_clear_ip", "")));
         assert_eq!(parse("pci_cfg_write a"), None);
+    }
+
+    #[test]
+    fn a_translation_tells_whose_request_went_where() {
+        let text = "IOTLB page update sid 0x30 iova 0xffffeb2bd0524000 slpte 0x80000000006a9067 domain 0x2";
+        assert_eq!(translation(text), Some((0x30, 0x6a_9000)));
+        assert_eq!(translation("IOTLB page update sid 0x30"), None);
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub(crate) struct Trace {
     descriptors: BTreeMap<String, u64>,
     /// Faults that went into a fault recording register, those of interrupts included.
     recorded: Vec<RecordedFault>,
+    /// Requester and page of each translation that went into the IOTLB.
+    translated: Vec<(u16, u64)>,
     /// Lines by which the unit complains (`vtd_warn_…`, `vtd_err_…`).
     complaints: Vec<String>,
 }
@@ -48,6 +50,7 @@ impl Trace {
                 }
             }
             "vtd_frr_new" => self.recorded.extend(RecordedFault::parse(arguments)),
+            "vtd_iotlb_page_update" => self.translated.extend(event::translation(arguments)),
             _ if name.starts_with("vtd_warn") || name.starts_with("vtd_err") => {
                 self.complaints.push(line.trim().to_owned());
             }
@@ -75,6 +78,11 @@ impl Trace {
     /// Every recorded fault.
     pub(crate) fn recorded(&self) -> &[RecordedFault] {
         &self.recorded
+    }
+
+    /// Every translation that went into the IOTLB: requester id, and the page's address.
+    pub(crate) fn translated(&self) -> &[(u16, u64)] {
+        &self.translated
     }
 
     /// The unit's complaints.

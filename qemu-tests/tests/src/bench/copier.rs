@@ -7,7 +7,7 @@ use kernel::platform::KernelPlatform;
 
 use iommu_core::{DeviceId, Iova, Nanoseconds, Pasid, Platform};
 use pci::capability::MsiCapability;
-use pci::{CommandRegister, Config};
+use pci::{CommandRegister, Config, Function};
 
 use super::domain::Domain;
 use crate::check::Deviation;
@@ -37,9 +37,17 @@ impl Copier {
     pub(crate) const PAGE: u16 = 4096;
 
     pub(super) fn find(bus: &'static Bus) -> Result<Self, Deviation> {
-        let function = bus
-            .topology
-            .find(edu::VENDOR, edu::DEVICE)
+        let function = bus.topology.find(edu::VENDOR, edu::DEVICE);
+        Self::of(bus, function)
+    }
+
+    /// The one of this id.
+    pub(super) fn find_by_id(bus: &'static Bus, id: DeviceId) -> Result<Self, Deviation> {
+        Self::of(bus, bus.topology.function(id))
+    }
+
+    fn of(bus: &'static Bus, function: Option<&'static Function>) -> Result<Self, Deviation> {
+        let function = function
             .ok_or_else(|| Deviation::skipped(format_args!("the machine has no edu device")))?;
         let missing = |what: &str| Deviation::failed(format_args!("the edu device has no {what}"));
         let bar = function.bar(0).ok_or_else(|| missing("registers"))?;

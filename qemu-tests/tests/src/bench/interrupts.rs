@@ -8,6 +8,8 @@ use kernel::remapping::Driver;
 
 use iommu_core::{DeviceId, IrqHandle, IrqMessage, IrqRemapper, IrqTarget, Nanoseconds, Platform};
 
+use vtd::InterruptSource;
+
 use super::PLATFORM;
 use crate::check::Deviation;
 
@@ -58,11 +60,20 @@ impl Line {
         source: DeviceId,
         counter: &'static Counter,
     ) -> Result<Self, Deviation> {
+        Self::allocate_from(driver, InterruptSource::Function(source), counter)
+    }
+
+    /// An interrupt that only this source may raise.
+    pub(crate) fn allocate_from(
+        driver: &'static Driver,
+        source: InterruptSource,
+        counter: &'static Counter,
+    ) -> Result<Self, Deviation> {
         let vector = vectors::allocate(counter)
             .map_err(|_| Deviation::failed(format_args!("no vector is left")))?;
         Ok(Self {
             driver,
-            handle: driver.allocate(source, 1)?,
+            handle: driver.allocate_interrupts(source, 1)?,
             vector,
         })
     }

@@ -18,6 +18,8 @@ pub(crate) use interrupts::{Counter, Line};
 pub(crate) use page::{Block, Page};
 pub(crate) use prober::{Arrival, Prober};
 
+use alloc::vec::Vec;
+use kernel::archive::Archive;
 use kernel::demonstration;
 use kernel::guest::{self, Guest, Order};
 use kernel::host::{self, Host};
@@ -69,6 +71,30 @@ impl Bench {
     /// The `edu` device.
     pub(crate) fn copier(&mut self) -> Result<Copier, Deviation> {
         Copier::find(self.host().bus)
+    }
+
+    /// All `edu` devices, at least so many.
+    pub(crate) fn copiers(&mut self, least: usize) -> Result<Vec<DeviceId>, Deviation> {
+        let functions = self.host().bus.topology.functions().iter();
+        let copiers = functions
+            .filter(|function| (function.vendor, function.device) == (edu::VENDOR, edu::DEVICE));
+        let copiers: Vec<DeviceId> = copiers.map(|function| function.id).collect();
+        match copiers.len() {
+            found if found < least => Err(Deviation::failed(format_args!(
+                "the machine has {found} edu devices, not {least}"
+            ))),
+            _ => Ok(copiers),
+        }
+    }
+
+    /// The boot module's files.
+    pub(crate) fn archive(&self) -> &Archive<'static> {
+        &self.machine.archive
+    }
+
+    /// The `edu` device of this id.
+    pub(crate) fn copier_of(&mut self, id: DeviceId) -> Result<Copier, Deviation> {
+        Copier::find_by_id(self.host().bus, id)
     }
 
     /// The `iommu-testdev` device.

@@ -5,7 +5,7 @@ use crate::check::{Deviation, Outcome, check, check_eq};
 use crate::registry::boot_test;
 use hypervisor_abi::Outcome as Word;
 use iommu_core::{Address, Gpa, Nanoseconds, Platform};
-use kernel::guest::{BackEnd, Guest, Order};
+use kernel::guest::{Guest, Order};
 use kernel::remapping::faults;
 use kernel::vcpu::Ending;
 use limits::deed;
@@ -18,11 +18,8 @@ const LONG: Nanoseconds = Nanoseconds::from_millis(600_000);
 fn guest(bench: &mut Bench, parameter: u64) -> Result<Guest, Deviation> {
     let device = bench.copier()?.id();
     let order = Order {
-        program: "limits",
-        back_end: BackEnd::Svm,
-        seed: bench.seed(),
         parameter,
-        device,
+        ..Order::new("limits", bench.seed(), device)
     };
     bench.guest(&order)
 }

@@ -1,6 +1,7 @@
 //! The tests, a file for each thing that they are about.
 
 mod blocking;
+mod costs;
 mod devices;
 mod guests;
 mod hand_over;
@@ -14,4 +15,6 @@ mod pasid;
 mod registers;
 mod ring;
 mod runner;
+mod several;
 mod switches;
+mod topology;

@@ -127,10 +127,19 @@ fn xsa_399_a_domain_id_is_used_again_only_when_hardware_has_forgotten_it() {
                 .driver
                 .replace(slot(source, None), Attachment::Blocked)
                 .expect("blocked");
-            // Before the flush is confirmed nobody gets the id.
-            let other = rig.domain(ONE, TableFormat::SecondStage4);
+            // Before the flush is confirmed nobody gets the id: under it caches hold a way to
+            // the first one's page.
+            let (next, heir) = [(OTHER, 2), (ONE, 1)][round % 2];
+            let other = rig.domain(next, TableFormat::SecondStage4);
+            let theirs = rig.page(heir);
+            rig.map(other, 0x8000, theirs.hpa(), Access::READ_WRITE);
+            rig.attach(next, None, other);
+            rig.assert_blocked(&write(next, 0x7000));
+            rig.assert_reaches(&write(next, 0x8000), theirs.hpa());
             rig.settle(replaced.owed);
+            rig.detach(next, None);
             rig.destroy(other);
+            rig.platform.release(theirs);
             rig.destroy(domain);
             rig.platform.release(page);
         }

@@ -90,6 +90,7 @@ impl Hypervisor {
             }
             Own::Targets => Self::targets(memory, at),
             Own::WaitForInterrupt => Err(Errno::ETIMEDOUT),
+            Own::Transfer => Err(Errno::ENOENT),
             Own::Log | Own::Finish => Err(Errno::ENOTTY),
         }
     }

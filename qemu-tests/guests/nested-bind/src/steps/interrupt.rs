@@ -58,7 +58,6 @@ pub(crate) fn msi(session: &mut Session) -> Result<(), Trouble> {
 pub(crate) fn foreign_message(session: &mut Session) -> Result<(), Trouble> {
     let own = target(session, TargetKind::OwnInterrupt)?;
     let foreign = target(session, TargetKind::ForeignInterrupt)?;
-    session.forget_faults()?;
     let refused = Announce {
         deed: Deed::Access as u32,
         access: 2,
@@ -66,7 +65,7 @@ pub(crate) fn foreign_message(session: &mut Session) -> Result<(), Trouble> {
         bytes: 4,
         ..Announce::new()
     };
-    send(session, "refused", refused, foreign.data)?;
+    session.until_judged(|session| send(session, "refused", refused, foreign.data))?;
     // The guest is told of it only where the request carries the device's id.
     if let Some(event) = iommu::read_fault(&session.calls)? {
         let wanted = FaultEventKind::Interrupt.as_u32();

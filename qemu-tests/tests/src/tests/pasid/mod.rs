@@ -6,8 +6,9 @@ mod guest;
 
 use iommu_core::{Access, Nanoseconds, Pasid};
 use kernel::guest::{BackEnd, Order};
+use kernel::time;
 use kernel::vcpu::direct::DirectVcpu;
-use kernel::vcpu::{Ending, Vcpu};
+use kernel::vcpu::{Ending, Turn, Vcpu};
 
 use crate::bench::{BLOCKED, Bench, Copier};
 use crate::check::{Deviation, Outcome, check, check_eq};
@@ -63,18 +64,16 @@ fn a_guest_binds_its_table_to_a_pasid_of_its_own_numbering(bench: &mut Bench) ->
     let copier = bench.copier()?;
     bench.driver().pretend_pasid_bits(copier.id(), PASID_BITS)?;
     let order = Order {
-        // What is run is another program, below; this one names the log.
-        program: "nested-bind",
+        // What is run is another program, below; the one that is named has the log.
         back_end: BackEnd::Direct,
-        seed: bench.seed(),
-        parameter: 0,
-        device: copier.id(),
+        ..Order::new("nested-bind", bench.seed(), copier.id())
     };
     let guest = bench.guest(&order)?;
-    let ending = DirectVcpu::new(guest::program).run(guest.vm(), LIMIT);
+    let end = Nanoseconds(time::now().0.saturating_add(LIMIT.0));
+    let turn = DirectVcpu::new(guest::program).turn(guest.vm(), end);
     check_eq!(
-        ending,
-        Ending::Finished(guest::PASSED),
+        turn,
+        Turn::End(Ending::Finished(guest::PASSED)),
         "how the guest ended"
     );
     guest

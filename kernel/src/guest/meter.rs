@@ -1,0 +1,83 @@
+//! How long a guest's calls take.
+
+use crate::time;
+use core::sync::atomic::{AtomicU64, Ordering};
+use iommu_abi::Op;
+
+/// What the calls of one operation took, altogether and at most.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[cfg_attr(target_os = "none", derive(defmt::Format))]
+pub struct Taken {
+    /// Calls.
+    pub calls: u64,
+    /// Nanoseconds that all took together.
+    pub nanoseconds: u64,
+    /// Nanoseconds that the longest took.
+    pub longest: u64,
+}
+
+#[derive(Default)]
+struct Cell {
+    calls: AtomicU64,
+    nanoseconds: AtomicU64,
+    longest: AtomicU64,
+}
+
+/// Measures the calls of one guest to the IOMMU interface.
+pub struct Meter {
+    /// By the operation's place in [`Op::ALL`]; the last is for all that are no operation.
+    cells: [Cell; Op::ALL.len() + 1],
+}
+
+impl Meter {
+    /// Nothing measured.
+    pub(super) fn new() -> Self {
+        Self {
+            cells: core::array::from_fn(|_| Cell::default()),
+        }
+    }
+
+    /// Measures a call.
+    pub(super) fn measure(&self, operation: u64, call: impl FnOnce() -> i64) -> i64 {
+        let begun = time::now();
+        let result = call();
+        let taken = time::now().since(begun).0;
+        let known = Op::ALL
+            .iter()
+            .position(|op| u64::from(op.as_u32()) == operation);
+        if let Some(cell) = self.cells.get(known.unwrap_or(Op::ALL.len())) {
+            cell.calls.fetch_add(1, Ordering::Relaxed);
+            cell.nanoseconds.fetch_add(taken, Ordering::Relaxed);
+            cell.longest.fetch_max(taken, Ordering::Relaxed);
+        }
+        result
+    }
+
+    /// What the calls of an operation took so far.
+    pub fn taken(&self, op: Op) -> Taken {
+        let place = Op::ALL.iter().position(|known| *known == op);
+        let cell = place.and_then(|place| self.cells.get(place));
+        cell.map(Cell::read).unwrap_or_default()
+    }
+
+    /// What the calls of all operations took so far.
+    pub fn total(&self) -> Taken {
+        let cells = self.cells.iter().map(Cell::read);
+        cells.fold(Taken::default(), |all, one| Taken {
+            calls: all.calls.saturating_add(one.calls),
+            nanoseconds: all.nanoseconds.saturating_add(one.nanoseconds),
+            longest: all.longest.max(one.longest),
+        })
+    }
+}
+
+impl Cell {
+    fn read(&self) -> Taken {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Taken {
+            calls: load(&self.calls),
+            nanoseconds: load(&self.nanoseconds),
+            longest: load(&self.longest),
+        }
+    }
+}
