@@ -28,6 +28,7 @@ pub mod iommu;
 mod log;
 mod pages;
 pub mod pci;
+pub mod ring;
 mod space;
 mod trouble;
 mod window;

@@ -13,6 +13,7 @@ mod memory;
 mod own_driver;
 mod pasid;
 mod registers;
+mod ring;
 mod runner;
 mod several;
 mod switches;
