@@ -311,7 +311,7 @@ fn requests_that_cannot_be_queued_are_answered_by_hardware_or_dropped() {
     );
     b.write32(PRS, 3);
     b.machine.page_request(&ask(true, 203));
-    b.machine.settle(10);
+    b.machine.settle(30);
     assert_eq!(b.read64(PQT), 0);
 }
 

@@ -240,10 +240,13 @@ impl Ecap {
 
     /// Bits of PASID that the unit takes; 0 if it takes no request with PASID.
     pub const fn pasid_bits(self) -> u8 {
-        if self.pasid() {
-            self.pss().saturating_add(1)
-        } else {
-            0
+        // A PASID has 20 bits; what would be more is reserved (§11.4.3).
+        const MOST: u8 = 20;
+        let bits = self.pss().saturating_add(1);
+        match self.pasid() {
+            false => 0,
+            true if bits > MOST => MOST,
+            true => bits,
         }
     }
 

@@ -467,6 +467,16 @@ fn pasids_need_a_unit_that_has_them_and_have_its_width() {
             .replace(pasid_slot(EDU, pasid), Attachment::Domain(domain));
         assert_eq!(result.is_ok(), fits);
     }
+    // More bits than a PASID has: a unit that says so is believed as far as PASIDs go.
+    let boasting = Plan {
+        ecap: fake::ECAP_ALL | 0x1f << 35,
+        ..Plan::rich()
+    }
+    .boot();
+    let domain = boasting.domain();
+    let widest = pasid_slot(EDU, 0xf_ffff);
+    let result = boasting.driver.replace(widest, Attachment::Domain(domain));
+    assert!(result.is_ok());
     let none = Plan::first_stage().boot();
     let domain = none.domain();
     assert!(
