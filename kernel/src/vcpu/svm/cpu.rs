@@ -154,6 +154,8 @@ impl SvmVcpu {
         const ORDERS: [Order; 3] = [Order::PAGE, IO_PERMISSIONS, MSR_PERMISSIONS];
         let asid = u32::from(guest) + 1;
         Svm::check(asid)?;
+        // Here and now, so that what is wrong with it is told before the guest has begun.
+        Svm::here(platform)?;
         let mut frames: ArrayVec<Frame, 3> = ArrayVec::new();
         for order in ORDERS {
             match platform.allocate(order) {
