@@ -1,6 +1,6 @@
 //! The operations that take structures of `linux/iommu.h`.
 
-use super::{Prepared, one, prepared};
+use super::{Disturbs, Prepared, is_slice, one, prepared};
 use crate::belief::{Belief, Bound, Table};
 use iommu_abi::{
     IntoBytes, LinuxBindGpasid, LinuxCacheInvalidate, LinuxCacheInvalidateInfo, LinuxFaultRead,
@@ -47,6 +47,16 @@ pub(super) fn bind(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
             ioas: handle,
         });
     })
+    .disturbing(disturbed(belief, device))
+}
+
+/// Requests with a PASID are relied on where others share the device.
+fn disturbed(belief: &Belief, device: u32) -> Disturbs {
+    if is_slice(belief, device) {
+        Disturbs::Slot(device)
+    } else {
+        Disturbs::Nothing
+    }
 }
 
 pub(super) fn unbind(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
@@ -64,6 +74,7 @@ pub(super) fn unbind(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
         ..call
     }
     .learning(move |belief, _: &LinuxUnbindGpasid| belief.release(device, pasid))
+    .disturbing(disturbed(belief, device))
 }
 
 pub(super) fn invalidate(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
