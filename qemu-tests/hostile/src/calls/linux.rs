@@ -1,6 +1,6 @@
 //! The operations that take structures of `linux/iommu.h`.
 
-use super::{Prepared, one, prepared};
+use super::{Prepared, disturbance, one, prepared};
 use crate::belief::{Belief, Bound, Table};
 use iommu_abi::{
     IntoBytes, LinuxBindGpasid, LinuxCacheInvalidate, LinuxCacheInvalidateInfo, LinuxFaultRead,
@@ -47,6 +47,7 @@ pub(super) fn bind(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
             ioas: handle,
         });
     })
+    .disturbing(disturbance(belief, device, Some(pasid)))
 }
 
 pub(super) fn unbind(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
@@ -64,6 +65,7 @@ pub(super) fn unbind(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
         ..call
     }
     .learning(move |belief, _: &LinuxUnbindGpasid| belief.release(device, pasid))
+    .disturbing(disturbance(belief, device, pasid))
 }
 
 pub(super) fn invalidate(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
