@@ -428,7 +428,6 @@ fn bind(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
         let mut whole = belief.devices.iter();
         device = whole.find(|device| !device.slice).copied();
     }
-    let slice = device.is_some_and(|device| device.slice);
     let filled = |ioas: &u32| {
         belief.mappings.iter().any(|mapping| mapping.ioas == *ioas)
             || belief.woven.iter().any(|woven| woven.ioas == *ioas)
@@ -464,16 +463,19 @@ fn bind(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
             ioas: ioas_id,
         });
     })
-    .disturbing(if pasid.is_none() || slice {
-        Disturbs::Slot(device_id)
-    } else {
-        Disturbs::Nothing
-    })
+    .disturbing(disturbance(belief, device_id, pasid))
 }
 
-fn is_slice(belief: &Belief, handle: u32) -> bool {
+/// What a call changes that leads a slot elsewhere: promises are made of requests without
+/// PASID, and of all of a shared device's.
+fn disturbance(belief: &Belief, handle: u32, pasid: Option<u32>) -> Disturbs {
     let mut devices = belief.devices.iter();
-    devices.any(|device| device.handle == handle && device.slice)
+    let is_slice = devices.any(|device| device.handle == handle && device.slice);
+    if pasid.is_none() || is_slice {
+        Disturbs::Slot(handle)
+    } else {
+        Disturbs::Nothing
+    }
 }
 
 fn unbind(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
@@ -487,11 +489,7 @@ fn unbind(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
         ..Unbind::new()
     })
     .learning(move |belief, _: &Unbind| belief.release(bound.device, bound.pasid))
-    .disturbing(if bound.pasid.is_none() || is_slice(belief, bound.device) {
-        Disturbs::Slot(bound.device)
-    } else {
-        Disturbs::Nothing
-    })
+    .disturbing(disturbance(belief, bound.device, bound.pasid))
 }
 
 fn invalidate(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {

@@ -1,6 +1,6 @@
 //! The operations that take structures of `linux/iommu.h`.
 
-use super::{Disturbs, Prepared, is_slice, one, prepared};
+use super::{Prepared, disturbance, one, prepared};
 use crate::belief::{Belief, Bound, Table};
 use iommu_abi::{
     IntoBytes, LinuxBindGpasid, LinuxCacheInvalidate, LinuxCacheInvalidateInfo, LinuxFaultRead,
@@ -47,16 +47,7 @@ pub(super) fn bind(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
             ioas: handle,
         });
     })
-    .disturbing(disturbed(belief, device))
-}
-
-/// Requests with a PASID are relied on where others share the device.
-fn disturbed(belief: &Belief, device: u32) -> Disturbs {
-    if is_slice(belief, device) {
-        Disturbs::Slot(device)
-    } else {
-        Disturbs::Nothing
-    }
+    .disturbing(disturbance(belief, device, Some(pasid)))
 }
 
 pub(super) fn unbind(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
@@ -74,7 +65,7 @@ pub(super) fn unbind(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
         ..call
     }
     .learning(move |belief, _: &LinuxUnbindGpasid| belief.release(device, pasid))
-    .disturbing(disturbed(belief, device))
+    .disturbing(disturbance(belief, device, pasid))
 }
 
 pub(super) fn invalidate(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
