@@ -147,7 +147,8 @@ impl Belief {
             self.bound.iter().any(|bound| bound.device == device.handle)
                 || self.keeps_pasids.contains(&device.handle)
         };
-        self.devices.iter().find(|device| !used(device)).copied()
+        let mut whole = self.devices.iter().filter(|device| !device.slice);
+        whole.find(|device| !used(device)).copied()
     }
 
     /// Whether a PASID uses a table that came with its binding.

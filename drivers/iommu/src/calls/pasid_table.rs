@@ -17,6 +17,10 @@ const PASID_BITS: u32 = 13;
 impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     pub(crate) fn pasid_table_bind(&self, guest: &mut Vm, ask: &mut PasidTableBind) -> Answer {
         let device = guest.objects.device(ask.device_id)?;
+        if device.slice {
+            // The others have PASIDs of it too.
+            return Err(Errno::EPERM.into());
+        }
         if ask.directory_size > MAX_DIRECTORY_SIZE {
             return Err(Errno::EINVAL.into());
         }

@@ -4,7 +4,8 @@ use crate::guest::{ALL, PRESENT, USER};
 use crate::guests::{Change, House, Hypervisor, Tenant, Way, ways};
 use crate::rig::{FREEDOMS, ONE, OTHER, device, read, refused, write};
 use iommu::IommuError;
-use iommu_core::{Backend, BackendError, Pasid, Platform as _, VmId};
+use iommu_abi::IntoBytes as _;
+use iommu_core::{Backend, BackendError, Gpa, GuestMemory as _, Pasid, Platform as _, VmId};
 use iommu_guest::{Capabilities, Errno, GuestPasid, Use, UserTable};
 use std::sync::atomic::Ordering;
 use vtd::ModeRequest;
@@ -210,6 +211,18 @@ fn requests_without_pasid_can_be_bound_by_nobody() {
         let tenant = &mut slice.tenant;
         let refused = tenant.client.bind(tenant.device, &slice.table);
         assert_eq!(refused.expect_err("EPERM").errno(), Some(Errno::EPERM));
+        // Nor can a whole table of PASIDs, of which others have some.
+        let whole_table = iommu_abi::PasidTableBind {
+            device_id: tenant.device.as_u32(),
+            directory: tenant.guest.data(9),
+            ..iommu_abi::PasidTableBind::new()
+        };
+        let at = Gpa::new(tenant.guest.data(0));
+        let bytes = whole_table.as_bytes();
+        tenant.guest.copy_out(at, bytes).expect("memory");
+        let operation = iommu_abi::Op::PasidTableBind.as_u32().into();
+        let refused = house.iommu.call(tenant.vm, operation, at);
+        assert_eq!(refused, Errno::EPERM.to_register());
         let missing = |tenant: &mut Tenant<'_>, purpose| {
             let missing = tenant.client.missing_for(purpose, tenant.device);
             missing.expect("an answer")

@@ -4,8 +4,9 @@ mod guest;
 
 use iommu_core::Nanoseconds;
 use kernel::guest::{BackEnd, Order};
+use kernel::time;
 use kernel::vcpu::direct::DirectVcpu;
-use kernel::vcpu::{Ending, Vcpu};
+use kernel::vcpu::{Ending, Turn, Vcpu};
 
 use crate::bench::Bench;
 use crate::check::{Deviation, Outcome, check_eq};
@@ -17,18 +18,16 @@ fn a_ring_of_invalidations_is_one_exit_one_doorbell_and_one_wait(bench: &mut Ben
     const LIMIT: Nanoseconds = Nanoseconds::from_millis(600_000);
     let copier = bench.copier()?;
     let order = Order {
-        // What is run is another program, below; this one names the log.
-        program: "nested-bind",
+        // What is run is another program, below; the one that is named has the log.
         back_end: BackEnd::Direct,
-        seed: bench.seed(),
-        parameter: 0,
-        device: copier.id(),
+        ..Order::new("nested-bind", bench.seed(), copier.id())
     };
     let guest = bench.guest(&order)?;
-    let ending = DirectVcpu::new(guest::program).run(guest.vm(), LIMIT);
+    let end = Nanoseconds(time::now().0.saturating_add(LIMIT.0));
+    let turn = DirectVcpu::new(guest::program).turn(guest.vm(), end);
     check_eq!(
-        ending,
-        Ending::Finished(guest::PASSED),
+        turn,
+        Turn::End(Ending::Finished(guest::PASSED)),
         "how the guest ended"
     );
     // Not the guest's word: what the hypervisor was called for. By single calls it would
