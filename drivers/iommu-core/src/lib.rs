@@ -40,6 +40,8 @@ mod fault;
 mod format;
 mod frame;
 mod guest;
+#[cfg(feature = "alloc")]
+mod host;
 mod id;
 mod irq;
 mod order;
@@ -63,9 +65,9 @@ pub use dirty::{DirtyBitmap, DirtyError, DirtyRead, DirtyTracking, LargePages};
 pub use fault::{FaultKind, FaultReason, FaultRecord};
 pub use format::{LeafSizes, Stage, TableFormat};
 pub use frame::{Frame, FrameList};
-pub use guest::{
-    Backing, GuestMemory, GuestMemoryError, ResetError, ServiceError, VmEvent, VmHost, VmId,
-};
+pub use guest::{Backing, GuestMemory, GuestMemoryError, ResetError, ServiceError, VmEvent, VmId};
+#[cfg(feature = "alloc")]
+pub use host::VmHost;
 pub use id::{DeviceId, Pasid, Segment, SourceId};
 pub use irq::{IrqError, IrqHandle, IrqMessage, IrqRemapper, IrqTarget};
 pub use order::Order;
