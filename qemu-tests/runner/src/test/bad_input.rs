@@ -123,7 +123,7 @@ pub(crate) const ALL: &[BadInput] = &[
     },
     BadInput {
         name: "with_too_little_memory",
-        what: What::Machine(&["-m", "4M"]),
+        what: What::Machine(&["-m", "8M"]),
         append: "",
         exit: "no-memory",
         says: &["memory"],
