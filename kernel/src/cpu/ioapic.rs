@@ -1,5 +1,6 @@
-//! I/O APICs: all of their lines are masked, since nobody here uses one, and what the
-//! firmware left unmasked would be refused and reported once interrupts are remapped.
+//! I/O APICs. All of their lines are masked at the start: what the firmware left unmasked
+//! would be refused and reported once interrupts are remapped. Whoever wants a line programs
+//! it with an entry that the remapping driver made.
 
 use crate::firmware::IoApic;
 use crate::memory::{MapError, RegisterWindow};
@@ -31,6 +32,39 @@ pub(crate) fn mask_all(ioapic: &IoApic) -> Result<u32, MapError> {
         }
     }
     Ok(unmasked)
+}
+
+/// A line of an I/O APIC. Its registers are reached by selecting them, so lines of one
+/// I/O APIC are for one CPU at a time.
+pub struct Line {
+    window: RegisterWindow,
+    register: u32,
+}
+
+impl Line {
+    /// The line of this number, counted within the I/O APIC; `None` if it has fewer.
+    pub fn of(ioapic: &IoApic, number: u32) -> Result<Option<Self>, MapError> {
+        let window = RegisterWindow::map(ioapic.registers, BYTES)?;
+        let last_line = (read(&window, VERSION) >> 16) & 0xff;
+        let register = FIRST_ENTRY.saturating_add(number.saturating_mul(2));
+        Ok((number <= last_line).then_some(Self { window, register }))
+    }
+
+    /// Raises what the redirection table entry says, which a remapping driver made.
+    pub fn program(&self, entry: u64) {
+        // Masked until both halves are there.
+        self.mask();
+        self.window.write32(SELECT, self.register.saturating_add(1));
+        self.window.write32(DATA, (entry >> 32) as u32);
+        self.window.write32(SELECT, self.register);
+        self.window.write32(DATA, entry as u32);
+    }
+
+    /// Raises nothing.
+    pub fn mask(&self) {
+        let entry = read(&self.window, self.register);
+        self.window.write32(DATA, entry | MASKED);
+    }
 }
 
 /// Leaves the register selected.

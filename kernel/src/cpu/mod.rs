@@ -6,7 +6,7 @@ mod exceptions;
 mod features;
 mod floating_point;
 pub mod interrupts;
-pub(crate) mod ioapic;
+pub mod ioapic;
 mod others;
 mod per_cpu;
 mod segments;

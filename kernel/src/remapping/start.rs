@@ -46,8 +46,7 @@ pub struct Remapping {
 impl Remapping {
     /// The number of the unit that remaps a device.
     pub fn unit_of(&self, device: DeviceId) -> Option<u16> {
-        let unit = survey::unit_of(self.bus, &self.dmar, device)?;
-        u16::try_from(unit.index).ok()
+        survey::unit_number(self.bus, &self.dmar, device)
     }
 
     /// What the command line says.
@@ -113,9 +112,7 @@ pub fn start(survey: Survey) -> Result<&'static Remapping, RemappingError> {
         .map(|unit| unit.mode().mode())
         .ok_or(RemappingError::NoUnit)?;
     let dmar = survey.dmar;
-    let scopes = Box::new(move |device: DeviceId| {
-        survey::unit_of(bus, &dmar, device).and_then(|unit| u16::try_from(unit.index).ok())
-    });
+    let scopes = Box::new(move |device: DeviceId| survey::unit_number(bus, &dmar, device));
     let preparing = vtd::Driver::new(KernelPlatform, ready, scopes, &DriverConfig::default())
         .map_err(RemappingError::OutOfFrames)?;
     reserved::keep_all(&survey, &preparing)?;

@@ -69,6 +69,7 @@ impl Survey {
             self.dmar.host_address_width().unwrap_or(0),
             cpu::features().physical_bits
         ));
+        say::info(format_args!("{}", own_dma(self.dmar.flags())));
         for (unit, discovered) in self.dmar.units().zip(&self.units) {
             self.report_unit(&unit, discovered);
         }
@@ -233,12 +234,35 @@ impl Survey {
     }
 }
 
+/// What the firmware says of DMA that it does itself (§8.1). All of it is blocked either way,
+/// but for reserved regions; without the promise that may be what a machine dies of.
+fn own_dma(flags: DmarFlags) -> &'static str {
+    match flags.contains(DmarFlags::DMA_CTRL_PLATFORM_OPT_IN) {
+        true => "the firmware promises that its own DMA keeps to reserved regions",
+        false => {
+            "the firmware does not promise that its own DMA keeps to reserved regions; elsewhere it is refused once translation is on"
+        }
+    }
+}
+
 /// Base class of bridges, those to other kinds of buses and the host's own among them.
 const BRIDGE: u8 = 0x06;
 
 /// The unit that remaps a function, or whoever uses an id (§8.3).
 pub(super) fn unit_of<'d>(bus: &Bus, dmar: &Dmar<'d>, device: DeviceId) -> Option<Unit<'d>> {
     dmar.unit_of(bus.topology.spoken_of(device), bus)
+}
+
+/// The number of the unit that remaps whatever has this id: a function's requests, or the
+/// interrupts of an I/O APIC or HPET, which only its own scope names.
+pub(super) fn unit_number(bus: &Bus, dmar: &Dmar<'_>, id: DeviceId) -> Option<u16> {
+    let of_function = unit_of(bus, dmar, id).map(|unit| unit.index);
+    let number = of_function.or_else(|| {
+        let mut sources = dmar.interrupt_sources(bus);
+        let source = sources.find(|source| source.source == id)?;
+        Some(source.unit)
+    });
+    number.and_then(|number| u16::try_from(number).ok())
 }
 
 /// Whether a function may be given to a guest, as far as rules go: its own and its group's.

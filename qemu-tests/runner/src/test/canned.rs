@@ -15,6 +15,8 @@ const RESERVED: (u64, u64) = (0x0fff_c000, 0x0fff_dfff);
 const USABLE: (u64, u64) = (0x0200_0000, 0x0200_0fff);
 /// Interrupts can be remapped (§8.1).
 const INTR_REMAP: u8 = 1;
+/// The firmware's own DMA keeps to reserved regions.
+const DMA_CTRL_PLATFORM_OPT_IN: u8 = 1 << 2;
 /// DRHD: all devices that no other unit has (§8.3).
 const INCLUDE_PCI_ALL: u8 = 1;
 /// Where the machine's devices are: `edu`, `iommu-testdev`, a display device.
@@ -24,8 +26,10 @@ const DISPLAY: (u8, u8) = (6, 0);
 
 /// Names, the devices that have a region, and the region.
 type Row = (&'static str, &'static [(u8, u8)], (u64, u64));
+const OPT_IN: &str = "opt-in";
 const ALL: &[Row] = &[
     ("plain", &[], RESERVED),
+    (OPT_IN, &[], RESERVED),
     ("reserved-edu", &[EDU, TESTDEV], RESERVED),
     ("reserved-usable", &[EDU], USABLE),
     ("reserved-display", &[DISPLAY], RESERVED),
@@ -44,7 +48,11 @@ impl Canned {
         let unit = Structure::drhd(UNIT)
             .flags(INCLUDE_PCI_ALL)
             .scope(Scope::io_apic(0, 0xff, (0, 0)));
-        let table = Table::new(width).flags(INTR_REMAP).with(unit);
+        let promise = match self.0 {
+            OPT_IN => DMA_CTRL_PLATFORM_OPT_IN,
+            _ => 0,
+        };
+        let table = Table::new(width).flags(INTR_REMAP | promise).with(unit);
         let (_, devices, (base, limit)) = ALL
             .iter()
             .find(|(name, ..)| *name == self.0)

@@ -93,6 +93,20 @@ pub(crate) const ALL: &[Switch] = &[
         ..PLAIN
     },
     Switch {
+        name: "firmware_that_opts_in_is_told_of",
+        append: "vtd=report",
+        dmar: Some("opt-in"),
+        logs: &["the firmware promises that its own DMA keeps to reserved regions"],
+        ..PLAIN
+    },
+    Switch {
+        name: "firmware_that_does_not_opt_in_is_told_of",
+        append: "vtd=report",
+        dmar: Some("plain"),
+        logs: &["the firmware does not promise that its own DMA keeps to reserved regions"],
+        ..PLAIN
+    },
+    Switch {
         name: "vtd_off_does_not_even_read_a_unit",
         append: "vtd=off",
         says: "left as the firmware left them",

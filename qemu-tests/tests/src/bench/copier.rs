@@ -126,6 +126,23 @@ impl Copier {
         self.msi.set_enabled(true, &self.bus.ecam);
     }
 
+    /// Lets its interrupt be its line.
+    pub(crate) fn interrupt_by_line(&self) {
+        self.msi.set_enabled(false, &self.bus.ecam);
+        let config = Config::new(&self.bus.ecam, self.id);
+        config.set_command(config.command() - CommandRegister::INTERRUPT_DISABLE);
+    }
+
+    /// Pulls its line.
+    pub(crate) fn pull_line(&self) {
+        self.edu.raise(edu::Causes::new().with_requested(1));
+    }
+
+    /// Lets go of its line.
+    pub(crate) fn release_line(&self) {
+        self.edu.acknowledge();
+    }
+
     /// Raises its interrupt.
     pub(crate) fn raise_interrupt(&self) {
         self.edu.raise(edu::Causes::new().with_requested(1));

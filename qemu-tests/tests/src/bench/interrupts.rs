@@ -46,7 +46,7 @@ impl Handler for Counter {
     }
 }
 
-/// An interrupt of one device that a [`Counter`] counts.
+/// An interrupt of one device, with its handler.
 pub(crate) struct Line {
     driver: &'static Driver,
     handle: IrqHandle,
@@ -58,18 +58,18 @@ impl Line {
     pub(crate) fn allocate(
         driver: &'static Driver,
         source: DeviceId,
-        counter: &'static Counter,
+        handler: &'static dyn Handler,
     ) -> Result<Self, Deviation> {
-        Self::allocate_from(driver, InterruptSource::Function(source), counter)
+        Self::allocate_from(driver, InterruptSource::Function(source), handler)
     }
 
     /// An interrupt that only this source may raise.
     pub(crate) fn allocate_from(
         driver: &'static Driver,
         source: InterruptSource,
-        counter: &'static Counter,
+        handler: &'static dyn Handler,
     ) -> Result<Self, Deviation> {
-        let vector = vectors::allocate(counter)
+        let vector = vectors::allocate(handler)
             .map_err(|_| Deviation::failed(format_args!("no vector is left")))?;
         Ok(Self {
             driver,
@@ -80,12 +80,25 @@ impl Line {
 
     /// The message that raises it, on this CPU.
     pub(crate) fn message(&self) -> Result<IrqMessage, Deviation> {
-        let target = IrqTarget {
+        Ok(self.driver.route(&self.handle, 0, self.target())?)
+    }
+
+    fn target(&self) -> IrqTarget {
+        IrqTarget {
             apic_id: apic::id(),
             vector: self.vector.number(),
             level: false,
+        }
+    }
+
+    /// The redirection table entry with which a line of an I/O APIC raises it, level-triggered.
+    pub(crate) fn ioapic_entry(&self) -> Result<u64, Deviation> {
+        let target = IrqTarget {
+            level: true,
+            ..self.target()
         };
-        Ok(self.driver.route(&self.handle, 0, target)?)
+        let message = self.driver.route(&self.handle, 0, target)?;
+        Ok(vtd::ioapic_entry(&message, &target, true, false))
     }
 
     /// The index of its entry.

@@ -5,6 +5,7 @@ mod domain;
 mod faults;
 mod hand_over;
 mod interrupts;
+mod lines;
 mod page;
 mod prober;
 mod screen;
@@ -15,6 +16,7 @@ pub(crate) use domain::Domain;
 pub(crate) use faults::{BLOCKED, NOT_MAPPED, WRITE_DENIED};
 pub(crate) use hand_over::LeftBehind;
 pub(crate) use interrupts::{Counter, Line};
+pub(crate) use lines::LineCounter;
 pub(crate) use page::{Block, Page};
 pub(crate) use prober::{Arrival, Prober};
 

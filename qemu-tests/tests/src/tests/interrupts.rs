@@ -2,7 +2,7 @@
 
 use iommu_core::{FaultKind, FaultReason};
 
-use crate::bench::{Bench, Counter, Line};
+use crate::bench::{Bench, Counter, Line, LineCounter};
 use crate::check::{Outcome, check, check_eq};
 use crate::registry::boot_test;
 
@@ -95,5 +95,69 @@ fn interrupts_come_in_x2apic_mode_too(bench: &mut Bench) -> Outcome {
     copier.send_interrupts_as(line.message()?);
     copier.raise_interrupt();
     check!(CAME.came_after(0), "the interrupt did not come");
+    Ok(())
+}
+
+boot_test!(a_line_of_the_io_apic_comes_by_its_own_entry);
+fn a_line_of_the_io_apic_comes_by_its_own_entry(bench: &mut Bench) -> Outcome {
+    by_line(bench)
+}
+
+boot_test!(lines_come_in_x2apic_mode_too, unit = "eim=on");
+fn lines_come_in_x2apic_mode_too(bench: &mut Bench) -> Outcome {
+    by_line(bench)
+}
+
+/// A device pulls its line, which the I/O APIC makes an interrupt of its own of.
+fn by_line(bench: &mut Bench) -> Outcome {
+    static CAME: LineCounter = LineCounter::new();
+    let copier = bench.copier()?;
+    let (io_apic, lines) = bench.lines()?;
+    let line = Line::allocate(bench.driver(), io_apic, &CAME)?;
+    let entry = line.ioapic_entry()?;
+    CAME.program(lines, entry);
+    copier.interrupt_by_line();
+    for expected in 1..=3 {
+        copier.pull_line();
+        check!(
+            CAME.count().came_after(expected - 1),
+            "interrupt {expected} did not come"
+        );
+        copier.release_line();
+        check_eq!(CAME.count().count(), expected, "interrupts");
+        CAME.program_again(entry);
+    }
+    Ok(())
+}
+
+boot_test!(
+    a_line_whose_entry_was_taken_back_is_refused,
+    provokes = "absent-interrupt"
+);
+fn a_line_whose_entry_was_taken_back_is_refused(bench: &mut Bench) -> Outcome {
+    static CAME: LineCounter = LineCounter::new();
+    let copier = bench.copier()?;
+    let (io_apic, lines) = bench.lines()?;
+    let line = Line::allocate(bench.driver(), io_apic, &CAME)?;
+    let (entry, index) = (line.ioapic_entry()?, line.index());
+    line.free()?;
+    CAME.program(lines, entry);
+    copier.interrupt_by_line();
+    let fault = bench.fault_of(|| {
+        copier.pull_line();
+        Ok(())
+    })?;
+    copier.release_line();
+    check_eq!(
+        fault.reason,
+        FaultReason::INTERRUPT_ENTRY_NOT_PRESENT,
+        "the reason"
+    );
+    check_eq!(
+        fault.kind,
+        FaultKind::Interrupt { index },
+        "what was refused"
+    );
+    check_eq!(CAME.count().count(), 0, "interrupts");
     Ok(())
 }
