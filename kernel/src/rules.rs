@@ -33,7 +33,8 @@ pub struct Facts {
     pub has_region: bool,
     /// It is a virtual function of another device's.
     pub is_virtual: bool,
-    /// Devices of a domain of its own request under its id (Intel's VMD).
+    /// What lies behind it is on no bus that is seen, and requests under its id or under ids
+    /// that are no function's (Intel's VMD, non-transparent bridges).
     pub carries_others: bool,
 }
 
@@ -145,7 +146,7 @@ impl fmt::Display for Refusal {
                 "it is a virtual function (SR-IOV), whose physical function would have to be driven here; give that one away as a whole"
             }
             Self::CarriesOthers => {
-                "devices of a domain of its own request under its id (VMD); turn VMD off in the firmware's set-up"
+                "what lies behind it is on no bus that is seen and requests under its id or its bus's (VMD, which the firmware's set-up can turn off, or a non-transparent bridge)"
             }
             Self::Companion { .. } => "of its companions",
         })

@@ -141,7 +141,8 @@ pub enum Effect {
     Harmless,
     /// Its address translation services do not work.
     NoTranslationServices,
-    /// What lies behind it is no part of the machine's own buses and requests under its id.
+    /// What lies behind it is no part of the machine's own buses and requests under its id, or
+    /// under ids of its bus that are no function's.
     CarriesOthers,
     /// These bits of the 32-bit configuration register at the offset are set.
     SetConfiguration {
