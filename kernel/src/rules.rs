@@ -3,7 +3,9 @@
 //!
 //! Facts come in, a decision with its reason goes out; nothing here touches the machine.
 
-use crate::command_line::{CommandLine, Graphics, ReservedRegions, UnremappedInterrupts};
+use crate::command_line::{
+    CommandLine, Graphics, ReservedRegions, TranslationServices, UnremappedInterrupts,
+};
 use arrayvec::ArrayVec;
 use core::fmt;
 use iommu_core::DeviceId;
@@ -15,6 +17,7 @@ pub struct Rules {
     denied: ArrayVec<DeviceId, 16>,
     reserved_regions: ReservedRegions,
     graphics: Graphics,
+    translation_services: TranslationServices,
     unremapped_interrupts: UnremappedInterrupts,
 }
 
@@ -160,6 +163,7 @@ impl Rules {
             denied: line.denied.clone(),
             reserved_regions: line.reserved_regions,
             graphics: line.graphics,
+            translation_services: line.translation_services,
             unremapped_interrupts: line.unremapped_interrupts,
         }
     }
@@ -179,6 +183,11 @@ impl Rules {
     /// Whether devices may be given to guests where interrupts are not remapped.
     pub fn allows_unremapped_interrupts(&self) -> bool {
         self.unremapped_interrupts == UnremappedInterrupts::Allow
+    }
+
+    /// Whether devices that the firmware vouches for may translate for themselves.
+    pub fn lets_vouched_translate(&self) -> bool {
+        self.translation_services == TranslationServices::Vouched
     }
 
     /// What the device reaches once its unit translates.
@@ -320,6 +329,13 @@ mod tests {
         assert_eq!(rules("").pass_through(&display, true), Ok(()));
         let network = facts(NETWORK, 0, false);
         assert_eq!(leaving.reach(&network), Reach::Nothing);
+    }
+
+    #[test]
+    fn nothing_translates_for_itself_unless_told() {
+        assert!(!rules("").lets_vouched_translate());
+        assert!(!rules("ats=off").lets_vouched_translate());
+        assert!(rules("ats=vouched").lets_vouched_translate());
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::remapping::Driver;
 use crate::vm::Vm;
 use crate::vm::passthrough::{Function, PassthroughDevice};
 use alloc::boxed::Box;
+use defmt::Display2Format;
 use iommu_core::{DeviceId, IrqHandle, IrqMessage, IrqRemapper, IrqTarget, SourceId, VmId};
 use pci::{InterruptRequester, PciAddress};
 use vtd::InterruptSource;
@@ -29,6 +30,7 @@ pub(super) fn assign(
     policy
         .assign(id, device, u32::from(virtual_id.bits()))
         .map_err(GuestError::Iommu)?;
+    let_translate(host, device);
     let address = PciAddress::new(
         device.segment.0,
         source.bus(),
@@ -58,6 +60,19 @@ pub(super) fn assign(
             let _ = interrupt.give_back(&host.remapping.driver);
             Err(GuestError::Setup(error))
         }
+    }
+}
+
+/// Lets the device translate for itself, where the command line and the firmware allow that. It
+/// is blocked and at rest, and works without as well.
+fn let_translate(host: &Host, device: DeviceId) {
+    match host.remapping.let_translate(device) {
+        Ok(()) => defmt::info!("{}: translates for itself (ats=vouched)", device),
+        Err(why) => defmt::debug!(
+            "{}: does not translate for itself: {}",
+            device,
+            Display2Format(&why)
+        ),
     }
 }
 

@@ -13,9 +13,11 @@ mod say;
 mod start;
 mod survey;
 mod table;
+mod translating;
 
 pub use error::RemappingError;
 pub use observer::{Onlooker, look_on};
 pub use start::{Driver, Remapping, remapping, start};
 pub use survey::Survey;
 pub use table::{DmarSource, table};
+pub use translating::OwnTranslation;
