@@ -3,8 +3,8 @@
 
 use super::Remapping;
 use crate::devices::{Distrust, ats_trust};
-use crate::pci::KernelClock;
 use crate::rules::Rules;
+use crate::time::KernelClock;
 use core::fmt;
 use dmar::Dmar;
 use iommu_core::DeviceId;

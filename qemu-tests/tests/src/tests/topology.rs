@@ -8,9 +8,9 @@ use iommu_core::{Access, Backend, Batch, DeviceId, Iova, Mmio, Nanoseconds, Segm
 use kernel::devices::Distrust;
 use kernel::guest::Order;
 use kernel::memory::RegisterWindow;
-use kernel::pci::KernelClock;
 use kernel::remapping::OwnTranslation;
 use kernel::rules::Refusal;
+use kernel::time::KernelClock;
 use kernel::vcpu::Ending;
 use pci::{
     CommandRegister, Config, Groups, InterruptRequester, Method, ResetLimits, Resetter, Topology,
