@@ -6,6 +6,7 @@
 
 mod error;
 pub mod faults;
+mod interrupts;
 mod observer;
 pub mod page_requests;
 mod reserved;
@@ -16,6 +17,7 @@ mod table;
 mod translating;
 
 pub use error::RemappingError;
+pub use interrupts::{interrupt_source, route};
 pub use observer::{Onlooker, look_on};
 pub use start::{Driver, Remapping, remapping, start};
 pub use survey::Survey;
