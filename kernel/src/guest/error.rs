@@ -95,7 +95,7 @@ impl fmt::Display for GuestError {
             Self::Iommu(IommuError::Reset(error)) => {
                 write!(f, "it is not given to a guest: {error}")
             }
-            Self::Iommu(error) => write!(f, "{error:?}"),
+            Self::Iommu(error) => write!(f, "{error}"),
             Self::OutOfVectors => f.write_str("no interrupt vector is left"),
             Self::OutOfStreams => f.write_str("no log stream is left"),
             Self::TooManyGuests => f.write_str("no more guests at a time"),
