@@ -79,17 +79,6 @@ const fn processors(
     }
 }
 
-/// Device ids that differ in their lower 6 bits alone.
-const fn sixty_four(first: u16) -> [u16; 64] {
-    let mut all = [first; 64];
-    let mut index = 0;
-    while index < all.len() {
-        all[index] = first | index as u16;
-        index += 1;
-    }
-    all
-}
-
 /// SATA and RAID controllers whose function 0 issues requests as function 1.
 const REQUESTS_AS_FUNCTION_1: Effect = Effect::RequestsAs(Alias::Function(1));
 
@@ -279,13 +268,15 @@ pub const TABLE: &[Quirk] = &[
         Effect::NoBusReset,
         LINUX_PCI,
     ),
-    of(
-        "NVIDIA graphics 2340 to 237f: no bus reset",
-        NVIDIA,
-        &sixty_four(0x2340),
-        Effect::NoBusReset,
-        LINUX_PCI,
-    ),
+    Quirk {
+        name: "NVIDIA graphics 2340 to 237f: no bus reset",
+        who: Who::Run {
+            vendor: NVIDIA,
+            devices: 0x2340..=0x237f,
+        },
+        effect: Effect::NoBusReset,
+        source: LINUX_PCI,
+    },
     of(
         "Cavium CN8xxx ports: no bus reset",
         CAVIUM,

@@ -118,6 +118,7 @@ fn every_row_has_a_name_of_its_own_a_source_and_somebody_whom_it_is_about() {
         );
         match &quirk.who {
             Who::Devices { devices, .. } => assert!(!devices.is_empty()),
+            Who::Run { devices, .. } => assert!(!devices.is_empty()),
             Who::Family { upper, .. } => assert!(!upper.is_empty()),
             Who::Class { class, .. } => assert_ne!(*class, 0),
             Who::Processors { models, .. } => assert!(!models.is_empty()),
