@@ -72,7 +72,7 @@ impl fmt::Display for GuestError {
             Self::NotDirect => f.write_str("the guest's program cannot run inside the kernel"),
             Self::Setup(error) => write!(f, "{error}"),
             Self::Svm(error) => write!(f, "{error}; guest=direct needs none"),
-            Self::NoDevice => f.write_str("the machine has no edu device (QEMU: -device edu)"),
+            Self::NoDevice => f.write_str("the device was not there when the machine was looked through (QEMU: -device edu); what is plugged in later is given to nobody"),
             Self::Refused { device, why } => {
                 write!(f, "{device} is not given to a guest: {why}")
             }

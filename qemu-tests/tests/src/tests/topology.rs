@@ -570,6 +570,32 @@ impl Translator {
 }
 
 boot_test!(
+    what_was_not_there_at_the_start_is_given_to_nobody,
+    machine = "-device pcie-root-port,id=rp1,chassis=1,slot=1,addr=8",
+    modes = "legacy",
+    widths = "48",
+    caching = "off",
+    cpus = "1",
+    logs = "0000:00:08.0: what is plugged in behind it later stays blocked",
+);
+fn what_was_not_there_at_the_start_is_given_to_nobody(bench: &mut Bench) -> Outcome {
+    let order = guest_order(bench, "limits", id(1, 0, 0)?);
+    let refused = bench.guest(&order);
+    let Err(Deviation::Failed(why)) = refused else {
+        return Err(Deviation::failed(format_args!(
+            "what is not there was given to a guest"
+        )));
+    };
+    check!(
+        why.contains("what is plugged in later is given to nobody"),
+        "{why}"
+    );
+    let there = bench.copier()?.id();
+    let order = guest_order(bench, "limits", there);
+    bench.guest(&order).map(drop)
+}
+
+boot_test!(
     a_device_behind_a_port_that_firmware_does_not_list_is_not_trusted,
     machine = "-device pcie-root-port,id=rp1,chassis=1,slot=1,addr=8,hotplug=off -device virtio-net-pci,bus=rp1,disable-legacy=on,iommu_platform=on,ats=on",
     complains = "has no peer",
