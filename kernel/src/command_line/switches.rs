@@ -143,6 +143,23 @@ impl Choice for Graphics {
     const ALL: &'static [(&'static str, Self)] = &[("remap", Self::Remap), ("leave", Self::Leave)];
 }
 
+/// Which devices may translate for themselves (address translation services).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(target_os = "none", derive(defmt::Format))]
+pub enum TranslationServices {
+    /// None: each request of a device is looked at by its unit.
+    #[default]
+    Off,
+    /// Those that the firmware vouches for (§8.5, §8.8, §8.9), while a guest has them. What they say is
+    /// translated is not looked at again.
+    Vouched,
+}
+
+impl Choice for TranslationServices {
+    const USAGE: &'static str = "ats=off|vouched";
+    const ALL: &'static [(&'static str, Self)] = &[("off", Self::Off), ("vouched", Self::Vouched)];
+}
+
 /// What becomes of passthrough where interrupts are not remapped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[cfg_attr(target_os = "none", derive(defmt::Format))]
