@@ -1,10 +1,11 @@
 //! How pages are accessed: snooping, memory types, supervisor and execute requests.
 
-use crate::guest::{ALL, Guest, PRESENT, USER, WRITABLE};
+use crate::guest::{ALL, PRESENT, USER, WRITABLE};
+use crate::nesting::{Nest, Privileges};
 use crate::rig::{FREEDOMS, ONE, OTHER, Plan, Rig, device, read, slot, write};
 use iommu_core::{
-    Access, Attachment, Backend, BackendError, DomainHandle, DomainSpec, FaultReason, Gpa,
-    MemoryType, NestedSpec, PageAttributes, Pasid, Platform, SourceId, TableFormat,
+    Access, Attachment, Backend, BackendError, DomainHandle, FaultReason, MemoryType,
+    PageAttributes, Pasid, SourceId, TableFormat,
 };
 use vtd::tables::pasid::PasidEntry;
 use vtd::{DeviceTlb, Inspected, MemoryRanges, ModeRequest};
@@ -392,26 +393,13 @@ fn supervisor_requests_pass_where_the_guest_may_make_them_and_obey_write_protect
                 .mode(ModeRequest::SecondStage)
                 .freedom(freedom)
                 .start();
-            rig.assign(ONE, 1);
-            let guest = Guest::new(&rig.platform, 1, 32, 9);
             let parent = rig.domain(ONE, TableFormat::SecondStage4);
-            for page in 0..32 {
-                let gpa = crate::guest::BASE + page * 0x1000;
-                rig.map(parent, gpa, guest.hpa(gpa), Access::READ_WRITE);
-            }
-            let root = guest.table();
-            let spec = NestedSpec {
-                parent,
-                format: TableFormat::FirstStage4,
-                root: Gpa::new(root),
+            let privileges = Privileges {
                 supervisor,
                 write_protect,
             };
-            let nested = rig
-                .driver
-                .create(device(ONE), &DomainSpec::Nested(spec))
-                .expect("it nests");
-            rig.attach(ONE, Some(5), nested);
+            let nest = Nest::over(&rig, (ONE, Some(5)), parent, privileges);
+            let (guest, root) = (&nest.guest, nest.root);
             let data = guest.data(3);
             let there = guest.hpa(data);
             guest.map(root, 0x1000, data, ALL);
@@ -434,12 +422,7 @@ fn supervisor_requests_pass_where_the_guest_may_make_them_and_obey_write_protect
                 }
             }
             rig.assert_clean();
-            rig.detach(ONE, Some(5));
-            rig.destroy(nested);
-            rig.destroy(parent);
-            for frame in guest.take_all() {
-                rig.platform.release(frame);
-            }
+            nest.end(Some(5));
         }
     }
 }
