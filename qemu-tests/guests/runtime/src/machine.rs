@@ -51,6 +51,11 @@ impl GuestMachine {
         unsafe { AtomicU8::from_ptr(at) }
     }
 
+    fn word(&self, at: *mut u8) -> &AtomicU64 {
+        // SAFETY: only called with aligned addresses of eight bytes that `memory` gave.
+        unsafe { AtomicU64::from_ptr(at.cast()) }
+    }
+
     /// The address as a register's, if it lies above memory and is aligned.
     fn register<T>(&self, at: Gpa) -> Option<*mut T> {
         let aligned = at.as_u64().is_multiple_of(size_of::<T>() as u64);
@@ -83,18 +88,32 @@ impl Machine for GuestMachine {
 
     fn read(&self, at: Gpa, bytes: &mut [u8]) -> Result<(), Absent> {
         let source: *mut u8 = self.memory(at, bytes.len())?;
+        let (mut from, mut bytes) = (source, bytes);
+        while let (true, Some((word, rest))) = (
+            from.cast::<u64>().is_aligned(),
+            bytes.split_first_chunk_mut(),
+        ) {
+            *word = self.word(from).load(Ordering::Relaxed).to_ne_bytes();
+            (from, bytes) = (from.wrapping_add(8), rest);
+        }
         for (offset, byte) in bytes.iter_mut().enumerate() {
-            *byte = self
-                .byte(source.wrapping_add(offset))
-                .load(Ordering::Relaxed);
+            *byte = self.byte(from.wrapping_add(offset)).load(Ordering::Relaxed);
         }
         Ok(())
     }
 
     fn write(&self, at: Gpa, bytes: &[u8]) -> Result<(), Absent> {
         let destination: *mut u8 = self.memory(at, bytes.len())?;
+        let (mut to, mut bytes) = (destination, bytes);
+        while let (true, Some((word, rest))) =
+            (to.cast::<u64>().is_aligned(), bytes.split_first_chunk())
+        {
+            self.word(to)
+                .store(u64::from_ne_bytes(*word), Ordering::Relaxed);
+            (to, bytes) = (to.wrapping_add(8), rest);
+        }
         for (offset, byte) in bytes.iter().enumerate() {
-            let place = self.byte(destination.wrapping_add(offset));
+            let place = self.byte(to.wrapping_add(offset));
             place.store(*byte, Ordering::Relaxed);
         }
         Ok(())
