@@ -88,32 +88,36 @@ impl Machine for GuestMachine {
 
     fn read(&self, at: Gpa, bytes: &mut [u8]) -> Result<(), Absent> {
         let source: *mut u8 = self.memory(at, bytes.len())?;
-        let (mut from, mut bytes) = (source, bytes);
-        while let (true, Some((word, rest))) = (
-            from.cast::<u64>().is_aligned(),
-            bytes.split_first_chunk_mut(),
-        ) {
-            *word = self.word(from).load(Ordering::Relaxed).to_ne_bytes();
-            (from, bytes) = (from.wrapping_add(8), rest);
+        let (words, rest) = match source.cast::<u64>().is_aligned() {
+            true => bytes.as_chunks_mut::<8>(),
+            false => (<&mut [[u8; 8]]>::default(), bytes),
+        };
+        let behind = source.wrapping_add(words.len() * 8);
+        for (number, word) in words.iter_mut().enumerate() {
+            let place = self.word(source.wrapping_add(number * 8));
+            *word = place.load(Ordering::Relaxed).to_ne_bytes();
         }
-        for (offset, byte) in bytes.iter_mut().enumerate() {
-            *byte = self.byte(from.wrapping_add(offset)).load(Ordering::Relaxed);
+        for (offset, byte) in rest.iter_mut().enumerate() {
+            *byte = self
+                .byte(behind.wrapping_add(offset))
+                .load(Ordering::Relaxed);
         }
         Ok(())
     }
 
     fn write(&self, at: Gpa, bytes: &[u8]) -> Result<(), Absent> {
         let destination: *mut u8 = self.memory(at, bytes.len())?;
-        let (mut to, mut bytes) = (destination, bytes);
-        while let (true, Some((word, rest))) =
-            (to.cast::<u64>().is_aligned(), bytes.split_first_chunk())
-        {
-            self.word(to)
-                .store(u64::from_ne_bytes(*word), Ordering::Relaxed);
-            (to, bytes) = (to.wrapping_add(8), rest);
+        let (words, rest) = match destination.cast::<u64>().is_aligned() {
+            true => bytes.as_chunks::<8>(),
+            false => (<&[[u8; 8]]>::default(), bytes),
+        };
+        let behind = destination.wrapping_add(words.len() * 8);
+        for (number, word) in words.iter().enumerate() {
+            let place = self.word(destination.wrapping_add(number * 8));
+            place.store(u64::from_ne_bytes(*word), Ordering::Relaxed);
         }
-        for (offset, byte) in bytes.iter().enumerate() {
-            let place = self.byte(to.wrapping_add(offset));
+        for (offset, byte) in rest.iter().enumerate() {
+            let place = self.byte(behind.wrapping_add(offset));
             place.store(*byte, Ordering::Relaxed);
         }
         Ok(())

@@ -10,12 +10,10 @@ use iommu_core::{
 };
 use kernel::remapping::{Driver, remapping};
 
-use super::PASID_BITS;
-
 /// What the guest says if all held.
 pub(super) const PASSED: Outcome = Outcome::Pass;
 /// The guest's own number for the PASID.
-const NUMBER: u32 = 0x2a;
+pub(in crate::tests) const NUMBER: u32 = 0x2a;
 /// Longer than a fault event takes.
 const PATIENCE: Nanoseconds = Nanoseconds::from_millis(500);
 /// Bytes that are copied.
@@ -67,7 +65,7 @@ fn bind_copy_and_unbind(machine: &dyn Machine) -> Result<(), Trouble> {
 
 /// Makes the device's plain requests walk the entry of the host PASID that the guest's PASID
 /// became. What a guest cannot do: it is never told.
-fn walk_the_entry_of_the_guest() -> Result<(), Trouble> {
+pub(in crate::tests) fn walk_the_entry_of_the_guest() -> Result<(), Trouble> {
     let missing = |what| Trouble::Unsuitable(what);
     let remapping = remapping().ok_or(missing("remapping"))?;
     let bus = kernel::pci::bus().ok_or(missing("PCI"))?;
@@ -91,23 +89,26 @@ fn attached_pasid(driver: &Driver, device: DeviceId) -> Option<Pasid> {
         };
         matches!(driver.attachment(slot), Ok(to) if to != Attachment::Blocked)
     };
-    (1..1 << PASID_BITS)
+    (1..1 << super::PASID_BITS)
         .filter_map(Pasid::new)
         .find(leads_somewhere)
 }
 
-struct Guest<'m> {
-    machine: &'m dyn Machine,
-    iommu: Iommu<'m>,
-    pages: Pages,
+pub(in crate::tests) struct Guest<'m> {
+    pub(in crate::tests) machine: &'m dyn Machine,
+    pub(in crate::tests) iommu: Iommu<'m>,
+    pub(in crate::tests) pages: Pages,
     random: fastrand::Rng,
-    space: AddressSpace,
+    pub(in crate::tests) space: AddressSpace,
     edu: Edu<Window<'m>>,
-    device: iommu_guest::DeviceId,
+    pub(in crate::tests) device: iommu_guest::DeviceId,
 }
 
 impl<'m> Guest<'m> {
-    fn new(machine: &'m dyn Machine, room: &'m mut Room) -> Result<Self, Trouble> {
+    pub(in crate::tests) fn new(
+        machine: &'m dyn Machine,
+        room: &'m mut Room,
+    ) -> Result<Self, Trouble> {
         let mut random = fastrand::Rng::with_seed(machine.start().seed);
         let mut pages = Pages::new(machine, &mut random);
         let mut iommu = iommu::iommu(machine, &mut pages, room)?;
@@ -128,7 +129,7 @@ impl<'m> Guest<'m> {
     }
 
     /// A page of one byte, mapped somewhere in the lower half of 39 bits.
-    fn map_page(&mut self, byte: u8) -> Result<Gva, Trouble> {
+    pub(in crate::tests) fn map_page(&mut self, byte: u8) -> Result<Gva, Trouble> {
         let machine = self.machine;
         let at = Gva::new(self.random.u64(1..1 << 26) * PAGE_SIZE);
         let page = self.pages.take(machine)?;
@@ -138,7 +139,7 @@ impl<'m> Guest<'m> {
         Ok(at)
     }
 
-    fn byte_at(&self, address: Gva) -> Result<u8, Trouble> {
+    pub(in crate::tests) fn byte_at(&self, address: Gva) -> Result<u8, Trouble> {
         let machine = self.machine;
         let page: Option<Gpa> = self.space.translate(machine, address)?;
         let mut byte = [0];
@@ -146,18 +147,18 @@ impl<'m> Guest<'m> {
         Ok(byte[0])
     }
 
-    fn dma(&self, direction: Direction, at: Gva) -> Result<(), Trouble> {
+    pub(in crate::tests) fn dma(&self, direction: Direction, at: Gva) -> Result<(), Trouble> {
         let transfer = Transfer::new(direction, Iova::new(at.as_u64()), 0, BYTES)?;
         let limit = Edu::<Window>::PATIENCE;
         Ok(self.edu.copy(&transfer, &self.machine, limit)?)
     }
 
-    fn no_fault(&mut self) -> Result<(), Trouble> {
+    pub(in crate::tests) fn no_fault(&mut self) -> Result<(), Trouble> {
         let waits = iommu::read_fault(&mut self.iommu)?.is_some();
         Trouble::unless_equal("faults", 0, waits.into())
     }
 
-    fn next_fault(&mut self) -> Result<Fault, Trouble> {
+    pub(in crate::tests) fn next_fault(&mut self) -> Result<Fault, Trouble> {
         let machine = self.machine;
         let begin = machine.now();
         while machine.now().since(begin) < PATIENCE {
