@@ -63,7 +63,8 @@ impl<H: Hypercall> Iommu<'_, H> {
         Ok(count)
     }
 
-    /// Gives an address space up that no device is bound to. On error it comes back.
+    /// Gives an address space up that no device is bound to. On error it comes back, though
+    /// after `EIO` and `ETIMEDOUT` it exists no more: hardware alone did not confirm.
     pub fn destroy_space<S: AddressSpace>(&mut self, space: S) -> Result<(), (Error, S)> {
         let argument = Destroy {
             id: space.id(),
