@@ -221,6 +221,24 @@ fn a_device_uses_its_own_translation_until_it_is_invalidated() {
     assert_eq!(write(&mut b), Some(0x30_0008));
 }
 
+#[test]
+fn a_device_that_may_write_has_had_the_flags_set_whenever_it_asked() {
+    const FLAGS: u64 = 0x60;
+    for freedom in freedoms() {
+        for (access, flags) in [(Access::Read, 0x20), (Access::Write, 0x60)] {
+            let mut b = bench(freedom, FIRST_ENTRY);
+            let slot = b.first(0x5000, 1, 0x20_0007);
+            // Now the device may have asked for all that there is.
+            b.submit(&[(0x12, 0), (u64::from(DEVICE) << 32 | 3, 0x5000)]);
+            assert_eq!(b.machine.read_u64(slot) & FLAGS, 0);
+            let reached = b.machine.ats_access(DEVICE, None, 0x5008, access);
+            assert_eq!(reached.address(), Some(0x20_0008));
+            let set = b.machine.read_u64(slot) & FLAGS;
+            assert_eq!(set, flags, "{freedom:?} {access:?}");
+        }
+    }
+}
+
 fn ask(last: bool, group: u16) -> PageRequest {
     PageRequest {
         source: DEVICE,

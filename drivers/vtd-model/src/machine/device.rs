@@ -139,7 +139,7 @@ impl Machine {
             let entry = device
                 .tlb
                 .find(source, key, address)
-                .find(|entry| grants(&entry.mapping, access))?;
+                .find(|entry| is_usable(entry, access))?;
             Some(entry.mapping.apply(address))
         });
         let target = match held {
@@ -282,6 +282,14 @@ impl Machine {
     pub(crate) fn unit_of(&self, source: u16) -> Option<usize> {
         self.devices.get(&source).map(|device| device.unit)
     }
+}
+
+/// Whether the device may go by an entry without asking. What is only assumed to have been
+/// asked for ahead has set no flags, and the unit sets them before it completes a request for
+/// a translation (§4.2.3.1): so the device asks now.
+fn is_usable(entry: &Translation, access: Access) -> bool {
+    let flagged = entry.accessed && (entry.mapping.dirty || !access.writes());
+    flagged && grants(&entry.mapping, access)
 }
 
 fn grants(mapping: &Mapping, access: Access) -> bool {
