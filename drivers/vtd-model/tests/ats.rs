@@ -239,6 +239,29 @@ fn a_device_that_may_write_has_had_the_flags_set_whenever_it_asked() {
     }
 }
 
+#[test]
+fn a_device_keeps_nothing_while_its_ats_is_off() {
+    for freedom in freedoms() {
+        for off in [false, true] {
+            let mut b = bench(freedom, SECOND_ENTRY);
+            let slot = b.second(0x5000, 1, 0x20_0003);
+            let access = |b: &mut Bench| {
+                let outcome = b.machine.ats_access(DEVICE, None, 0x5000, Access::Write);
+                outcome.address()
+            };
+            assert_eq!(access(&mut b), Some(0x20_0000));
+            b.poke(slot, 0x30_0003);
+            b.submit(&[(0x7_0032, 0x5000)]);
+            if off {
+                b.machine.switch_ats(DEVICE, false);
+                b.machine.switch_ats(DEVICE, true);
+            }
+            let reached = if off { 0x30_0000 } else { 0x20_0000 };
+            assert_eq!(access(&mut b), Some(reached), "{freedom:?}");
+        }
+    }
+}
+
 fn ask(last: bool, group: u16) -> PageRequest {
     PageRequest {
         source: DEVICE,

@@ -47,7 +47,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCo
     let directory = workspace.target().join("mutants");
     if arguments.sweep {
         let _lock = DirectoryLock::acquire(&directory.join("lock"), "its mutants tried")?;
-        let scratch = Scratch::prepare(workspace, 0)?;
+        let scratch = Scratch::for_sweep(workspace)?;
         return sweep::run(workspace, &scratch, arguments);
     }
     let list = List::read(workspace)?;

@@ -308,6 +308,8 @@ fn round(
         .arg("--output")
         .arg(&output)
         .env("CARGO_TARGET_DIR", scratch.workspace().target())
+        // Nobody debugs these, and they are linked thousands of times.
+        .env("CARGO_PROFILE_DEV_DEBUG", "0")
         .env("PROPTEST_RNG_SEED", "1")
         .env("PROPTEST_MAX_SHRINK_ITERS", "0")
         .env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "true")
