@@ -175,6 +175,13 @@ impl Belief {
         }
     }
 
+    /// Whether a device could ask, and nothing is bound to it.
+    pub(crate) fn asks_nothing(&self) -> bool {
+        let bound = |handle: u32| self.bound.iter().any(|bound| bound.device == handle);
+        let mut devices = self.devices.iter();
+        devices.any(|device| device.asks && !bound(device.handle))
+    }
+
     /// Groups that can be answered by their cookie.
     pub(crate) fn tellable(&self) -> Vec<Told> {
         let told = self.told.iter().filter(|told| told.cookie != 0);

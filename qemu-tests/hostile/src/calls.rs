@@ -8,7 +8,7 @@ mod linux;
 mod page_response;
 mod pasid_table;
 
-pub(crate) use page_response::answers;
+pub(crate) use page_response::{answers, found_nobody};
 
 use crate::belief::{Belief, Bound, Mapping, Queue, Ring, Table};
 use iommu_abi::{
@@ -69,7 +69,14 @@ pub(crate) fn possible(op: Op, belief: &Belief) -> Op {
             Op::RingCreate | Op::RingEnter | Op::QueueAllocate => possible_object(op, belief),
             _ => Op::DeviceList,
         },
-        // Nobody waits for an answer, as far as the guest has read.
+        // Who shall answer must be asked, and read of it.
+        Op::PageResponse | Op::LinuxPageResponse
+            if belief.told.is_empty()
+                && belief.asks_nothing()
+                && belief.keeps_pasids.is_empty() =>
+        {
+            possible(Op::Bind, belief)
+        }
         Op::PageResponse if belief.tellable().is_empty() => Op::FaultRead,
         Op::LinuxPageResponse if belief.told.is_empty() => Op::LinuxFaultRead,
         // Nothing else can be bound to such a device.

@@ -281,7 +281,7 @@ impl Setting {
 
 /// Operations that change something come up more often, and answers that devices wait for.
 fn op(random: &mut fastrand::Rng) -> Op {
-    const OFTEN: [Op; 8] = [
+    const OFTEN: [Op; 9] = [
         Op::Bind,
         Op::Unbind,
         Op::Invalidate,
@@ -290,6 +290,7 @@ fn op(random: &mut fastrand::Rng) -> Op {
         Op::Bind,
         // Mostly they read what there is to answer.
         Op::PageResponse,
+        Op::LinuxPageResponse,
         Op::LinuxPageResponse,
     ];
     if random.bool() {

@@ -3,8 +3,8 @@
 use super::{Prepared, one, prepared, size_of};
 use crate::belief::{Belief, Told};
 use iommu_abi::{
-    FromBytes, IntoBytes, LinuxPageResponse, LinuxPageResponseCode, LinuxPageResponseData, NO_ID,
-    Op, PageAnswer, PageResponse, PageResponseCode,
+    Errno, FromBytes, IntoBytes, LinuxPageResponse, LinuxPageResponseCode, LinuxPageResponseData,
+    NO_ID, Op, PageAnswer, PageResponse, PageResponseCode,
 };
 
 /// Groups that one call answers at most.
@@ -115,4 +115,10 @@ pub(crate) fn answers(op: Op, back: &[u8]) -> u64 {
             .map_or(0, |(answered, _)| answered.completed.into()),
         _ => 0,
     }
+}
+
+/// Whether an answer came too late: the guest forgets what it was told until then.
+pub(crate) fn found_nobody(op: Op, result: i64) -> bool {
+    matches!(op, Op::PageResponse | Op::LinuxPageResponse)
+        && result == -i64::from(Errno::ENOENT.as_u32())
 }

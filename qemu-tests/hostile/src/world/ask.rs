@@ -143,9 +143,13 @@ impl World {
             slots.any(|slot| slot.device == handle && slot.pasid.is_some() == pasid)
         };
         match (bound(false), bound(true), random.u8(..16)) {
+            (false, false, chance) => match (random.u8(..8), chance < 8) {
+                (0, true) => Some(None),
+                (0, false) => Some(Some(random.u32(1..16))),
+                _ => None,
+            },
             (.., 0) => Some(Some(random.u32(1..16))),
-            (false, false, 1) | (true, false, _) | (true, true, 1..9) => Some(None),
-            (false, false, _) => None,
+            (true, false, _) | (true, true, 1..9) => Some(None),
             // The host's number of it the guest does not know either.
             _ => Some(random.choice(self.sharing.of(life.owner))),
         }

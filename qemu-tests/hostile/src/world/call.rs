@@ -114,6 +114,9 @@ impl World {
             self.count_rebind(guest, call.op, &call.argument);
             self.learn(guest, life, &call, &back);
         }
+        if op == Some(call.op) && calls::found_nobody(call.op, result) {
+            lock(&life.belief).told.clear();
+        }
         if before.is_some() && disturbs != Disturbs::Ring {
             self.promise(guest, life);
         }
@@ -190,6 +193,8 @@ impl World {
             Errno::EDQUOT => {
                 matches!(op, Some(Op::PasidTableBind | Op::PasidTableInvalidate))
             }
+            // It read of a group that was answered when its slot was unbound.
+            Errno::ENOENT if matches!(op, Some(Op::PageResponse | Op::LinuxPageResponse)) => true,
             // It was ended, and may have begun again.
             _ => !is_same(&lock(&self.guests[guest].life), life),
         };

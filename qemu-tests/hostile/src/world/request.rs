@@ -15,7 +15,7 @@ impl World {
             self.request_shared(device, ats, random);
             return;
         }
-        if self.setting.devices[number].asks && random.u8(..3) == 0 {
+        if self.setting.devices[number].asks && random.bool() {
             self.ask(number, random);
             return;
         }
