@@ -287,38 +287,16 @@ fn a_guests_page_attributes_count_and_never_loosen_those_of_its_memory() {
                 .freedom(freedom)
                 .device(CACHING, 0)
                 .start();
-            rig.assign(CACHING, 1);
-            let guest = Guest::new(&rig.platform, 1, 32, 9);
             let parent = create(&rig, TableFormat::SecondStage4, typed(memory));
-            for page in 0..32 {
-                let gpa = crate::guest::BASE + page * 0x1000;
-                rig.map(parent, gpa, guest.hpa(gpa), Access::READ_WRITE);
-            }
-            let root = guest.table();
-            let spec = NestedSpec {
-                parent,
-                format: TableFormat::FirstStage4,
-                root: Gpa::new(root),
-                supervisor: false,
-                write_protect: true,
-            };
-            let nested = rig
-                .driver
-                .create(device(CACHING), &DomainSpec::Nested(spec))
-                .expect("it nests");
-            rig.attach(CACHING, None, nested);
+            let nest = Nest::over(&rig, (CACHING, None), parent, Privileges::NONE);
+            let guest = &nest.guest;
             let data = guest.data(3);
-            guest.map(root, 0x7000, data, ALL | attributes);
+            guest.map(nest.root, 0x7000, data, ALL | attributes);
             rig.assert_reaches(&write(CACHING, 0x7000), guest.hpa(data));
             let found = types(&rig, 0x7000);
             assert_eq!(found, [Some(expected)], "{memory:?} {attributes:#x}");
             rig.assert_clean();
-            rig.detach(CACHING, None);
-            rig.destroy(nested);
-            rig.destroy(parent);
-            for frame in guest.take_all() {
-                rig.platform.release(frame);
-            }
+            nest.end(None);
         }
     }
 }
