@@ -66,8 +66,10 @@ pub struct Latency {
     pub waits: u32,
 }
 
-/// A call of a well-behaved guest may wait for so many turns, whatever its neighbours do.
-pub const LATENCY_LIMIT: u32 = 300;
+/// A call of a well-behaved guest may wait for so many turns, whatever its neighbours do. Most
+/// take the calls that unbind a device which asks for pages: it is drained, and whoever takes
+/// page requests from the units at the time is waited for.
+pub const LATENCY_LIMIT: u32 = 600;
 
 impl Tally {
     pub(crate) fn call(&mut self, op: Option<Op>, result: i64) {

@@ -6,7 +6,7 @@ use crate::belief::{Belief, Device};
 use crate::outline::GuestPlan;
 use crate::ram::{Ram, lock};
 use iommu::IommuError;
-use iommu_core::{Access, Backend};
+use iommu_core::{Access, Backend, BackendError};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use vtd_model::Owner;
@@ -47,7 +47,7 @@ impl World {
                 "ended".to_owned()
             }
             Err(error) => {
-                if !matches!(error, IommuError::Flush(_)) {
+                if !is_unconfirmed(&error) {
                     self.find(format!("guest {guest} could not be ended: {error:?}"));
                 }
                 lock(&self.remains).push(remains);
@@ -212,7 +212,7 @@ impl World {
             let taken = self.iommu.take_back(self.guests[holder].vm, state.id);
             match taken {
                 Ok(()) => {}
-                Err(IommuError::Flush(_)) => {
+                Err(error) if is_unconfirmed(&error) => {
                     *lock(&state.guest) = None;
                     lock(&self.remains).push(Remains {
                         pages: Vec::new(),
@@ -257,4 +257,12 @@ pub(super) fn first_belief(plan: &GuestPlan) -> Belief {
         buffer: page(CALL_PAGES - 1),
         ..Belief::default()
     }
+}
+
+/// Hardware did not say that it did as it was told. The policy did all that was asked of it.
+fn is_unconfirmed(error: &IommuError) -> bool {
+    matches!(
+        error,
+        IommuError::Flush(_) | IommuError::Backend(BackendError::Flush(_))
+    )
 }
