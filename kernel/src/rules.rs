@@ -3,7 +3,9 @@
 //!
 //! Facts come in, a decision with its reason goes out; nothing here touches the machine.
 
-use crate::command_line::{CommandLine, Graphics, ReservedRegions, UnremappedInterrupts};
+use crate::command_line::{
+    CommandLine, Graphics, OwnTranslation, ReservedRegions, UnremappedInterrupts,
+};
 use arrayvec::ArrayVec;
 use core::fmt;
 use iommu_core::DeviceId;
@@ -16,6 +18,7 @@ pub struct Rules {
     reserved_regions: ReservedRegions,
     graphics: Graphics,
     unremapped_interrupts: UnremappedInterrupts,
+    ats: OwnTranslation,
 }
 
 /// What is known of a device.
@@ -160,6 +163,7 @@ impl Rules {
             reserved_regions: line.reserved_regions,
             graphics: line.graphics,
             unremapped_interrupts: line.unremapped_interrupts,
+            ats: line.ats,
         }
     }
 
@@ -178,6 +182,11 @@ impl Rules {
     /// Whether devices may be given to guests where interrupts are not remapped.
     pub fn allows_unremapped_interrupts(&self) -> bool {
         self.unremapped_interrupts == UnremappedInterrupts::Allow
+    }
+
+    /// Whether devices that are trusted may translate for themselves.
+    pub fn allows_own_translation(&self) -> bool {
+        self.ats == OwnTranslation::Trusted
     }
 
     /// What the device reaches once its unit translates.

@@ -6,8 +6,8 @@
 mod switches;
 
 pub use switches::{
-    Choice, DumpForm, Graphics, GuestKind, HandOver, Mode, MonitorSwitch, ReservedRegions,
-    UnremappedInterrupts, VtdSwitch, device,
+    Choice, DumpForm, Graphics, GuestKind, HandOver, Mode, MonitorSwitch, OwnTranslation,
+    ReservedRegions, UnremappedInterrupts, VtdSwitch, device,
 };
 
 use arrayvec::{ArrayString, ArrayVec};
@@ -42,6 +42,8 @@ pub struct CommandLine {
     pub graphics: Graphics,
     /// `unremapped-interrupts=`
     pub unremapped_interrupts: UnremappedInterrupts,
+    /// `ats=`
+    pub ats: OwnTranslation,
     /// `dump=`; none, if absent.
     pub dump: Option<DumpForm>,
     /// `monitor=`
@@ -67,7 +69,7 @@ pub enum CommandLineError<'a> {
 }
 
 /// What is told to who mistypes a key.
-const KEYS: &str = "vtd=, deny=, rmrr=, graphics=, unremapped-interrupts=, dump=, monitor=, hand-over=, mode=, guest=, seed=, test= and stage=";
+const KEYS: &str = "vtd=, deny=, rmrr=, graphics=, unremapped-interrupts=, ats=, dump=, monitor=, hand-over=, mode=, guest=, seed=, test= and stage=";
 
 impl fmt::Display for CommandLineError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -103,6 +105,7 @@ impl CommandLine {
             "rmrr" => self.reserved_regions = choice(word, value)?,
             "graphics" => self.graphics = choice(word, value)?,
             "unremapped-interrupts" => self.unremapped_interrupts = choice(word, value)?,
+            "ats" => self.ats = choice(word, value)?,
             "dump" => self.dump = Some(choice(word, value)?),
             "monitor" => self.monitor = choice(word, value)?,
             "hand-over" => self.hand_over = Some(choice(word, value)?),
@@ -162,7 +165,7 @@ mod tests {
     fn every_switch_is_read_by_each_of_its_names() {
         let line = CommandLine::parse(
             "vtd=report deny=0:0:4.0 rmrr=relax graphics=leave deny=0:1:0.0 \
-             unremapped-interrupts=allow dump=both monitor=com1 hand-over=on stage=2",
+             unremapped-interrupts=allow ats=trusted dump=both monitor=com1 hand-over=on stage=2",
         )
         .unwrap();
         assert_eq!(line.vtd, VtdSwitch::Report);
@@ -173,6 +176,7 @@ mod tests {
         assert_eq!(line.reserved_regions, ReservedRegions::Relax);
         assert_eq!(line.graphics, Graphics::Leave);
         assert_eq!(line.unremapped_interrupts, UnremappedInterrupts::Allow);
+        assert_eq!(line.ats, OwnTranslation::Trusted);
         assert_eq!(line.dump, Some(DumpForm::Both));
         assert_eq!(line.monitor, MonitorSwitch::Com1);
         assert_eq!(line.hand_over, Some(HandOver::On));
@@ -186,6 +190,7 @@ mod tests {
         assert_eq!(line.reserved_regions, ReservedRegions::Keep);
         assert_eq!(line.graphics, Graphics::Remap);
         assert_eq!(line.unremapped_interrupts, UnremappedInterrupts::Refuse);
+        assert_eq!(line.ats, OwnTranslation::Off);
         assert_eq!(line.monitor, MonitorSwitch::Off);
         assert_eq!((line.dump, line.hand_over), (None, None));
     }

@@ -160,6 +160,22 @@ impl Choice for UnremappedInterrupts {
         &[("refuse", Self::Refuse), ("allow", Self::Allow)];
 }
 
+/// Whether devices may translate for themselves, and so ask for pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(target_os = "none", derive(defmt::Format))]
+pub enum OwnTranslation {
+    /// None: what a device has cached is not checked again.
+    #[default]
+    Off,
+    /// Those whose path and firmware's word make them trusted.
+    Trusted,
+}
+
+impl Choice for OwnTranslation {
+    const USAGE: &'static str = "ats=off|trusted";
+    const ALL: &'static [(&'static str, Self)] = &[("off", Self::Off), ("trusted", Self::Trusted)];
+}
+
 /// How the units are dumped once they translate, and again at the end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(target_os = "none", derive(defmt::Format))]

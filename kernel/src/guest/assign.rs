@@ -4,11 +4,13 @@ use super::lines::{Interrupt, Line};
 use super::mediated::MediatedEdu;
 use super::{Access, GuestError, Policy};
 use crate::cpu::{apic, vectors};
+use crate::devices::Mute;
 use crate::host::Host;
 use crate::remapping::Driver;
 use crate::vm::Vm;
 use crate::vm::passthrough::{Function, PassthroughDevice};
 use alloc::boxed::Box;
+use defmt::Display2Format;
 use iommu_core::{DeviceId, IrqHandle, IrqMessage, IrqRemapper, IrqTarget, SourceId, VmId};
 use pci::{InterruptRequester, PciAddress};
 use vtd::InterruptSource;
@@ -29,6 +31,7 @@ pub(super) fn assign(
     policy
         .assign(id, device, u32::from(virtual_id.bits()))
         .map_err(GuestError::Iommu)?;
+    let_ask(policy, id, device)?;
     let address = PciAddress::new(
         device.segment.0,
         source.bus(),
@@ -59,6 +62,24 @@ pub(super) fn assign(
             Err(GuestError::Setup(error))
         }
     }
+}
+
+/// Lets the device ask its guest for pages, where all allow it. The guest sees whether it does
+/// in the device's capabilities, and what lacks in the answer about SVA; why, the log tells.
+fn let_ask(policy: &Policy, id: VmId, device: DeviceId) -> Result<(), GuestError> {
+    let ats = match policy.host().may_ask(device) {
+        Ok(ats) => ats,
+        Err(Mute::Device) => return Ok(()),
+        Err(why) => {
+            defmt::info!("{}: asks for no pages: {}", device, Display2Format(&why));
+            return Ok(());
+        }
+    };
+    policy
+        .allow_page_requests(id, device, ats)
+        .map_err(GuestError::Iommu)?;
+    defmt::info!("{}: asks guest {=u16} for pages", device, id.0);
+    Ok(())
 }
 
 /// The message that leads to a vector of this CPU, and the entry behind it.

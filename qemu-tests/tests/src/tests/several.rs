@@ -401,6 +401,9 @@ fn a_hostile_guest_delays_the_calls_of_another_within_bounds(bench: &mut Bench) 
     alone.run(LONG);
     well(&alone, 50)?;
     let before = longest_calls(&alone);
+    if let Some(op) = alone.meter().slowest() {
+        defmt::info!("the slowest operation alone: {}", defmt::Debug2Format(&op));
+    }
     end(alone)?;
 
     let mut beside = bench.guest(&order)?;
