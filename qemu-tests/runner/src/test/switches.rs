@@ -205,6 +205,19 @@ pub(crate) const ALL: &[Switch] = &[
         ..PLAIN
     },
     Switch {
+        name: "the_monitor_answers_while_a_guest_runs",
+        append: "monitor=com1 guest=svm",
+        talk: &[(
+            "units",
+            &["unit 0: registers at 0xfed90000, segment 0, all devices"],
+        )],
+        logs: &[
+            "the monitor was spoken to while guests run",
+            "guest 0: finished: pass",
+        ],
+        ..PLAIN
+    },
+    Switch {
         name: "the_monitor_answers_on_the_serial_port",
         append: "monitor=com1 guest=none",
         dmar: Some("reserved-edu"),
