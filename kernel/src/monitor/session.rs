@@ -70,7 +70,7 @@ pub fn run(host: &Host) {
         return;
     };
     while !session.has_quit {
-        if !session.take(host.remapping) {
+        if session.take(host.remapping) == Heard::Nothing {
             core::hint::spin_loop();
         }
     }
@@ -83,18 +83,27 @@ pub(crate) fn tend() {
         && let Some(session) = session.as_mut()
         && let Some(remapping) = remapping()
         && !session.has_quit
-        && session.take(remapping)
+        && session.take(remapping) == Heard::Line
     {
-        defmt::debug!("the monitor was spoken to while guests run");
+        defmt::info!("the monitor has answered while guests run");
     }
 }
 
+/// What came over the serial port.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    Nothing,
+    Something,
+    /// A whole line, which was answered.
+    Line,
+}
+
 impl Session {
-    /// Takes what was typed, up to the end of a line, and answers that. Whether there was any.
-    fn take(&mut self, remapping: &Remapping) -> bool {
-        let mut any = false;
+    /// Takes what was typed, up to the end of a line, and answers that.
+    fn take(&mut self, remapping: &Remapping) -> Heard {
+        let mut heard = Heard::Nothing;
         while let Some(byte) = receive_serial() {
-            any = true;
+            heard = Heard::Something;
             match self.input.take(byte) {
                 Typed::Echo(byte) => send_serial(&[byte]),
                 Typed::Erase => send_serial(b"\x08 \x08"),
@@ -102,11 +111,11 @@ impl Session {
                 Typed::Line => {
                     let line = self.input.take_line();
                     self.has_quit = converse(remapping, &line);
-                    break;
+                    return Heard::Line;
                 }
             }
         }
-        any
+        heard
     }
 }
 
