@@ -4,10 +4,11 @@ use crate::memory::{MapError, RegisterWindow};
 use crate::pci::Bus;
 use crate::platform::KernelPlatform;
 use crate::remapping::{Driver, Remapping};
+use crate::time::KernelClock;
 use core::fmt;
 use core::sync::atomic::AtomicU64;
 use dma::{Coherent, DmaDevice, DmaError};
-use iommu_core::{DeviceId, Frame, Iova, Nanoseconds, Order, Platform};
+use iommu_core::{DeviceId, Frame, Iova, Order, Platform};
 use nvme::{Controller, Memory, Namespace, NvmeError, Region};
 use pci::{CommandRegister, Config, Function};
 
@@ -58,20 +59,6 @@ impl From<NvmeError> for StorageError {
     }
 }
 
-/// The kernel's time, for the controller's driver.
-#[derive(Clone, Copy, Debug)]
-pub struct Clock;
-
-impl nvme::Clock for Clock {
-    fn now(&self) -> Nanoseconds {
-        KernelPlatform.now()
-    }
-
-    fn relax(&self) {
-        KernelPlatform.relax();
-    }
-}
-
 /// Pages that driver and controller share: four queues, and what identify answers.
 struct Pages([Coherent; 5]);
 
@@ -103,7 +90,7 @@ impl Pages {
 /// A disk at work. It owns its controller: no guest can get it meanwhile.
 pub struct Disk<'p> {
     device: &'p Confined,
-    controller: Controller<'p, RegisterWindow, Clock>,
+    controller: Controller<'p, RegisterWindow, KernelClock>,
 }
 
 /// Runs `act` with the machine's first NVMe disk, then stops the controller, takes all memory
@@ -152,7 +139,7 @@ fn on<T>(
     pages: &Pages,
     act: impl FnOnce(&mut Disk<'_>) -> Result<T, StorageError>,
 ) -> Result<T, StorageError> {
-    let controller = Controller::start(window, Clock, &pages.memory())?;
+    let controller = Controller::start(window, KernelClock, &pages.memory())?;
     let mut disk = Disk { device, controller };
     let result = act(&mut disk);
     disk.controller.stop()?;

@@ -32,6 +32,7 @@ mod fake;
 pub use registers::{Causes, Command, Identification};
 pub use transfer::{BUFFER_BYTES, Direction, OutsideBuffer, Transfer};
 
+pub use iommu_core::Clock;
 use iommu_core::{Mmio, Nanoseconds};
 use registers::offset;
 
@@ -39,24 +40,6 @@ use registers::offset;
 pub const VENDOR: u16 = 0x1234;
 /// PCI device id.
 pub const DEVICE: u16 = 0x11e8;
-
-/// How waiting is done where the driver runs.
-pub trait Clock {
-    /// Time since some fixed point, never backwards.
-    fn now(&self) -> Nanoseconds;
-    /// One turn of a waiting loop.
-    fn relax(&self);
-}
-
-impl<C: Clock + ?Sized> Clock for &C {
-    fn now(&self) -> Nanoseconds {
-        (**self).now()
-    }
-
-    fn relax(&self) {
-        (**self).relax()
-    }
-}
 
 /// What goes wrong with the device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -490,6 +490,11 @@ pub trait Backend: Send + Sync {
     /// quarantine: its frames come back in the result. On error all stays where it is.
     fn reclaim(&self) -> Result<Flushed, FlushError>;
 
+    /// Whether something went into quarantine since the last [`reclaim`](Self::reclaim) that
+    /// succeeded began. Hardware may know then what the tables say no more, and no memory may
+    /// change hands.
+    fn has_unconfirmed(&self) -> bool;
+
     /// Takes all pending fault records of all units.
     fn drain_faults(&self, sink: &mut dyn FnMut(&FaultRecord));
 
@@ -625,6 +630,10 @@ impl<B: Backend + ?Sized> Backend for &B {
 
     fn reclaim(&self) -> Result<Flushed, FlushError> {
         (**self).reclaim()
+    }
+
+    fn has_unconfirmed(&self) -> bool {
+        (**self).has_unconfirmed()
     }
 
     fn drain_faults(&self, sink: &mut dyn FnMut(&FaultRecord)) {

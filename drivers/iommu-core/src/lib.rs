@@ -74,5 +74,5 @@ pub use order::Order;
 #[cfg(feature = "alloc")]
 pub use owed::{Batch, BatchFull, FlushError, Flushed, Owed, Quarantine};
 pub use pasid::PasidAllocator;
-pub use platform::{Coherence, Mmio, Nanoseconds, Observer, OutOfFrames, Platform};
+pub use platform::{Clock, Coherence, Mmio, Nanoseconds, Observer, OutOfFrames, Platform};
 pub use range::{AddressRange, RangeError};

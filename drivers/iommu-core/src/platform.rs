@@ -30,6 +30,25 @@ impl Nanoseconds {
     }
 }
 
+/// Time, for a driver of a device that has to be waited for.
+pub trait Clock {
+    /// Since some fixed point; never backwards.
+    fn now(&self) -> Nanoseconds;
+
+    /// One turn of a waiting loop.
+    fn relax(&self);
+}
+
+impl<C: Clock + ?Sized> Clock for &C {
+    fn now(&self) -> Nanoseconds {
+        (**self).now()
+    }
+
+    fn relax(&self) {
+        (**self).relax();
+    }
+}
+
 /// Whether the reader of a table sees the CPU's caches (ECAP.C, ECAP.SMPWCS with PWSNP).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]

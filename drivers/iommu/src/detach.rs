@@ -4,7 +4,7 @@
 use crate::counters::count;
 use crate::error::{of_flush, of_settle};
 use crate::object::Object;
-use crate::requesters::IDS;
+use crate::requesters::{IDS, Slots};
 use crate::shadow::add_debt;
 use crate::vm::{Binding, Translation, Vm};
 use crate::{Iommu, IommuError, PasidAllocator};
@@ -47,11 +47,8 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             Ok(slots) => slots,
             Err(error) => return failed(error),
         };
-        if let Err(error) = self.lead(&slots, Attachment::Blocked, &mut batch) {
-            self.note_unconfirmed(&error);
-            // What was undone must be told to hardware too.
-            let told = self.commit(&mut batch).map_err(IommuError::Flush);
-            return failed(told.err().unwrap_or(IommuError::Backend(error)));
+        if let Err(error) = self.lead_nowhere(&slots, &mut batch) {
+            return failed(error);
         }
         guest.bindings.swap_remove(place);
         self.give_up(guest, &binding, &mut batch);
@@ -70,11 +67,18 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         }
     }
 
-    /// A step of the back-end's that hardware did not confirm.
-    pub(crate) fn note_unconfirmed(&self, error: &BackendError) {
-        if matches!(error, BackendError::Flush(_)) {
-            self.unconfirmed.note();
+    /// Makes slots lead nowhere. On error they lead where they did, and hardware knows.
+    pub(crate) fn lead_nowhere<'b>(
+        &'b self,
+        slots: &Slots,
+        batch: &mut Batch<'b, B::Debt>,
+    ) -> Result<(), IommuError> {
+        if let Err(error) = self.lead(slots, Attachment::Blocked, batch) {
+            // What was undone must be told to hardware too.
+            self.commit(batch)?;
+            return Err(IommuError::Backend(error));
         }
+        Ok(())
     }
 
     /// Destroys the domain of a binding that is no more and releases its shadow, if no
@@ -243,10 +247,8 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
 
     pub(crate) fn destroy_domain(&self, domain: DomainHandle) -> Result<(), IommuError> {
         let mut batch = Batch::with_capacity(1).ok_or(IommuError::OutOfMemory)?;
-        let owed = self.backend.destroy(domain);
-        add_debt(&mut batch, owed)
-            .map_err(|_| IommuError::Backend(BackendError::NoDomain(domain)))?;
-        self.commit(&mut batch)?;
-        Ok(())
+        // There is room for it.
+        let _ = batch.add(self.backend.destroy(domain)?);
+        Ok(self.commit(&mut batch)?)
     }
 }

@@ -4,10 +4,9 @@
 //! nobody has stay blocked; one that the hypervisor uses, or that must keep reaching memory,
 //! keeps guests from all of them.
 
+use crate::vm::Vm;
 use crate::{Iommu, IommuError, PasidAllocator};
 use iommu_core::{Attachment, Backend, DeviceId, Platform, ResetError, Slot, VmHost, VmId};
-
-use crate::vm::Vm;
 
 impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     /// Makes a guest the owner of a device, if it is nobody's and nobody else has a

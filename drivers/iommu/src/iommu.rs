@@ -8,11 +8,10 @@ use crate::owners::Owners;
 use crate::vm::{SharedMemory, Vm, VmSlot};
 use crate::{Config, Figures, IommuError, PasidAllocator, PasidBitmap, Quota};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
 use iommu_core::sync::{Mutex, Rank, Turn};
 use iommu_core::{
-    AddressRange, Attachment, Backend, Batch, DeviceId, FlushError, Flushed, Gpa, Platform, Run,
-    Slot, VmHost, VmId,
+    AddressRange, Backend, Batch, DeviceCapabilities, DeviceId, FlushError, Flushed, Gpa, Platform,
+    Run, Slot, VmHost, VmId,
 };
 
 /// Policy and objects over a driver of remapping hardware.
@@ -28,27 +27,11 @@ pub struct Iommu<B, P, H, A = PasidBitmap> {
     pub(crate) config: Config,
     pub(crate) owners: Mutex<Owners>,
     pub(crate) counters: Counters,
-    pub(crate) unconfirmed: Unconfirmed,
     /// Held while page requests go from the units to their guests.
     pub(crate) serving: Turn<()>,
     /// Held while a device begins or ceases to be shared.
     pub(crate) sharing: Turn<()>,
     slots: Vec<VmSlot>,
-}
-
-/// Flushes that hardware did not confirm, counted from the beginning: what they were about may
-/// still be cached, whatever the tables say.
-#[derive(Debug, Default)]
-pub(crate) struct Unconfirmed {
-    failed: AtomicU64,
-    /// How many of them a later flush of everything has made good.
-    covered: AtomicU64,
-}
-
-impl Unconfirmed {
-    pub(crate) fn note(&self) {
-        self.failed.fetch_add(1, Ordering::AcqRel);
-    }
 }
 
 impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
@@ -74,7 +57,6 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             config,
             owners: Mutex::new(Rank::Owners, owners),
             counters: Counters::default(),
-            unconfirmed: Unconfirmed::default(),
             serving: Turn::new(()),
             sharing: Turn::new(()),
             slots,
@@ -163,10 +145,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         let slot = self.slot(vm).ok_or(IommuError::NoSuchSlot(vm))?;
         let mut state = slot.state.take(&self.platform);
         let guest = state.as_mut().ok_or(IommuError::NoGuest(vm))?;
-        let capabilities = self.backend.capabilities(device)?;
-        if !capabilities.interrupts_remapped && !self.config.allow_unremapped_interrupts {
-            return Err(IommuError::InterruptsNotRemapped(device));
-        }
+        let capabilities = self.contained(device)?;
         let object = Object::Device(Device {
             device,
             virtual_id,
@@ -204,6 +183,15 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         }
     }
 
+    /// What a device can do, if its interrupts are kept apart too, or nobody cares.
+    pub(crate) fn contained(&self, device: DeviceId) -> Result<DeviceCapabilities, IommuError> {
+        let capabilities = self.backend.capabilities(device)?;
+        if !capabilities.interrupts_remapped && !self.config.allow_unremapped_interrupts {
+            return Err(IommuError::InterruptsNotRemapped(device));
+        }
+        Ok(capabilities)
+    }
+
     /// Blocks and resets a device before anybody has it.
     pub(crate) fn make_ready(&self, guest: &Vm, device: DeviceId) -> Result<(), IommuError> {
         let mut batch = Batch::with_capacity(REPLACE_DEBTS).ok_or(IommuError::OutOfMemory)?;
@@ -212,7 +200,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             pasid: None,
         };
         let slots = self.slots_alone(guest, slot)?;
-        self.lead(&slots, Attachment::Blocked, &mut batch)?;
+        self.lead_nowhere(&slots, &mut batch)?;
         self.commit(&mut batch)?;
         self.check_companions(device)?;
         self.reset(guest, device)
@@ -226,8 +214,8 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     }
 
     /// Takes a device back, or a guest's slice of it: blocked, forgotten by hardware, and
-    /// reset if nobody else shares it. It belongs to nobody then. If it cannot be blocked, it stays with the guest; after any other error
-    /// it is taken, and blocked.
+    /// reset if nobody else shares it. It belongs to nobody then. If it cannot be blocked, it
+    /// stays with the guest; after any other error it is taken, and blocked.
     pub fn take_back(&self, vm: VmId, device: DeviceId) -> Result<(), IommuError> {
         let slot = self.slot(vm).ok_or(IommuError::NoSuchSlot(vm))?;
         let mut state = slot.state.take(&self.platform);
@@ -301,8 +289,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         if batch.is_empty() {
             return Ok(());
         }
-        let committed = self.backend.commit(batch);
-        let flushed = committed.inspect_err(|_| self.unconfirmed.note())?;
+        let flushed = self.backend.commit(batch)?;
         self.take_flushed(flushed);
         Ok(())
     }
@@ -317,13 +304,10 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     /// Before memory or a device may have another owner: makes hardware forget what flushes
     /// that failed were about, be it long ago. What the tables say now does not tell of it.
     pub(crate) fn confirm(&self) -> Result<(), IommuError> {
-        let failed = self.unconfirmed.failed.load(Ordering::Acquire);
-        if self.unconfirmed.covered.load(Ordering::Acquire) >= failed {
-            return Ok(());
+        if self.backend.has_unconfirmed() {
+            let flushed = self.backend.reclaim()?;
+            self.take_flushed(flushed);
         }
-        let flushed = self.backend.reclaim()?;
-        self.take_flushed(flushed);
-        self.unconfirmed.covered.fetch_max(failed, Ordering::AcqRel);
         Ok(())
     }
 

@@ -123,13 +123,10 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     /// Back to where it led, or nowhere, if even that fails.
     fn lead_back<'b>(&'b self, slot: Slot, previous: Attachment, batch: &mut Batch<'b, B::Debt>) {
         for to in [previous, Attachment::Blocked] {
-            match self.backend.replace(slot, to) {
-                Ok(replaced) => {
-                    // There is room for it.
-                    let _ = batch.add(replaced.owed);
-                    return;
-                }
-                Err(error) => self.note_unconfirmed(&error),
+            if let Ok(replaced) = self.backend.replace(slot, to) {
+                // There is room for it.
+                let _ = batch.add(replaced.owed);
+                return;
             }
         }
     }

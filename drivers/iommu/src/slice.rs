@@ -28,10 +28,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         let slot = self.slot(vm).ok_or(IommuError::NoSuchSlot(vm))?;
         let mut state = slot.state.take(&self.platform);
         let guest = state.as_mut().ok_or(IommuError::NoGuest(vm))?;
-        let capabilities = self.backend.capabilities(device)?;
-        if !capabilities.interrupts_remapped && !self.config.allow_unremapped_interrupts {
-            return Err(IommuError::InterruptsNotRemapped(device));
-        }
+        let capabilities = self.contained(device)?;
         if capabilities.pasid_bits == 0 {
             return Err(BackendError::Unsupported(device).into());
         }

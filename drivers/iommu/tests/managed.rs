@@ -2,10 +2,11 @@
 
 mod common;
 
-use common::machine::{CONTIGUOUS, ON_INTERRUPTS, READ_ONLY as READ_ONLY_MEMORY, ROOT};
+use common::machine::{CONTIGUOUS, ON_INTERRUPTS, READ_ONLY as READ_ONLY_MEMORY, ROOT, VM};
 use common::{Bench, Setup};
 use iommu_abi::*;
 use iommu_core::TableFormat::SecondStage4;
+use iommu_core::{AddressRange, Gpa};
 
 const BOTH: u32 = IoasMap::READABLE | IoasMap::WRITEABLE;
 
@@ -143,6 +144,59 @@ fn only_memory_that_the_guest_has_with_these_rights_is_mapped() {
         assert_eq!(bench.sees(0x10_0000), None);
     }
     bench.end();
+}
+
+#[test]
+fn a_mapping_that_hardware_does_not_confirm_leaves_nothing() {
+    let (bench, space) = space();
+    bench.machine.hardware.fail_next("commit");
+    let failed = fixed(&bench, space, 0x20_0000, 0x20_000, 0x2000);
+    assert_eq!(failed, Err(Errno::ETIMEDOUT));
+    assert_eq!(bench.sees(0x20_0000), None);
+    assert_eq!(bench.sees(0x20_1000), None);
+    assert_eq!(
+        fixed(&bench, space, 0x20_0000, 0x20_000, 0x2000),
+        Ok(0x20_0000)
+    );
+    assert_eq!(bench.sees(0x20_1000), bench.host(0x21_000));
+    bench.end();
+}
+
+#[test]
+fn a_mapping_that_fails_and_stays_is_known_and_goes_with_its_memory() {
+    let (bench, space) = space();
+    bench.machine.hardware.fail_next("commit");
+    bench.machine.hardware.fail_next("unmap");
+    let failed = fixed(&bench, space, 0x20_0000, 0x20_000, 0x1000);
+    assert_eq!(failed, Err(Errno::ETIMEDOUT));
+    assert!(bench.sees(0x20_0000).is_some());
+    let runs = bench.machine.ram.remove(0x20, 1);
+    let gone = AddressRange::of_pages(Gpa::new(0x20_000), 1).unwrap();
+    bench.machine.policy.forget(VM, &gone, &runs).unwrap();
+    bench.machine.ram.reuse(&runs);
+    assert_eq!(bench.sees(0x20_0000), None);
+    assert_eq!(unmap(&bench, space, 0x20_0000, 0x1000), Ok(0x1000));
+    bench.end();
+}
+
+#[test]
+fn an_address_space_whose_end_hardware_does_not_confirm_is_gone() {
+    let bench = Bench::new(Setup::new(SecondStage4));
+    let mut ask = IoasAllocate {
+        device_id: bench.device_id,
+        ..IoasAllocate::new()
+    };
+    assert_eq!(bench.machine.call(&mut ask), 0);
+    let mut destroy = Destroy {
+        id: ask.ioas_id,
+        ..Destroy::new()
+    };
+    bench.machine.hardware.fail_next("commit");
+    let result = bench.machine.call(&mut destroy);
+    assert_eq!(result, Errno::ETIMEDOUT.to_register());
+    let result = bench.machine.call(&mut destroy);
+    assert_eq!(result, Errno::ENOENT.to_register());
+    bench.machine.policy.destroy_guest(VM).unwrap();
 }
 
 #[test]

@@ -31,15 +31,7 @@ mod fake;
 pub use controller::{Controller, Memory, Namespace, NvmeError};
 pub use queue::Region;
 
-use iommu_core::Nanoseconds;
+pub use iommu_core::Clock;
 
 /// Base class, sub-class and interface of NVMe controllers.
 pub const CLASS: (u8, u8, u8) = (0x01, 0x08, 0x02);
-
-/// Time, for waits.
-pub trait Clock {
-    /// Now.
-    fn now(&self) -> Nanoseconds;
-    /// A moment's rest between two looks.
-    fn relax(&self);
-}

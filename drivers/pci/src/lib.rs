@@ -58,9 +58,10 @@ pub use config::Config;
 pub use function::{AccessControlState, Bridge, Class, Function, Slot};
 pub use groups::{Bond, GroupError, Groups};
 pub use harden::Hardened;
+pub use iommu_core::Clock;
 pub use pci_types::{CommandRegister, ConfigRegionAccess, PciAddress, capability};
 pub use requesters::{InterruptRequester, REQUESTERS, Requesters, TooManyRequesters};
-pub use reset::{Clock, Done, Method, NoBusReset, NoMethod, ResetFailure, ResetLimits, Resetter};
+pub use reset::{Done, Method, NoBusReset, NoMethod, ResetFailure, ResetLimits, Resetter};
 pub use spec::AccessControl;
 pub use topology::{OutOfMemory, Topology};
 pub use translation::{

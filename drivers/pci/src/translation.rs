@@ -5,14 +5,13 @@
 //! translated again. So everything here is off until policy turns it on, and the path to the
 //! root complex refuses translated requests until then.
 
-use crate::reset::Clock;
 use crate::reset::wait_until;
 use crate::spec::{
     AccessControl, PageRequests, ProcessIds, TranslationServices as Control, page_requests,
 };
 use crate::{Capabilities, Config, ExpressPort, Function, Topology};
 use core::fmt;
-use iommu_core::{DeviceId, Nanoseconds};
+use iommu_core::{Clock, DeviceId, Nanoseconds};
 use pci_types::ConfigRegionAccess;
 use quirks::Effect;
 

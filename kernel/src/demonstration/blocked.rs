@@ -1,12 +1,13 @@
 //! A device that nobody allowed cannot write to memory, and the unit says so.
 
-use super::device::{self, Clock, Device, Obstacle};
+use super::device::{self, Device, Obstacle};
 use super::step;
 use crate::host::Host;
 use crate::log::report::{self, Verdict};
 use crate::memory::RegisterWindow;
 use crate::platform::KernelPlatform;
 use crate::remapping::faults;
+use crate::time::KernelClock;
 use core::sync::atomic::{AtomicU64, Ordering};
 use edu::{Direction, Edu, Transfer};
 use iommu_core::{DeviceId, FaultKind, FaultRecord, Frame, Iova, Order, Platform};
@@ -93,7 +94,7 @@ fn write_to(device: &Device<'_>, frame: &Frame) -> Result<Outcome, Obstacle> {
     let taken = faults::taken();
     device
         .edu()
-        .copy(&transfer, &Clock, Edu::<RegisterWindow>::PATIENCE)
+        .copy(&transfer, &KernelClock, Edu::<RegisterWindow>::PATIENCE)
         .map_err(Obstacle::Device)?;
     device::wait_until(|| faults::taken() > taken);
     let is_whole = |cell: &AtomicU64| cell.load(Ordering::Acquire) == CANARY;

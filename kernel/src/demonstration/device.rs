@@ -103,16 +103,3 @@ pub(super) fn wait_until(done: impl Fn() -> bool) {
         KernelPlatform.relax();
     }
 }
-
-/// The kernel's time, for the device's driver.
-pub(super) struct Clock;
-
-impl edu::Clock for Clock {
-    fn now(&self) -> Nanoseconds {
-        KernelPlatform.now()
-    }
-
-    fn relax(&self) {
-        KernelPlatform.relax();
-    }
-}

@@ -5,9 +5,10 @@ use super::meter::Meter;
 use super::seats::MOST_GUESTS;
 use crate::devices::{Mute, may_ask};
 use crate::memory::RegisterWindow;
-use crate::pci::{Bus, KernelClock};
+use crate::pci::Bus;
 use crate::platform::KernelPlatform;
 use crate::remapping::{self, Driver, Remapping};
+use crate::time::KernelClock;
 use crate::vm::{IommuCalls, VirtualInterrupts};
 use alloc::sync::Arc;
 use arrayvec::ArrayVec;
@@ -17,8 +18,8 @@ use hypervisor_abi::FAULT_VECTOR;
 use iommu::{Config, Iommu, PasidBitmap, Progress};
 use iommu_core::sync::{Mutex, Rank};
 use iommu_core::{
-    AtsCapability, Backend, BackendError, DeviceId, DomainHandle, Gpa, Nanoseconds, Platform,
-    ResetError, ServiceError, SourceId, VmEvent, VmHost, VmId,
+    AtsCapability, Backend, BackendError, DeviceId, DomainHandle, Gpa, ResetError, ServiceError,
+    SourceId, VmEvent, VmHost, VmId,
 };
 use pci::{AtsSettings, CommandRegister, ResetFailure, ResetLimits, Resetter, TranslationServices};
 use quirks::Effect;
@@ -281,22 +282,10 @@ fn reset_edu(bus: &Bus, function: &pci::Function) -> Result<(), ResetError> {
     let window = RegisterWindow::map(bar.base, bar.size as usize).map_err(|_| none)?;
     let edu = Edu::new(window).map_err(|_| none)?;
     let limit = Edu::<RegisterWindow>::PATIENCE;
-    edu.wait(&Clock, limit)
+    edu.wait(&KernelClock, limit)
         .map_err(|_| ResetError::TimedOut(device))?;
     let _ = edu.acknowledge();
     Ok(())
-}
-
-struct Clock;
-
-impl edu::Clock for Clock {
-    fn now(&self) -> Nanoseconds {
-        KernelPlatform.now()
-    }
-
-    fn relax(&self) {
-        KernelPlatform.relax();
-    }
 }
 
 /// One guest's way to the policy: the number comes from here and never from the guest.

@@ -2,15 +2,14 @@
 
 mod ecam;
 
-pub use ecam::{Ecam, EcamError};
+pub use crate::time::KernelClock;
+use ecam::{Ecam, EcamError};
 
 use crate::cpu;
 use crate::devices::Errata;
 use crate::firmware::{Firmware, FirmwareError};
-use crate::platform::KernelPlatform;
 use core::fmt;
-use iommu_core::{Nanoseconds, Platform};
-use pci::{Bar, BarKind, Clock, Function, GroupError, Groups, OutOfMemory, Topology};
+use pci::{Bar, BarKind, Function, GroupError, Groups, OutOfMemory, Topology};
 use spin::Once;
 
 /// The machine's functions, and how their configuration space is reached.
@@ -110,19 +109,6 @@ fn harden(topology: &mut Topology, ecam: &Ecam) {
             "{=usize} function(s) go on making page requests, which no unit takes",
             done.restless
         );
-    }
-}
-
-/// Time for devices that are waited for.
-pub struct KernelClock;
-
-impl Clock for KernelClock {
-    fn now(&self) -> Nanoseconds {
-        KernelPlatform.now()
-    }
-
-    fn relax(&self) {
-        KernelPlatform.relax();
     }
 }
 

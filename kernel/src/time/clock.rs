@@ -3,6 +3,7 @@
 use super::calibration::{Reference, Scale, measure};
 use super::reference::{Pit, PmTimer};
 use core::fmt;
+use core::hint;
 use iommu_core::Nanoseconds;
 use raw_cpuid::CpuId;
 use spin::Once;
@@ -131,4 +132,18 @@ fn told_by_cpuid() -> Option<(ClockSource, u64)> {
         Some((ClockSource::Hypervisor, u64::from(kilohertz) * 1000))
     };
     crystal.or_else(hypervisor).filter(|&(_, hertz)| hertz > 0)
+}
+
+/// The kernel's time, for drivers of devices.
+#[derive(Clone, Copy, Debug)]
+pub struct KernelClock;
+
+impl iommu_core::Clock for KernelClock {
+    fn now(&self) -> Nanoseconds {
+        now()
+    }
+
+    fn relax(&self) {
+        hint::spin_loop();
+    }
 }

@@ -10,4 +10,4 @@ mod reference;
 #[cfg(target_os = "none")]
 pub(crate) use clock::start_by_pm_timer;
 #[cfg(target_os = "none")]
-pub use clock::{ClockSource, NoClock, now, seed, source, start};
+pub use clock::{ClockSource, KernelClock, NoClock, now, seed, source, start};

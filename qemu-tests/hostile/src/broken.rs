@@ -185,6 +185,10 @@ impl<D: Backend> Backend for Broken<D> {
         self.driver.reclaim()
     }
 
+    fn has_unconfirmed(&self) -> bool {
+        self.driver.has_unconfirmed()
+    }
+
     fn drain_faults(&self, sink: &mut dyn FnMut(&FaultRecord)) {
         self.driver.drain_faults(sink);
     }

@@ -221,7 +221,6 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         let hitless = match self.lead(&slots, to, batch) {
             Ok(hitless) => hitless,
             Err(error) => {
-                self.note_unconfirmed(&error);
                 self.note_again(binding, before);
                 return Err(of_backend(error));
             }

@@ -1,5 +1,6 @@
 //! Address spaces: made, described, given up.
 
+use super::bind::of_detach;
 use super::device::managed_format;
 use crate::argument::{check_array_writable, element, write_entry};
 use crate::dispatch::Answer;
@@ -9,7 +10,7 @@ use crate::object::{Device, Managed, Object, Origin, Shared, UserTable};
 use crate::service::{Service, levels_of};
 use crate::shadow::INTERRUPT_RANGE;
 use crate::vm::Vm;
-use crate::{Iommu, PasidAllocator};
+use crate::{Iommu, IommuError, PasidAllocator};
 use arrayvec::ArrayVec;
 use iommu_abi::{
     Capabilities, Destroy, Errno, Format, IoasAllocate, IoasRanges, IovaRange, Layout, NO_ID,
@@ -169,28 +170,30 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             .bindings
             .iter()
             .any(|binding| binding.ioas_id == ask.id);
-        match object {
+        let domain = match object {
             Object::Device(_) => return Err(Errno::EPERM.into()),
             _ if in_use || guest.objects.is_parent(ask.id) => return Err(Errno::EBUSY.into()),
-            Object::UserTable(_) => {}
-            Object::Shared(shared) => {
-                self.destroy_domain(shared.domain).map_err(|_| Errno::EIO)?;
-            }
+            Object::UserTable(_) => None,
+            Object::Shared(shared) => Some(shared.domain),
             Object::Ring(ring) if ring.busy => return Err(Errno::EBUSY.into()),
-            Object::Ring(_) => {}
+            Object::Ring(_) => None,
             Object::Queue => return self.destroy_queue(guest, ask.id),
-            Object::Managed(managed) => {
-                self.destroy_domain(managed.domain)
-                    .map_err(|_| Errno::EIO)?;
-                guest
-                    .objects
-                    .mappings
-                    .retain(|mapping| mapping.ioas_id != ask.id);
-            }
+            Object::Managed(managed) => Some(managed.domain),
+        };
+        let destroyed = domain.map_or(Ok(()), |domain| self.destroy_domain(domain));
+        if let Err(error @ (IommuError::Backend(_) | IommuError::OutOfMemory)) = destroyed {
+            return Err(of_detach(error).into());
         }
+        guest
+            .objects
+            .mappings
+            .retain(|mapping| mapping.ioas_id != ask.id);
         self.forget_routes(guest, ask.id);
         guest.objects.remove(ask.id);
-        Ok(0)
+        // What hardware did not confirm is in quarantine; the object is gone.
+        destroyed
+            .map(|()| 0)
+            .map_err(|error| of_detach(error).into())
     }
 }
 

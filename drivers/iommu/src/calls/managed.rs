@@ -9,7 +9,7 @@ use crate::{Iommu, IommuError, PasidAllocator};
 use arrayvec::ArrayVec;
 use iommu_abi::{Errno, IoasMap, IoasUnmap};
 use iommu_core::{
-    Access, Address, AddressRange, Backend, Batch, DomainHandle, Gpa, GuestMemory, Iova,
+    Access, Address, AddressRange, Backend, Batch, DomainHandle, Gpa, GuestMemory, Iova, Owed,
     PAGE_SHIFT, PAGE_SIZE, Platform, RangeError, Run, VmHost,
 };
 
@@ -33,22 +33,28 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             free_range(guest, ask.ioas_id, &managed, bytes).ok_or(Errno::ENOSPC)?
         };
         guest.mapped = guest.mapped.saturating_add(length.pages());
-        let mapped = self.map_runs(guest, managed.domain, &iova, length.first(), access);
-        if let Err((errno, done)) = mapped {
-            self.unmap_part(managed.domain, &iova, done);
-            return Err(errno.into());
-        }
-        // There is room for it: checked before.
-        guest.objects.mappings.push(Mapping {
+        let mut mapping = Mapping {
             ioas_id: ask.ioas_id,
             iova,
             gpa: length.first(),
-        });
+        };
+        let mapped = self.map_runs(guest, managed.domain, &iova, length.first(), access);
+        if let Err((errno, done)) = mapped {
+            if let Some(part) = self.unmap_part(managed.domain, &iova, done) {
+                // It stays, so it must be known: its memory may be taken away.
+                mapping.iova = part;
+                guest.objects.mappings.push(mapping);
+            }
+            return Err(errno.into());
+        }
+        // There is room for it: checked before.
+        guest.objects.mappings.push(mapping);
         ask.iova = iova.first().as_u64();
         Ok(0)
     }
 
-    /// Maps guest memory piece by piece. On error says how many bytes were mapped.
+    /// Maps guest memory piece by piece. On error says how many bytes the tables map, whether
+    /// hardware was told or not.
     fn map_runs(
         &self,
         guest: &Vm,
@@ -67,41 +73,38 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
                 .and_then(|(gpa, at)| {
                     let left = total.saturating_sub(done);
                     let (runs, bytes) = runs_from(&*guest.memory, gpa, left, access)?;
-                    self.map_once(domain, at, &runs, access)?;
-                    Ok(bytes)
+                    let owed = self.backend.map(domain, at, &runs, access);
+                    Ok((owed.map_err(of_map)?, bytes))
                 });
-            match step {
-                Ok(bytes) => done = done.saturating_add(bytes),
-                Err(errno) => return Err((errno, done)),
-            }
+            let (owed, bytes) = step.map_err(|errno| (errno, done))?;
+            done = done.saturating_add(bytes);
+            self.pay(owed).map_err(|errno| (errno, done))?;
         }
         Ok(())
     }
 
-    fn map_once(
-        &self,
-        domain: DomainHandle,
-        iova: Iova,
-        runs: &[Run],
-        access: Access,
-    ) -> Result<(), Errno> {
+    fn pay<'b>(&'b self, owed: Owed<'b, B::Debt>) -> Result<(), Errno> {
+        // Without a batch it is in quarantine.
         let mut batch = Batch::with_capacity(1).ok_or(Errno::ENOMEM)?;
-        let owed = self.backend.map(domain, iova, runs, access);
         // There is room for it.
-        let _ = batch.add(owed.map_err(of_map)?);
+        let _ = batch.add(owed);
         self.commit(&mut batch).map_err(of_flush)
     }
 
-    /// Takes out the first bytes of a mapping that failed.
-    fn unmap_part(&self, domain: DomainHandle, iova: &AddressRange<Iova>, bytes: u64) {
-        if let Ok(part) = AddressRange::of_bytes(iova.first(), bytes)
-            && let Ok(owed) = self.backend.unmap(domain, part)
-            && let Some(mut batch) = Batch::with_capacity(1)
-        {
-            // There is room; what hardware does not confirm is in quarantine.
-            let _ = batch.add(owed);
-            let _ = self.commit(&mut batch);
-        }
+    /// Takes out the first bytes of a mapping that failed. Returns what stays.
+    fn unmap_part(
+        &self,
+        domain: DomainHandle,
+        iova: &AddressRange<Iova>,
+        bytes: u64,
+    ) -> Option<AddressRange<Iova>> {
+        let part = AddressRange::of_bytes(iova.first(), bytes).ok()?;
+        let Ok(owed) = self.backend.unmap(domain, part) else {
+            return Some(part);
+        };
+        // What hardware does not confirm is in quarantine.
+        let _ = self.pay(owed);
+        None
     }
 
     pub(crate) fn ioas_unmap(&self, guest: &mut Vm, ask: &mut IoasUnmap) -> Answer {

@@ -45,6 +45,7 @@ pub struct State {
     leaves: HashSet<Leaf>,
     pointers: HashSet<Pointer>,
     parked_debts: usize,
+    unconfirmed: bool,
     parked_frames: usize,
     pub commits: u64,
     pub descriptors: u64,
@@ -478,6 +479,7 @@ impl Quarantine<Debt> for Hardware {
         let mut state = self.state.lock().unwrap();
         if debt != Debt::Nothing {
             state.parked_debts += 1;
+            state.unconfirmed = true;
         }
         state.parked_frames += frames.len();
     }
@@ -587,6 +589,11 @@ impl Backend for Unit {
         range: AddressRange<Iova>,
     ) -> Result<Owed<'_, Debt>, MapError> {
         let mut state = self.state.lock().unwrap();
+        if state.fail.remove("unmap").is_some() {
+            return Err(MapError::OutOfFrames(iommu_core::OutOfFrames {
+                order: iommu_core::Order::PAGE,
+            }));
+        }
         let (_, domain) = state.domains.get_mut(&domain.index).expect("a domain");
         let pages = range.first().as_u64() >> 12..=range.last().as_u64() >> 12;
         domain.mappings.retain(|page, _| !pages.contains(page));
@@ -650,6 +657,7 @@ impl Backend for Unit {
             let debts: Vec<Debt> = batch.debts().to_vec();
             let frames = batch.settle();
             self.park(debts[0], frames);
+            self.state.lock().unwrap().unconfirmed = true;
             return Err(FlushError::UnitTimedOut {
                 unit: 0,
                 waited: iommu_core::Nanoseconds::from_millis(1),
@@ -700,9 +708,14 @@ impl Backend for Unit {
         state.leaves.clear();
         state.pointers.clear();
         state.lingering.clear();
+        state.unconfirmed = false;
         drop(state);
         self.cache_everything();
         Ok(Flushed::default())
+    }
+
+    fn has_unconfirmed(&self) -> bool {
+        self.state.lock().unwrap().unconfirmed
     }
 
     fn drain_faults(&self, _: &mut dyn FnMut(&FaultRecord)) {}

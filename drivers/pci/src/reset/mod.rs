@@ -16,14 +16,13 @@ mod saved;
 mod wait;
 
 pub use method::{Method, NoBusReset, NoMethod};
-pub use wait::Clock;
 pub(crate) use wait::wait_until;
 
 use crate::spec::{AdvancedFeaturesControl, BridgeControl, DeviceControl, PowerControl, express};
 use crate::{Config, Function, Topology};
 use alloc::vec::Vec;
 use core::fmt;
-use iommu_core::{DeviceId, Nanoseconds};
+use iommu_core::{Clock, DeviceId, Nanoseconds};
 use pci_types::{CommandRegister, ConfigRegionAccess};
 use saved::Saved;
 use wait::pause;

@@ -1,25 +1,6 @@
 //! Waiting.
 
-use iommu_core::Nanoseconds;
-
-/// Time, as resets need it.
-pub trait Clock {
-    /// Time since some moment.
-    fn now(&self) -> Nanoseconds;
-
-    /// Called while something is waited for.
-    fn relax(&self);
-}
-
-impl<C: Clock + ?Sized> Clock for &C {
-    fn now(&self) -> Nanoseconds {
-        (**self).now()
-    }
-
-    fn relax(&self) {
-        (**self).relax();
-    }
-}
+use iommu_core::{Clock, Nanoseconds};
 
 /// Lets time pass.
 pub(super) fn pause(clock: &impl Clock, time: Nanoseconds) {

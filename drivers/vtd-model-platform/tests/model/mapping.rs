@@ -566,9 +566,17 @@ fn dropped_debts_are_counted_and_keep_their_frames() {
     let parked = rig.driver.quarantined();
     assert_eq!((parked.debts, parked.frames), (1, 3));
     assert_eq!(rig.taken(), taken);
-    // Hardware was not told, so it may still lead there.
+    // Hardware was not told, so it may still lead there, and whoever asks is told so.
     let possible = rig.with(|machine| machine.possible(&read(ONE, 0x7000)));
     assert!(possible.iter().any(|outcome| outcome.address().is_some()));
+    assert!(rig.driver.has_unconfirmed());
+    let mut flushed = rig.driver.reclaim().expect("a unit that answers");
+    while let Some(frame) = flushed.frames.pop() {
+        rig.platform.release(frame);
+    }
+    assert!(!rig.driver.has_unconfirmed());
+    rig.platform.release(page);
+    rig.assert_clean();
 }
 
 #[test]

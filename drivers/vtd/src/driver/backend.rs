@@ -2,7 +2,7 @@
 
 use super::Driver;
 use super::capabilities::tables_of_the_caller;
-use super::device_tlb::{DeviceTlb, DeviceTlbError, backend_error};
+use super::device_tlb::{DeviceTlb, DeviceTlbError};
 use super::replace::leads_to;
 use crate::Event;
 use crate::domain::{Kept, Needs, PagingTables, Translation};
@@ -369,6 +369,10 @@ where
         self.forget_and_reclaim()
     }
 
+    fn has_unconfirmed(&self) -> bool {
+        self.is_unconfirmed()
+    }
+
     fn drain_faults(&self, sink: &mut dyn FnMut(&FaultRecord)) {
         for unit in &self.units {
             unit.drain_faults(&self.platform, sink);
@@ -399,7 +403,7 @@ where
             },
         };
         unit.invalidate(&self.platform, &[answer])
-            .map_err(|error| backend_error(unit, device, error))
+            .map_err(|error| self.unconfirmed_error(unit, device, error))
     }
 
     fn enable_page_requests(

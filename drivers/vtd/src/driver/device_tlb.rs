@@ -166,7 +166,8 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
             .device_tlbs
             .retain(|(known, _)| *known != device);
         self.set_standing(unit, device, closed)?;
-        drained.map_err(|error| DeviceTlbError::Backend(backend_error(unit, device, error)))
+        drained
+            .map_err(|error| DeviceTlbError::Backend(self.unconfirmed_error(unit, device, error)))
     }
 
     /// Stops, or starts again, recording the faults of a device (FPD): of one that makes
@@ -216,7 +217,23 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
             descriptors.push(Descriptor::HostPermissionCache);
         }
         unit.invalidate(&self.platform, &descriptors)
-            .map_err(|error| backend_error(unit, device, error))
+            .map_err(|error| self.unconfirmed_error(unit, device, error))
+    }
+
+    /// Of an invalidation that no debt stands for.
+    pub(super) fn unconfirmed_error(
+        &self,
+        unit: &Unit<M>,
+        device: DeviceId,
+        error: QueueError,
+    ) -> BackendError {
+        self.note_unconfirmed();
+        let unit = unit.index();
+        BackendError::Flush(match error {
+            QueueError::Refused(code) => FlushError::DescriptorRefused { unit, code },
+            QueueError::TimedOut(waited) => FlushError::UnitTimedOut { unit, waited },
+            QueueError::Aborted(_) => FlushError::DeviceTimedOut(device),
+        })
     }
 }
 
@@ -228,17 +245,4 @@ fn closed(standing: Standing) -> Standing {
         checked: false,
         ..standing
     }
-}
-
-pub(super) fn backend_error<M: Mmio>(
-    unit: &Unit<M>,
-    device: DeviceId,
-    error: QueueError,
-) -> BackendError {
-    let unit = unit.index();
-    BackendError::Flush(match error {
-        QueueError::Refused(code) => FlushError::DescriptorRefused { unit, code },
-        QueueError::TimedOut(waited) => FlushError::UnitTimedOut { unit, waited },
-        QueueError::Aborted(_) => FlushError::DeviceTimedOut(device),
-    })
 }

@@ -5,7 +5,6 @@
 //! is uncacheable, which is safe and slow.
 
 use super::Driver;
-use super::device_tlb::backend_error;
 use crate::Event;
 use crate::registers::memory_type::{Mtrrcap, Mtrrdef};
 use iommu_core::{BackendError, DeviceId, Mmio, Observer, Platform, SourceId};
@@ -65,6 +64,6 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
             .with_e(wanted.e());
         registers.write64(&self.platform, wanted);
         unit.invalidate(&self.platform, &unit.everything())
-            .map_err(|error| backend_error(unit, device, error))
+            .map_err(|error| self.unconfirmed_error(unit, device, error))
     }
 }

@@ -2,7 +2,6 @@
 //! where it can be answered or forgotten (§7.10).
 
 use super::Driver;
-use super::device_tlb::backend_error;
 use crate::Event;
 use crate::queue::{Descriptor, IotlbScope};
 use iommu_core::{BackendError, Mmio, Observer, Pasid, Platform, Slot};
@@ -41,7 +40,7 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
             },
         ];
         unit.invalidate_behind_requests(&self.platform, queue, &steps)
-            .map_err(|error| backend_error(unit, device, error))?;
+            .map_err(|error| self.unconfirmed_error(unit, device, error))?;
         Ok(unit.lost_page_requests())
     }
 }

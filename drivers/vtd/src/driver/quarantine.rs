@@ -28,6 +28,10 @@ pub(super) struct Parked {
     debts: Vec<Debt>,
     /// Debts for which there was no room: what they speak of is lost until the end.
     lost: u32,
+    /// So often hardware was not told, or did not confirm.
+    unconfirmed: u64,
+    /// So much of that has a flush of everything made good.
+    covered: u64,
 }
 
 impl Parked {
@@ -40,6 +44,8 @@ impl Parked {
             frames: FrameList::new(),
             debts,
             lost: 0,
+            unconfirmed: 0,
+            covered: 0,
         })
     }
 
@@ -48,6 +54,11 @@ impl Parked {
     }
 
     fn add(&mut self, debts: &[Debt], frames: FrameList) {
+        self.unconfirmed = self.unconfirmed.saturating_add(1);
+        self.keep(debts, frames);
+    }
+
+    fn keep(&mut self, debts: &[Debt], frames: FrameList) {
         for debt in debts {
             if self.debts.len() < self.debts.capacity() {
                 self.debts.push(*debt);
@@ -73,26 +84,42 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
 
     pub(super) fn forget_and_reclaim(&self) -> Result<Flushed, FlushError> {
         let mut flushed = Flushed::default();
-        let Some((debts, frames)) = self.take_parked() else {
-            // What is parked stays so, and hardware forgets it all the same.
-            self.forget_everything(&mut flushed)?;
-            self.revoke_all_permissions()?;
-            return Ok(flushed);
-        };
+        let unconfirmed = self.parked.lock(&self.platform).unconfirmed;
+        let taken = self.take_parked();
         let forgotten = self
             .forget_everything(&mut flushed)
             .and_then(|()| self.revoke_all_permissions());
-        match forgotten {
-            Ok(()) => {
-                flushed.frames = self.close(&debts);
-                flushed.frames.append(frames);
+        match (forgotten, taken) {
+            (Ok(()), taken) => {
+                // Without memory for another list, what is parked stays so, though hardware
+                // has forgotten it.
+                if let Some((debts, frames)) = taken {
+                    flushed.frames = self.close(&debts);
+                    flushed.frames.append(frames);
+                }
+                let mut parked = self.parked.lock(&self.platform);
+                parked.covered = parked.covered.max(unconfirmed);
                 Ok(flushed)
             }
-            Err(error) => {
-                self.parked.lock(&self.platform).add(&debts, frames);
+            (Err(error), taken) => {
+                if let Some((debts, frames)) = taken {
+                    self.parked.lock(&self.platform).keep(&debts, frames);
+                }
                 Err(error)
             }
         }
+    }
+
+    /// See [`Backend::has_unconfirmed`](iommu_core::Backend::has_unconfirmed).
+    pub(super) fn is_unconfirmed(&self) -> bool {
+        let parked = self.parked.lock(&self.platform);
+        parked.covered < parked.unconfirmed
+    }
+
+    /// Notes that hardware may know more than the tables say, of which no debt tells.
+    pub(super) fn note_unconfirmed(&self) {
+        let mut parked = self.parked.lock(&self.platform);
+        parked.unconfirmed = parked.unconfirmed.saturating_add(1);
     }
 
     /// What is in quarantine, whose place is empty then; `None` if there is no memory for

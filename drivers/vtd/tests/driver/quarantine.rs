@@ -41,6 +41,24 @@ fn a_flush_of_everything_gives_frames_and_ids_back() {
 }
 
 #[test]
+fn hardware_is_behind_from_the_first_debt_that_is_dropped_until_a_flush_of_everything() {
+    let world = Plan::first_stage().boot();
+    let domain = world.domain();
+    world.map(domain, 5);
+    assert!(!world.driver.has_unconfirmed(), "all is confirmed");
+    drop(world.driver.unmap(domain, pages(5, 1)).unwrap());
+    assert!(world.driver.has_unconfirmed());
+    world.fake.state().asleep = true;
+    assert!(world.driver.reclaim().is_err());
+    assert!(world.driver.has_unconfirmed(), "it was told nothing");
+    world.fake.state().asleep = false;
+    // Told it is, though there is no memory to give anything back.
+    heap::fail_allocation(1);
+    assert_eq!(reclaimed(&world).1, 0);
+    assert!(!world.driver.has_unconfirmed());
+}
+
+#[test]
 fn without_memory_hardware_forgets_and_what_is_parked_stays() {
     let world = Plan::first_stage().boot();
     let domain = world.domain();

@@ -254,8 +254,15 @@ impl SvmVcpu {
 
     /// Runs the guest until it exits. With interrupts off from before looking for what
     /// waits, so that what comes in between makes the guest exit at once.
-    fn enter(&mut self, vm: &Vm, svm: &Svm) {
+    ///
+    /// False, and nothing was run, if the slice has ended since anybody looked: its interrupt
+    /// has come already, and none would end the guest's stay.
+    fn enter(&mut self, vm: &Vm, svm: &Svm) -> bool {
         let saved = interrupts::disable();
+        if slice::is_over() || vm.interrupts().is_stopped() {
+            interrupts::restore(saved);
+            return false;
+        }
         self.offer_interrupt(vm);
         let moved = self.cpu.replace(cpu::index()) != Some(cpu::index());
         let flush = match vm.take_flush() || moved {
@@ -271,6 +278,7 @@ impl SvmVcpu {
         // What was injected has been delivered, or comes back as interrupted.
         self.vmcb().control.inject = EventInjection::new();
         interrupts::restore(saved);
+        true
     }
 
     fn count(&mut self, code: ExitCode) {
@@ -323,7 +331,9 @@ impl SvmVcpu {
 
     /// Lets the guest go on until it exits, and does what it asks for.
     fn next_exit(&mut self, vm: &Vm, svm: &Svm, end: Nanoseconds) -> Next {
-        self.enter(vm, svm);
+        if !self.enter(vm, svm) {
+            return Next::Resume;
+        }
         let code = ExitCode::new(self.vmcb().control.exit_code);
         self.count(code);
         let mut registers = self.registers;

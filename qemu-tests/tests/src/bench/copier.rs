@@ -3,9 +3,9 @@
 use edu::{Direction, Edu, Transfer};
 use kernel::memory::RegisterWindow;
 use kernel::pci::Bus;
-use kernel::platform::KernelPlatform;
 
-use iommu_core::{DeviceId, Iova, Nanoseconds, Pasid, Platform};
+use iommu_core::{DeviceId, Iova, Pasid};
+use kernel::time::KernelClock;
 use pci::capability::MsiCapability;
 use pci::{CommandRegister, Config, Function};
 
@@ -18,18 +18,6 @@ pub(crate) struct Copier {
     edu: Edu<RegisterWindow>,
     msi: MsiCapability,
     bus: &'static Bus,
-}
-
-struct Clock;
-
-impl edu::Clock for Clock {
-    fn now(&self) -> Nanoseconds {
-        KernelPlatform.now()
-    }
-
-    fn relax(&self) {
-        KernelPlatform.relax();
-    }
 }
 
 impl Copier {
@@ -108,14 +96,15 @@ impl Copier {
 
     /// Waits until it copies no more.
     pub(crate) fn wait(&self) -> Result<(), Deviation> {
-        self.edu.wait(&Clock, Edu::<RegisterWindow>::PATIENCE)?;
+        self.edu
+            .wait(&KernelClock, Edu::<RegisterWindow>::PATIENCE)?;
         Ok(())
     }
 
     fn copy(&self, direction: Direction, memory: Iova, bytes: u16) -> Result<(), Deviation> {
         let transfer = Transfer::new(direction, memory, 0, bytes)?;
         self.edu
-            .copy(&transfer, &Clock, Edu::<RegisterWindow>::PATIENCE)?;
+            .copy(&transfer, &KernelClock, Edu::<RegisterWindow>::PATIENCE)?;
         Ok(())
     }
 

@@ -8,8 +8,8 @@ use iommu_core::{Access, Backend, Batch, DeviceId, Iova, Mmio, Nanoseconds, Segm
 use kernel::devices::Distrust;
 use kernel::guest::Order;
 use kernel::memory::RegisterWindow;
-use kernel::pci::KernelClock;
 use kernel::rules::Refusal;
+use kernel::time::KernelClock;
 use kernel::vcpu::Ending;
 use pci::{
     AtsSettings, CommandRegister, Config, Groups, InterruptRequester, Method, ResetLimits,
