@@ -175,7 +175,13 @@ impl Shadow {
                 } else {
                     span.below(key.level, index)
                 };
+                // Never looked at whole: what was linked empty.
+                let fresh = self.pages.get(child).is_some_and(|it| it.looked_at == 0);
                 result = self.look_at(context, child, span);
+                if fresh && result.is_err_and(|error| error != ShadowError::Unfinished) {
+                    let told = self.set(context.platform, &kind, EntryRef::new(id, index), 0);
+                    self.extend(&mut run, id, index, told);
+                }
             }
             if result.is_err() {
                 break;

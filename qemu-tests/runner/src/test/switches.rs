@@ -210,7 +210,7 @@ pub(crate) const ALL: &[Switch] = &[
         talk: &[("units", &["unit 0: registers at 0xfed90000, segment 0"])],
         logs: &[
             "the monitor has answered while guests run",
-            "guest 0: finished: pass",
+            "guest 0: Finished(Pass)",
         ],
         ..PLAIN
     },
