@@ -4,7 +4,7 @@
 //! Facts come in, a decision with its reason goes out; nothing here touches the machine.
 
 use crate::command_line::{
-    CommandLine, Graphics, OwnTranslation, ReservedRegions, UnremappedInterrupts,
+    CommandLine, Graphics, ReservedRegions, TranslationServices, UnremappedInterrupts,
 };
 use arrayvec::ArrayVec;
 use core::fmt;
@@ -17,8 +17,8 @@ pub struct Rules {
     denied: ArrayVec<DeviceId, 16>,
     reserved_regions: ReservedRegions,
     graphics: Graphics,
+    translation_services: TranslationServices,
     unremapped_interrupts: UnremappedInterrupts,
-    ats: OwnTranslation,
 }
 
 /// What is known of a device.
@@ -36,7 +36,8 @@ pub struct Facts {
     pub has_region: bool,
     /// It is a virtual function of another device's.
     pub is_virtual: bool,
-    /// Devices of a domain of its own request under its id (Intel's VMD).
+    /// What lies behind it is on no bus that is seen, and requests under its id or under ids
+    /// that are no function's (Intel's VMD, non-transparent bridges).
     pub carries_others: bool,
 }
 
@@ -148,7 +149,7 @@ impl fmt::Display for Refusal {
                 "it is a virtual function (SR-IOV), whose physical function would have to be driven here; give that one away as a whole"
             }
             Self::CarriesOthers => {
-                "devices of a domain of its own request under its id (VMD); turn VMD off in the firmware's set-up"
+                "what lies behind it is on no bus that is seen and requests under its id or its bus's (VMD, which the firmware's set-up can turn off, or a non-transparent bridge)"
             }
             Self::Companion { .. } => "of its companions",
         })
@@ -162,8 +163,8 @@ impl Rules {
             denied: line.denied.clone(),
             reserved_regions: line.reserved_regions,
             graphics: line.graphics,
+            translation_services: line.translation_services,
             unremapped_interrupts: line.unremapped_interrupts,
-            ats: line.ats,
         }
     }
 
@@ -184,9 +185,9 @@ impl Rules {
         self.unremapped_interrupts == UnremappedInterrupts::Allow
     }
 
-    /// Whether devices that are trusted may translate for themselves.
-    pub fn allows_own_translation(&self) -> bool {
-        self.ats == OwnTranslation::Trusted
+    /// Whether devices that the firmware vouches for may translate for themselves.
+    pub fn lets_vouched_translate(&self) -> bool {
+        self.translation_services == TranslationServices::Vouched
     }
 
     /// What the device reaches once its unit translates.
@@ -328,6 +329,13 @@ mod tests {
         assert_eq!(rules("").pass_through(&display, true), Ok(()));
         let network = facts(NETWORK, 0, false);
         assert_eq!(leaving.reach(&network), Reach::Nothing);
+    }
+
+    #[test]
+    fn nothing_translates_for_itself_unless_told() {
+        assert!(!rules("").lets_vouched_translate());
+        assert!(!rules("ats=off").lets_vouched_translate());
+        assert!(rules("ats=vouched").lets_vouched_translate());
     }
 
     #[test]

@@ -59,7 +59,9 @@ impl Unbind {
 
 layout! {
     /// Argument of [`Op::Destroy`](crate::Op::Destroy). `EBUSY` if the object is in use;
-    /// `EPERM` for a device, which is the hypervisor's to take away.
+    /// `EPERM` for a device, which is the hypervisor's to take away. After `EIO` and
+    /// `ETIMEDOUT` it is gone too: hardware did not confirm, and what it may know still is not
+    /// used again.
     pub struct Destroy: 16 bytes, 16 in version 1 {
         /// Size of this structure.
         [0 In] argsz: u32,

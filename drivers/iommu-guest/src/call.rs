@@ -69,6 +69,8 @@ pub enum Error {
     Nonsense(Op),
     /// The argument memory is too small for this.
     MemoryTooSmall(Op),
+    /// The debts are of another table.
+    OtherTable,
 }
 
 impl Error {
@@ -78,7 +80,7 @@ impl Error {
             Self::Refused { errno, .. }
             | Self::RangeRefused { errno, .. }
             | Self::AnswerRefused { errno, .. } => Some(errno),
-            Self::Nonsense(_) | Self::MemoryTooSmall(_) => None,
+            Self::Nonsense(_) | Self::MemoryTooSmall(_) | Self::OtherTable => None,
         }
     }
 }

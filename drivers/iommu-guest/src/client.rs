@@ -2,9 +2,9 @@
 
 use crate::call::{call, call_with_ring};
 use crate::{
-    Answer, ArgumentMemory, Device, DeviceAbilities, DeviceId, Done, Error, Event, EventQueue,
-    Fault, FaultsRead, FlushList, GuestPasid, Hypercall, InterfaceInfo, Ring, RingMemory, Round,
-    UserTable,
+    AddressSpace, Answer, ArgumentMemory, Device, DeviceAbilities, DeviceId, Done, Error, Event,
+    EventQueue, Fault, FaultsRead, FlushList, GuestPasid, Hypercall, InterfaceInfo, Ring,
+    RingMemory, Round, UserTable,
 };
 use arrayvec::ArrayVec;
 use iommu_abi::*;
@@ -13,8 +13,8 @@ use x86_64::structures::paging::PhysFrame;
 /// The hypervisor's IOMMU, as this guest may use it.
 #[derive(Debug)]
 pub struct Iommu<'m, H> {
-    hypercall: H,
-    memory: ArgumentMemory<'m>,
+    pub(crate) hypercall: H,
+    pub(crate) memory: ArgumentMemory<'m>,
 }
 
 impl<'m, H: Hypercall> Iommu<'m, H> {
@@ -28,7 +28,7 @@ impl<'m, H: Hypercall> Iommu<'m, H> {
         self.memory
     }
 
-    fn call<A: Argument>(&mut self, argument: &A) -> Result<A, Error> {
+    pub(crate) fn call<A: Argument>(&mut self, argument: &A) -> Result<A, Error> {
         call(&self.hypercall, &mut self.memory, argument)?.accepted()
     }
 
@@ -109,39 +109,19 @@ impl<'m, H: Hypercall> Iommu<'m, H> {
         ))
     }
 
-    /// Tells the ranges of addresses that the table can translate for a device.
-    pub fn ranges(
-        &mut self,
-        table: &UserTable,
-        mut each: impl FnMut(IovaRange),
-    ) -> Result<u32, Error> {
-        let capacity = self.memory.room_for::<IovaRange>();
-        let answer = self.call(&IoasRanges {
-            ioas_id: table.id(),
-            capacity: capacity as u32,
-            buffer: self.memory.array_address(),
-            ..IoasRanges::new()
-        })?;
-        for index in 0..capacity.min(answer.count as usize) {
-            let range: Option<IovaRange> = self.memory.read_element(index);
-            each(range.ok_or(Error::Nonsense(Op::IoasRanges))?);
-        }
-        Ok(answer.count)
+    /// Makes the device's requests without PASID use the address space.
+    pub fn bind(&mut self, device: DeviceId, space: &impl AddressSpace) -> Result<(), Error> {
+        self.bind_slot(device, None, space, 0).map(drop)
     }
 
-    /// Makes the device's requests without PASID use the table.
-    pub fn bind(&mut self, device: DeviceId, table: &UserTable) -> Result<(), Error> {
-        self.bind_slot(device, None, table, 0).map(drop)
-    }
-
-    /// Makes the device's requests with this PASID use the table.
+    /// Makes the device's requests with this PASID use the address space.
     pub fn bind_pasid(
         &mut self,
         device: DeviceId,
         pasid: GuestPasid,
-        table: &UserTable,
+        space: &impl AddressSpace,
     ) -> Result<(), Error> {
-        self.bind_slot(device, Some(pasid), table, 0).map(drop)
+        self.bind_slot(device, Some(pasid), space, 0).map(drop)
     }
 
     /// Makes the device's requests, those with this PASID or those without one, use the
@@ -156,15 +136,15 @@ impl<'m, H: Hypercall> Iommu<'m, H> {
             .map(drop)
     }
 
-    /// Makes the device, or its PASID, use another table than the one it is bound to. Says
-    /// whether there was no instant without either.
+    /// Makes the device, or its PASID, use another address space than the one it is bound to.
+    /// Says whether there was no instant without either.
     pub fn replace(
         &mut self,
         device: DeviceId,
         pasid: Option<GuestPasid>,
-        table: &UserTable,
+        space: &impl AddressSpace,
     ) -> Result<bool, Error> {
-        self.bind_slot(device, pasid, table, Bind::REPLACE)
+        self.bind_slot(device, pasid, space, Bind::REPLACE)
             .map(|answer| answer.hitless != 0)
     }
 
@@ -172,13 +152,13 @@ impl<'m, H: Hypercall> Iommu<'m, H> {
         &mut self,
         device: DeviceId,
         pasid: Option<GuestPasid>,
-        table: &UserTable,
+        space: &impl AddressSpace,
         flags: u32,
     ) -> Result<Bind, Error> {
         self.call(&Bind {
             flags: flags | pasid.map_or(0, |_| Bind::PASID),
             device_id: device.0,
-            ioas_id: table.id(),
+            ioas_id: space.id(),
             pasid: pasid.map_or(0, |pasid| pasid.0),
             ..Bind::new()
         })
@@ -202,18 +182,6 @@ impl<'m, H: Hypercall> Iommu<'m, H> {
             ..Unbind::new()
         })
         .map(drop)
-    }
-
-    /// Gives a table up that no device is bound to. On error it comes back.
-    pub fn destroy_table(&mut self, table: UserTable) -> Result<(), (Error, UserTable)> {
-        let argument = Destroy {
-            id: table.id(),
-            ..Destroy::new()
-        };
-        match self.call(&argument) {
-            Ok(_) => Ok(()),
-            Err(error) => Err((error, table)),
-        }
     }
 
     /// Settles all debts on the list, with one call if they fit the argument memory and the
@@ -300,7 +268,14 @@ impl<'m, H: Hypercall> Iommu<'m, H> {
 
     /// Tells the events that wait, as many as the argument memory has room for.
     pub fn read_events(&mut self, each: impl FnMut(Event)) -> Result<FaultsRead, Error> {
-        self.read_queue_id(NO_ID, each)
+        self.read_queue_id(NO_ID, usize::MAX, each)
+    }
+
+    /// Takes the oldest event off the queue, if one waits.
+    pub fn next_event(&mut self) -> Result<Option<Event>, Error> {
+        let mut oldest = None;
+        self.read_queue_id(NO_ID, 1, |event| oldest = Some(event))?;
+        Ok(oldest)
     }
 
     /// The same for a queue that the guest made.
@@ -309,15 +284,16 @@ impl<'m, H: Hypercall> Iommu<'m, H> {
         queue: &EventQueue,
         each: impl FnMut(Event),
     ) -> Result<FaultsRead, Error> {
-        self.read_queue_id(queue.id(), each)
+        self.read_queue_id(queue.id(), usize::MAX, each)
     }
 
     fn read_queue_id(
         &mut self,
         queue_id: u32,
+        most: usize,
         mut each: impl FnMut(Event),
     ) -> Result<FaultsRead, Error> {
-        let capacity = self.memory.room_for::<FaultEvent>();
+        let capacity = self.memory.room_for::<FaultEvent>().min(most);
         let answer = self.call(&FaultRead {
             buffer: self.memory.array_address(),
             entry_size: FaultEvent::SIZE as u32,

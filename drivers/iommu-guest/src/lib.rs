@@ -6,6 +6,11 @@
 //! * [`UserTable`] stands for a page table of the guest's own that devices use. Whoever
 //!   changes an entry asks it what is owed, and gets an [`Owed`]; a [`FlushList`] collects
 //!   many and [`Iommu::flush`] settles them with one call.
+//! * A [`ManagedSpace`] is kept by the hypervisor, which maps and unmaps by calls; the
+//!   [`SharedSpace`] is the guest's memory by the tables of its CPUs.
+//! * A [`PasidTable`] is a whole PASID table of the guest's own, and [`OwedEntries`] are what
+//!   the guest changed in it.
+//! * [`LinuxTable`] and [`LinuxEvent`] speak by the structures of `linux/iommu.h` (v5.10).
 //! * [`Ring`] has many operations done by one call, or by none while the hypervisor polls.
 //! * [`Event`] is what happened to devices: a [`Fault`], or a [`PageRequest`], whose
 //!   [`PageGroup`] is given back as an [`Answer`], once. An [`EventQueue`] keeps some
@@ -59,11 +64,17 @@ mod device;
 mod fault;
 mod flush;
 mod instruction;
+mod linux;
+mod managed;
 mod memory;
 mod page_request;
+mod pasid_table;
 mod queue;
 mod ring;
+mod space;
 mod table;
+#[cfg(test)]
+mod wrapped;
 
 pub use call::{Error, Hypercall};
 pub use client::Iommu;
@@ -72,10 +83,18 @@ pub use fault::{Event, Fault, FaultEntry, FaultsRead};
 pub use flush::{FlushList, Full, Owed};
 pub use instruction::{Vmcall, Vmmcall};
 pub use iommu_abi::{
-    Capabilities, Errno, FaultEventKind, Format, Op, PageResponseCode, QueueKind, Use,
+    Capabilities, Errno, FaultEventKind, Format, IovaRange, LinuxFaultReason, Op, PageResponseCode,
+    QueueKind, Use,
 };
+pub use linux::{
+    AddressWidth, LinuxAnswer, LinuxEvent, LinuxEventsRead, LinuxFault, LinuxPageGroup,
+    LinuxPageRequest, LinuxTable,
+};
+pub use managed::{ManagedSpace, Rights, SharedSpace, Wishes};
 pub use memory::{ArgumentMemory, BadMemory};
 pub use page_request::{Answer, PageGroup, PageRequest};
+pub use pasid_table::{DirectorySize, EntriesLooked, OwedEntries, PasidTable, RefusedEntry};
 pub use queue::EventQueue;
 pub use ring::{Done, Flushing, Ring, RingMemory, Round, RoundFull, Ticket, Unsettled};
+pub use space::AddressSpace;
 pub use table::{GuestPasid, UserTable};

@@ -71,6 +71,13 @@ impl<'m> ArgumentMemory<'m> {
         self.read(element_offset::<T>(index)?)
     }
 
+    /// Writes two structures, one behind the other, in place of the array.
+    pub(crate) fn write_two(&mut self, first: &impl Layout, second: &impl Layout) -> Option<()> {
+        let behind = ARGUMENT_ROOM.checked_add(size_of_val(first))?;
+        self.write(ARGUMENT_ROOM, first)?;
+        self.write(behind, second)
+    }
+
     pub(crate) fn write<T: Layout>(&mut self, offset: usize, value: &T) -> Option<()> {
         let place = self.bytes.get_mut(span::<T>(offset)?)?;
         value.write_to(place).ok()

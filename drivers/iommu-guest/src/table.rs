@@ -15,6 +15,11 @@ impl GuestPasid {
     pub const fn as_u32(self) -> u32 {
         self.0
     }
+
+    /// A number that came from elsewhere. The hypervisor refuses one that does not exist.
+    pub const fn from_u32(number: u32) -> Self {
+        Self(number)
+    }
 }
 
 /// A page table of the guest's own, known to the hypervisor.

@@ -1,6 +1,7 @@
 //! What can go wrong, for the hypervisor and for guests.
 
 use crate::shadow::{SettleError, ShadowError};
+use core::fmt;
 use iommu_abi::Errno;
 use iommu_core::{
     BackendError, DeviceId, FlushError, Gpa, GuestMemoryError, MapError, Pasid, ResetError, VmId,
@@ -66,6 +67,52 @@ pub enum IommuError {
     /// Hardware did not confirm. What it may still know is in quarantine.
     Flush(FlushError),
 }
+
+impl fmt::Display for IommuError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OutOfMemory => f.write_str("no memory for what must be there beforehand"),
+            Self::NoSuchSlot(vm) => write!(f, "there is no room for a guest {}", vm.0),
+            Self::NoGuest(vm) => write!(f, "there is no guest {}", vm.0),
+            Self::GuestExists(vm) => write!(f, "there is a guest {} already", vm.0),
+            Self::Owned { device, by } => write!(f, "{device} is guest {}'s", by.0),
+            Self::Companion {
+                device,
+                companion,
+                by,
+            } => {
+                write!(f, "{device} cannot be kept apart from {companion}, which ")?;
+                match by {
+                    Some(vm) => write!(f, "is guest {}'s", vm.0),
+                    None => f.write_str("the hypervisor uses or lets reach memory"),
+                }
+            }
+            Self::TooManyAliases(device) => {
+                write!(f, "requests of {device} may come under too many ids")
+            }
+            Self::NotOwned(device) => write!(f, "{device} is not this guest's"),
+            Self::NoPasid { vm, pasid } => {
+                write!(f, "guest {} has no PASID {:#x}", vm.0, pasid.as_u32())
+            }
+            Self::InUse(device) => write!(f, "something is bound to {device}"),
+            Self::InterruptsNotRemapped(device) => write!(
+                f,
+                "interrupts of {device} are not remapped: its owner could raise any interrupt"
+            ),
+            Self::Full(device) => write!(f, "no room for {device}, by quota or in the table"),
+            Self::Backend(error) => write!(f, "{error}"),
+            Self::MemoryMap(error) => write!(f, "memory of the guest: {error}"),
+            Self::HolesByPage(gpa) => write!(
+                f,
+                "the guest's memory tells its holes page by page, from {gpa} on too many"
+            ),
+            Self::Reset(error) => write!(f, "{error}"),
+            Self::Flush(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl core::error::Error for IommuError {}
 
 impl From<BackendError> for IommuError {
     fn from(error: BackendError) -> Self {

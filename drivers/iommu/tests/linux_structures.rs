@@ -346,6 +346,41 @@ fn every_invalidation_of_the_headers_table_is_done() {
 }
 
 #[test]
+fn all_tables_of_a_device_are_forgotten_under_one_flush() {
+    for range in [None, Some(0x5000)] {
+        let bench = bound(Setup::new(FirstStage4));
+        bench.take_pasid(PASID + 1);
+        for level in [0x38_000, 0x39_000, 0x3a_000] {
+            bench.machine.ram.write(level, (level + 0x1000) | FULL);
+        }
+        let leaf = 0x3b_000 + 8 * 5;
+        bench.machine.ram.write(leaf, 0x25_000 | FULL);
+        bench
+            .bind_gpasid(&bind_data(0x38_000, PASID + 1))
+            .expect("another table");
+        let data = match range {
+            None => info(IOTLB, 0),
+            // Without a PASID: of all that the device uses.
+            Some(addr) => of_addresses(PASID, addr, 0x1000, 1).u32(16, 0).u64(24, 0),
+        };
+        let before = bench.commits();
+        let stale = still_cached(&bench, 5, || {
+            bench.machine.ram.write(leaf, 0);
+            assert_eq!(bench.cache_invalidate(&data), Ok(0));
+        });
+        assert!(!stale);
+        assert_eq!(bench.commits() - before, 1);
+        let other = Slot {
+            pasid: Pasid::new(2),
+            ..slot()
+        };
+        assert!(bench.machine.hardware.cached(other, 0x5000).is_empty());
+        bench.machine.check_caches();
+        bench.end();
+    }
+}
+
+#[test]
 fn what_is_wrong_in_an_invalidation_is_refused() {
     let bench = bound(Setup::new(FirstStage4));
     let good = || of_addresses(PASID, 0x5000, 0x1000, 1);

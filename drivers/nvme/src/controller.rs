@@ -1,6 +1,7 @@
 //! From registers to blocks.
 
 use crate::Clock;
+use crate::completion::{Completions, Interrupt, Look, Waiting};
 use crate::queue::{COMMAND_WORDS, ENTRIES, Pair, Region};
 use crate::spec::{
     Aqa, BlockFormat, Cap, Cc, Command0, CommandPair, CreateQueue10, CreateQueue11, Csts, offset,
@@ -95,12 +96,19 @@ pub struct Controller<'m, M, C> {
     stride: usize,
     admin: Pair<'m>,
     io: Pair<'m>,
+    waiting: Waiting<'m>,
     namespace: Namespace,
 }
 
 impl<'m, M: Mmio, C: Clock> Controller<'m, M, C> {
-    /// Resets the controller, gives it its queues and looks at its namespace.
-    pub fn start(registers: M, clock: C, memory: &Memory<'m>) -> Result<Self, NvmeError> {
+    /// Resets the controller, gives it its queues and looks at its namespace. Reads are awaited
+    /// by the interrupt, if there is one: its message is programmed already.
+    pub fn start(
+        registers: M,
+        clock: C,
+        memory: &Memory<'m>,
+        interrupt: Option<Interrupt<'m>>,
+    ) -> Result<Self, NvmeError> {
         let cap = Cap::from_bits(registers.read64(offset::CAP));
         let is_absent = cap.into_bits() == u64::MAX || cap.into_bits() == 0;
         if is_absent || cap.mpsmin() > 0 || cap.mqes() < ENTRIES {
@@ -112,6 +120,7 @@ impl<'m, M: Mmio, C: Clock> Controller<'m, M, C> {
             stride: 4usize.checked_shl(cap.dstrd().into()).unwrap_or(4),
             admin: Pair::new(0, memory.admin_submission, memory.admin_completion),
             io: Pair::new(1, memory.submission, memory.completion),
+            waiting: Waiting::new(interrupt),
             namespace: Namespace {
                 blocks: 0,
                 block_bytes: 0,
@@ -131,6 +140,11 @@ impl<'m, M: Mmio, C: Clock> Controller<'m, M, C> {
     /// What its namespace is.
     pub fn namespace(&self) -> Namespace {
         self.namespace
+    }
+
+    /// How reads were completed until now.
+    pub fn completions(&self) -> Completions {
+        self.waiting.completions()
     }
 
     /// Reads one block to where the controller finds `to`: within one page.
@@ -216,11 +230,19 @@ impl<'m, M: Mmio, C: Clock> Controller<'m, M, C> {
             ]
         };
         let flags = CreateQueue11::new().with_contiguous(true);
-        let completion = create(opcode::CREATE_COMPLETION, self.io.completion_at(), flags);
+        let of_completions = match self.waiting.vector() {
+            Some(vector) => flags.with_interrupts(true).with_cqid_or_vector(vector),
+            None => flags,
+        };
+        let completion = create(
+            opcode::CREATE_COMPLETION,
+            self.io.completion_at(),
+            of_completions,
+        );
         let submission = create(
             opcode::CREATE_SUBMISSION,
             self.io.submission_at(),
-            flags.with_cqid(number),
+            flags.with_cqid_or_vector(number),
         );
         self.run(Queue::Admin, completion)?;
         self.run(Queue::Admin, submission)
@@ -280,14 +302,24 @@ impl<'m, M: Mmio, C: Clock> Controller<'m, M, C> {
                 .saturating_add(doorbells.saturating_add(index).saturating_mul(self.stride))
         };
         let (id, tail) = pair.submit(command);
+        self.waiting.begin();
         self.registers.write32(doorbell(0), tail.into());
         let begun = self.clock.now();
         loop {
-            if let Some(completed) = pair.completed(id) {
+            let waited = self.clock.now().since(begun);
+            let look = match queue {
+                Queue::Admin => Some(Look::Polling),
+                Queue::Io => self.waiting.look(waited),
+            };
+            let found = look.and_then(|look| Some((look, pair.completed(id)?)));
+            if let Some((look, completed)) = found {
+                if matches!(queue, Queue::Io) {
+                    self.waiting.found(look);
+                }
                 self.registers.write32(doorbell(1), pair.head().into());
                 return completed.map(|_| ());
             }
-            if self.clock.now().since(begun) > PATIENCE {
+            if waited > PATIENCE {
                 return Err(NvmeError::NoCompletion);
             }
             self.clock.relax();
@@ -310,7 +342,48 @@ mod tests {
         disk: &FakeDisk,
         pages: &'static Pages,
     ) -> Result<Controller<'static, FakeDisk, FakeClock>, NvmeError> {
-        Controller::start(disk.clone(), FakeClock::default(), &pages.memory())
+        Controller::start(disk.clone(), FakeClock::default(), &pages.memory(), None)
+    }
+
+    #[test]
+    fn a_read_is_completed_by_its_interrupt_and_without_one_by_looking() {
+        for (fault, by_interrupt, polled, lost) in [
+            (Fault::None, 20, 0, false),
+            // The first is waited for in vain, and no other.
+            (Fault::NoInterrupt, 0, 20, true),
+        ] {
+            let pages = Pages::leaked();
+            let disk = FakeDisk::new(pages, fault);
+            let memory = pages.memory();
+            let clock = FakeClock::default();
+            let interrupt = Interrupt {
+                vector: 1,
+                signal: &disk,
+            };
+            let mut controller =
+                Controller::start(disk.clone(), &clock, &memory, Some(interrupt)).unwrap();
+            for block in 0..20 {
+                controller.read(block, pages.data()).unwrap();
+                assert_eq!(pages.first_data_word(), 0xb10c_0000 + block);
+            }
+            let expected = Completions {
+                by_interrupt,
+                polled,
+                interrupt_lost: lost,
+            };
+            assert_eq!(controller.completions(), expected, "{fault:?}");
+            assert_eq!(disk.vector(), Some(1));
+        }
+    }
+
+    #[test]
+    fn without_an_interrupt_none_is_asked_for() {
+        let pages = Pages::leaked();
+        let disk = FakeDisk::new(pages, Fault::None);
+        let mut controller = started(&disk, pages).unwrap();
+        controller.read(0, pages.data()).unwrap();
+        assert_eq!(controller.completions().polled, 1);
+        assert_eq!(disk.vector(), None);
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! A controller that answers at once, or wrongly.
 
 use crate::queue::{COMMAND_WORDS, COMPLETION_WORDS, ENTRIES};
-use crate::spec::{BlockFormat, Cap, Cc, Command0, Completion1, Csts, offset, opcode};
-use crate::{Clock, Memory, Region};
+use crate::spec::{
+    BlockFormat, Cap, Cc, Command0, CommandPair, Completion1, CreateQueue11, Csts, offset, opcode,
+};
+use crate::{Clock, Memory, Region, Signal};
 use core::sync::atomic::{AtomicU64, Ordering};
 use iommu_core::{Iova, Mmio, Nanoseconds};
 use std::boxed::Box;
@@ -19,6 +21,7 @@ pub(crate) enum Fault {
     Refuses,
     WrongId,
     NoBlocks,
+    NoInterrupt,
 }
 
 /// Six pages: four queues, identify, data. Page `n` lies at `(n + 1) << 20` for the
@@ -71,6 +74,8 @@ impl Pages {
 struct State {
     ready: bool,
     queues: [Positions; 2],
+    vector: Option<u16>,
+    interrupts: u64,
 }
 
 #[derive(Default, Clone, Copy)]
@@ -102,6 +107,11 @@ impl FakeDisk {
         self.state.lock().unwrap().ready
     }
 
+    /// The vector that reads raise.
+    pub(crate) fn vector(&self) -> Option<u16> {
+        self.state.lock().unwrap().vector
+    }
+
     fn work_off(&self, queue: usize, tail: u16) {
         let mut state = self.state.lock().unwrap();
         while state.queues[queue].head != tail {
@@ -127,13 +137,20 @@ impl FakeDisk {
             self.pages.at(place.completion)[word].store(completion.into_bits(), Ordering::Relaxed);
             place.tail = (place.tail + 1) % ENTRIES;
             place.wrapped ^= place.tail == 0;
+            if queue == 1 && self.fault == Fault::None && state.vector.is_some() {
+                state.interrupts += 1;
+            }
         }
     }
 
     fn act(&self, queue: usize, words: &[u64], state: &mut State) {
         let command = Command0::from_bits(words[0]);
         match (queue, command.opcode()) {
-            (0, opcode::CREATE_COMPLETION) => state.queues[1].completion = words[3],
+            (0, opcode::CREATE_COMPLETION) => {
+                state.queues[1].completion = words[3];
+                let flags = CreateQueue11::from_bits(CommandPair::from_bits(words[5]).high());
+                state.vector = flags.interrupts().then(|| flags.cqid_or_vector());
+            }
             (0, opcode::CREATE_SUBMISSION) => state.queues[1].submission = words[3],
             (0, opcode::IDENTIFY) => {
                 let blocks = if self.fault == Fault::NoBlocks {
@@ -151,6 +168,12 @@ impl FakeDisk {
             }
             other => panic!("{other:?}"),
         }
+    }
+}
+
+impl Signal for FakeDisk {
+    fn count(&self) -> u64 {
+        self.state.lock().unwrap().interrupts
     }
 }
 

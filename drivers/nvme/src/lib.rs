@@ -1,5 +1,6 @@
 //! A small driver for NVMe controllers (NVM Express base specification 2.0): identify and
-//! read, with one pair of queues beside the admin pair, by polling.
+//! read, with one pair of queues beside the admin pair. Reads are awaited by interrupt or by
+//! polling, commands of the admin queue by polling.
 //!
 //! It allocates nothing: its [`Memory`] is given to it, as cells that the controller reaches at
 //! addresses which a remapping unit or nobody translates. Every wait has a limit; what a
@@ -21,6 +22,7 @@
 #[cfg(test)]
 extern crate std;
 
+mod completion;
 mod controller;
 mod queue;
 pub mod spec;
@@ -28,6 +30,7 @@ pub mod spec;
 #[cfg(test)]
 mod fake;
 
+pub use completion::{Completions, Interrupt, Signal};
 pub use controller::{Controller, Memory, Namespace, NvmeError};
 pub use queue::Region;
 

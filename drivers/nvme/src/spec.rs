@@ -139,8 +139,8 @@ pub struct CreateQueue11 {
     pub interrupts: bool,
     #[bits(14)]
     __: u16,
-    /// The completion queue of a submission queue.
-    pub cqid: u16,
+    /// The completion queue of a submission queue; of a completion queue, its interrupt vector.
+    pub cqid_or_vector: u16,
 }
 
 /// Word 1 of a completion.

@@ -284,6 +284,9 @@ impl Topology {
             let (Some(at), Some(state)) = (port.capabilities.acs, port.access_control) else {
                 continue;
             };
+            if !pass && self.others_translate(access, port, id) {
+                continue;
+            }
             let config = Config::new(access, port.id);
             let at = at.saturating_add(6);
             let mut control = AccessControl::from_bits_retain(config.read16(at));
@@ -291,6 +294,19 @@ impl Topology {
             control.set(AccessControl::TRANSLATION_BLOCKING, blocks);
             config.write16_beside_zeroes(at, control.bits());
         }
+    }
+
+    /// Whether another function behind a port translates for itself.
+    fn others_translate<A: ConfigRegionAccess>(
+        &self,
+        access: &A,
+        port: &Function,
+        id: DeviceId,
+    ) -> bool {
+        let is_behind = |other: &Function| self.ancestors(other.id).any(|up| up.id == port.id);
+        self.functions.iter().any(|other| {
+            other.id != id && is_behind(other) && TranslationServices::of(other).are_on(access)
+        })
     }
 }
 
@@ -463,5 +479,42 @@ mod tests {
         assert_eq!((blocks(0), blocks(1)), (false, true));
         topology.let_translated_pass(&machine, id(1, 0, 0), false);
         assert_eq!((blocks(0), blocks(1)), (true, true));
+    }
+
+    #[test]
+    fn a_port_goes_on_letting_pass_what_others_behind_it_translate() {
+        let machine = Machine::new();
+        machine.root_port(0, 1, 0, 1, 4).access_control(
+            0x220,
+            FULL_ACCESS_CONTROL,
+            FULL_ACCESS_CONTROL,
+        );
+        machine.bridge(1, 0, 0, 2, 4).port(5);
+        for number in [0, 1] {
+            machine.bridge(2, number, 0, number + 3, number + 3).port(6);
+            machine
+                .express(number + 3, 0, 0, 0)
+                .translation_services(0x180);
+        }
+        let mut topology = scanned(&machine);
+        topology.harden(&machine, &Time::default());
+        let blocks = || {
+            let control = Config::new(&machine, id(0, 1, 0)).read16(0x226);
+            AccessControl::from_bits_retain(control).contains(AccessControl::TRANSLATION_BLOCKING)
+        };
+        let on = |bus| {
+            topology.let_translated_pass(&machine, id(bus, 0, 0), true);
+            let function = topology.function(id(bus, 0, 0)).unwrap();
+            let services = TranslationServices::of(function);
+            services.turn_on(&machine, &AtsSettings::default()).unwrap();
+            services
+        };
+        let (first, second) = (on(3), on(4));
+        first.turn_off(&machine, &Time::default()).unwrap();
+        topology.let_translated_pass(&machine, id(3, 0, 0), false);
+        assert!(!blocks(), "the other one's requests are refused");
+        second.turn_off(&machine, &Time::default()).unwrap();
+        topology.let_translated_pass(&machine, id(4, 0, 0), false);
+        assert!(blocks(), "nobody's are");
     }
 }

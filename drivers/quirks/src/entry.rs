@@ -42,6 +42,13 @@ pub enum Who {
         /// Revisions.
         revisions: RangeInclusive<u8>,
     },
+    /// Functions whose device ids follow each other.
+    Run {
+        /// Vendor id.
+        vendor: u16,
+        /// Device ids.
+        devices: RangeInclusive<u16>,
+    },
     /// All functions of a vendor and base class.
     Class {
         /// Vendor id.
@@ -88,6 +95,9 @@ impl Who {
                 let [high, _] = identity.device.to_be_bytes();
                 *vendor == identity.vendor && *class == identity.class && upper.contains(&high)
             }
+            Self::Run { vendor, devices } => {
+                *vendor == identity.vendor && devices.contains(&identity.device)
+            }
             Self::Class { vendor, class } => (*vendor, *class) == (identity.vendor, identity.class),
             Self::Processors { .. } => false,
         }
@@ -102,7 +112,9 @@ impl Who {
                     && models.contains(&processor.model)
                     && steppings.contains(&processor.stepping)
             }
-            Self::Devices { .. } | Self::Class { .. } | Self::Family { .. } => false,
+            Self::Devices { .. } | Self::Run { .. } | Self::Class { .. } | Self::Family { .. } => {
+                false
+            }
         }
     }
 }
@@ -141,7 +153,8 @@ pub enum Effect {
     Harmless,
     /// Its address translation services do not work.
     NoTranslationServices,
-    /// What lies behind it is no part of the machine's own buses and requests under its id.
+    /// What lies behind it is no part of the machine's own buses and requests under its id, or
+    /// under ids of its bus that are no function's.
     CarriesOthers,
     /// These bits of the 32-bit configuration register at the offset are set.
     SetConfiguration {

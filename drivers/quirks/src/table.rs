@@ -8,15 +8,23 @@ const ADAPTEC: u16 = 0x9005;
 const AMD: u16 = 0x1022;
 const ASMEDIA: u16 = 0x1b21;
 const ATHEROS: u16 = 0x168c;
+const CAVIUM: u16 = 0x177d;
+const GLENFLY: u16 = 0x6766;
 const HIGHPOINT: u16 = 0x1103;
 const INTEL: u16 = 0x8086;
 const ITE: u16 = 0x1283;
 const JMICRON: u16 = 0x197b;
+const LITE_ON: u16 = 0x1c28;
 const LSI: u16 = 0x11c1;
 const MARVELL: u16 = 0x1b4b;
 const MEDIATEK: u16 = 0x14c3;
+const MELLANOX: u16 = 0x15b3;
+const MICROSEMI: u16 = 0x11f8;
+const NVIDIA: u16 = 0x10de;
+const PLX: u16 = 0x10b5;
 const QEMU: u16 = 0x1234;
 const RICOH: u16 = 0x1180;
+const SOLIDRUN: u16 = 0xd063;
 const TI: u16 = 0x104c;
 const TUNDRA: u16 = 0x10e3;
 
@@ -102,9 +110,23 @@ pub const TABLE: &[Quirk] = &[
         LINUX_PCI,
     ),
     of(
+        "Plextor M6E: requests as function 1",
+        LITE_ON,
+        &[0x0122],
+        REQUESTS_AS_FUNCTION_1,
+        "Linux, drivers/pci/quirks.c; kernel bugzilla 42679",
+    ),
+    of(
         "Ricoh multifunction: requests as function 0",
         RICOH,
         &[0xe832, 0xe476],
+        Effect::RequestsAs(Alias::Function(0)),
+        LINUX_PCI,
+    ),
+    of(
+        "Glenfly graphics: requests as function 0",
+        GLENFLY,
+        &[0x3d40, 0x3d41],
         Effect::RequestsAs(Alias::Function(0)),
         LINUX_PCI,
     ),
@@ -151,9 +173,9 @@ pub const TABLE: &[Quirk] = &[
         LINUX_PCI,
     ),
     of(
-        "ITE 8892: bridges as a PCI Express one",
+        "ITE 8892/8893: bridges as a PCI Express one",
         ITE,
-        &[0x8892],
+        &[0x8892, 0x8893],
         Effect::BridgesAsExpress,
         LINUX_PCI,
     ),
@@ -207,6 +229,21 @@ pub const TABLE: &[Quirk] = &[
         Effect::NoFunctionReset,
         LINUX_PCI,
     ),
+    revisions(
+        "SolidRun SNET, revision 1: no function-level reset",
+        SOLIDRUN,
+        &[0x1000],
+        1..=1,
+        Effect::NoFunctionReset,
+        LINUX_PCI,
+    ),
+    of(
+        "NVIDIA Spectrum: no reset by D3hot",
+        MELLANOX,
+        &[0xcb84, 0xcf6c, 0xcf70, 0xcf80],
+        Effect::NoPowerReset,
+        LINUX_PCI,
+    ),
     of(
         // The real one does reset so; its other ways are as good.
         "Intel 82574L, as QEMU emulates it: no reset by D3hot",
@@ -228,6 +265,22 @@ pub const TABLE: &[Quirk] = &[
         "Atheros wireless: no bus reset",
         ATHEROS,
         &[0x0030, 0x0032, 0x0033, 0x0034, 0x003c, 0x003e],
+        Effect::NoBusReset,
+        LINUX_PCI,
+    ),
+    Quirk {
+        name: "NVIDIA graphics 2340 to 237f: no bus reset",
+        who: Who::Run {
+            vendor: NVIDIA,
+            devices: 0x2340..=0x237f,
+        },
+        effect: Effect::NoBusReset,
+        source: LINUX_PCI,
+    },
+    of(
+        "Cavium CN8xxx ports: no bus reset",
+        CAVIUM,
+        &[0xa100],
         Effect::NoBusReset,
         LINUX_PCI,
     ),
@@ -261,9 +314,13 @@ pub const TABLE: &[Quirk] = &[
     ),
     // Address translation services.
     of(
-        "AMD Stoney and Iceland graphics: no ATS",
+        // Of Raven (15d8h) Linux names one revision on four boards; here it is all of them.
+        "AMD Stoney, Iceland, Navi10, Navi14 and Raven graphics: no ATS",
         AMD_ATI,
-        &[0x98e4, 0x6900],
+        &[
+            0x98e4, 0x6900, 0x7310, 0x7312, 0x7318, 0x7319, 0x731a, 0x731b, 0x731e, 0x731f, 0x7340,
+            0x7341, 0x7347, 0x734f, 0x15d8,
+        ],
         Effect::NoTranslationServices,
         "Linux, drivers/pci/quirks.c; kernel bugzilla 194521",
     ),
@@ -294,6 +351,33 @@ pub const TABLE: &[Quirk] = &[
         ],
         Effect::CarriesOthers,
         "Linux, drivers/pci/controller/vmd.c; VT-d 5.10, 3.4.1",
+    ),
+    of(
+        "PLX NTB: what is on its other side requests under any id of its bus",
+        PLX,
+        &[0x87b0, 0x87b1],
+        Effect::CarriesOthers,
+        LINUX_PCI,
+    ),
+    of(
+        "Intel VCA: what is on its other side requests under ids of its bus",
+        INTEL,
+        &[0x2954, 0x2955, 0x2956, 0x2958, 0x2959, 0x295a],
+        Effect::CarriesOthers,
+        LINUX_PCI,
+    ),
+    of(
+        // Linux reads the ids from the switch's registers. Its ports have the same device ids
+        // and are given to nobody either.
+        "Microsemi Switchtec NTB: what is on its other side requests under ids of its bus",
+        MICROSEMI,
+        &[
+            0x8531, 0x8532, 0x8533, 0x8534, 0x8535, 0x8536, 0x8541, 0x8542, 0x8543, 0x8544, 0x8545,
+            0x8546, 0x8551, 0x8552, 0x8553, 0x8554, 0x8555, 0x8556, 0x8561, 0x8562, 0x8563, 0x8564,
+            0x8565, 0x8566, 0x8571, 0x8572, 0x8573, 0x8574, 0x8575, 0x8576,
+        ],
+        Effect::CarriesOthers,
+        LINUX_PCI,
     ),
     // Errors that would reach the whole platform.
     of(

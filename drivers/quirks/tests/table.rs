@@ -71,6 +71,25 @@ fn a_family_of_graphics_is_known_by_its_class_too() {
 }
 
 #[test]
+fn what_has_another_side_carries_others() {
+    for (vendor, device) in [(0x10b5, 0x87b0), (0x8086, 0x2958), (0x11f8, 0x8545)] {
+        assert_eq!(effects(function(vendor, device)), [Effect::CarriesOthers]);
+    }
+    // A switch of the same maker without such a bridge.
+    assert_eq!(effects(function(0x10b5, 0x8747)), []);
+}
+
+#[test]
+fn graphics_lose_the_bus_reset_by_the_upper_bits_of_their_number() {
+    for device in [0x2340, 0x235a, 0x237f] {
+        assert_eq!(effects(function(0x10de, device)), [Effect::NoBusReset]);
+    }
+    for device in [0x233f, 0x2380] {
+        assert_eq!(effects(function(0x10de, device)), []);
+    }
+}
+
+#[test]
 fn a_cpu_has_all_errata_of_its_model_and_stepping() {
     let of =
         |processor| -> Vec<Effect> { of_processor(&processor).map(|quirk| quirk.effect).collect() };
@@ -99,6 +118,7 @@ fn every_row_has_a_name_of_its_own_a_source_and_somebody_whom_it_is_about() {
         );
         match &quirk.who {
             Who::Devices { devices, .. } => assert!(!devices.is_empty()),
+            Who::Run { devices, .. } => assert!(!devices.is_empty()),
             Who::Family { upper, .. } => assert!(!upper.is_empty()),
             Who::Class { class, .. } => assert_ne!(*class, 0),
             Who::Processors { models, .. } => assert!(!models.is_empty()),

@@ -221,6 +221,47 @@ fn a_device_uses_its_own_translation_until_it_is_invalidated() {
     assert_eq!(write(&mut b), Some(0x30_0008));
 }
 
+#[test]
+fn a_device_that_may_write_has_had_the_flags_set_whenever_it_asked() {
+    const FLAGS: u64 = 0x60;
+    for freedom in freedoms() {
+        for (access, flags) in [(Access::Read, 0x20), (Access::Write, 0x60)] {
+            let mut b = bench(freedom, FIRST_ENTRY);
+            let slot = b.first(0x5000, 1, 0x20_0007);
+            // Now the device may have asked for all that there is.
+            b.submit(&[(0x12, 0), (u64::from(DEVICE) << 32 | 3, 0x5000)]);
+            assert_eq!(b.machine.read_u64(slot) & FLAGS, 0);
+            let reached = b.machine.ats_access(DEVICE, None, 0x5008, access);
+            assert_eq!(reached.address(), Some(0x20_0008));
+            let set = b.machine.read_u64(slot) & FLAGS;
+            assert_eq!(set, flags, "{freedom:?} {access:?}");
+        }
+    }
+}
+
+#[test]
+fn a_device_keeps_nothing_while_its_ats_is_off() {
+    for freedom in freedoms() {
+        for off in [false, true] {
+            let mut b = bench(freedom, SECOND_ENTRY);
+            let slot = b.second(0x5000, 1, 0x20_0003);
+            let access = |b: &mut Bench| {
+                let outcome = b.machine.ats_access(DEVICE, None, 0x5000, Access::Write);
+                outcome.address()
+            };
+            assert_eq!(access(&mut b), Some(0x20_0000));
+            b.poke(slot, 0x30_0003);
+            b.submit(&[(0x7_0032, 0x5000)]);
+            if off {
+                b.machine.switch_ats(DEVICE, false);
+                b.machine.switch_ats(DEVICE, true);
+            }
+            let reached = if off { 0x30_0000 } else { 0x20_0000 };
+            assert_eq!(access(&mut b), Some(reached), "{freedom:?}");
+        }
+    }
+}
+
 fn ask(last: bool, group: u16) -> PageRequest {
     PageRequest {
         source: DEVICE,

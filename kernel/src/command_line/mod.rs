@@ -6,8 +6,8 @@
 mod switches;
 
 pub use switches::{
-    Choice, DumpForm, Graphics, GuestKind, HandOver, Mode, MonitorSwitch, OwnTranslation,
-    ReservedRegions, UnremappedInterrupts, VtdSwitch, device,
+    Choice, DumpForm, Graphics, GuestKind, HandOver, Mode, MonitorSwitch, ReservedRegions,
+    TranslationServices, UnremappedInterrupts, VtdSwitch, device,
 };
 
 use arrayvec::{ArrayString, ArrayVec};
@@ -40,10 +40,10 @@ pub struct CommandLine {
     pub reserved_regions: ReservedRegions,
     /// `graphics=`
     pub graphics: Graphics,
+    /// `ats=`
+    pub translation_services: TranslationServices,
     /// `unremapped-interrupts=`
     pub unremapped_interrupts: UnremappedInterrupts,
-    /// `ats=`
-    pub ats: OwnTranslation,
     /// `dump=`; none, if absent.
     pub dump: Option<DumpForm>,
     /// `monitor=`
@@ -69,7 +69,7 @@ pub enum CommandLineError<'a> {
 }
 
 /// What is told to who mistypes a key.
-const KEYS: &str = "vtd=, deny=, rmrr=, graphics=, unremapped-interrupts=, ats=, dump=, monitor=, hand-over=, mode=, guest=, seed=, test= and stage=";
+const KEYS: &str = "vtd=, deny=, rmrr=, graphics=, ats=, unremapped-interrupts=, dump=, monitor=, hand-over=, mode=, guest=, seed=, test= and stage=";
 
 impl fmt::Display for CommandLineError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -104,8 +104,8 @@ impl CommandLine {
             "vtd" => self.vtd = choice(word, value)?,
             "rmrr" => self.reserved_regions = choice(word, value)?,
             "graphics" => self.graphics = choice(word, value)?,
+            "ats" => self.translation_services = choice(word, value)?,
             "unremapped-interrupts" => self.unremapped_interrupts = choice(word, value)?,
-            "ats" => self.ats = choice(word, value)?,
             "dump" => self.dump = Some(choice(word, value)?),
             "monitor" => self.monitor = choice(word, value)?,
             "hand-over" => self.hand_over = Some(choice(word, value)?),
@@ -165,7 +165,7 @@ mod tests {
     fn every_switch_is_read_by_each_of_its_names() {
         let line = CommandLine::parse(
             "vtd=report deny=0:0:4.0 rmrr=relax graphics=leave deny=0:1:0.0 \
-             unremapped-interrupts=allow ats=trusted dump=both monitor=com1 hand-over=on stage=2",
+             ats=vouched unremapped-interrupts=allow dump=both monitor=com1 hand-over=on stage=2",
         )
         .unwrap();
         assert_eq!(line.vtd, VtdSwitch::Report);
@@ -175,8 +175,8 @@ mod tests {
         );
         assert_eq!(line.reserved_regions, ReservedRegions::Relax);
         assert_eq!(line.graphics, Graphics::Leave);
+        assert_eq!(line.translation_services, TranslationServices::Vouched);
         assert_eq!(line.unremapped_interrupts, UnremappedInterrupts::Allow);
-        assert_eq!(line.ats, OwnTranslation::Trusted);
         assert_eq!(line.dump, Some(DumpForm::Both));
         assert_eq!(line.monitor, MonitorSwitch::Com1);
         assert_eq!(line.hand_over, Some(HandOver::On));
@@ -189,8 +189,8 @@ mod tests {
         assert_eq!(line.vtd, VtdSwitch::On);
         assert_eq!(line.reserved_regions, ReservedRegions::Keep);
         assert_eq!(line.graphics, Graphics::Remap);
+        assert_eq!(line.translation_services, TranslationServices::Off);
         assert_eq!(line.unremapped_interrupts, UnremappedInterrupts::Refuse);
-        assert_eq!(line.ats, OwnTranslation::Off);
         assert_eq!(line.monitor, MonitorSwitch::Off);
         assert_eq!((line.dump, line.hand_over), (None, None));
     }
@@ -237,6 +237,7 @@ mod tests {
             "deny=00:04.0",
             "rmrr=",
             "graphics=off",
+            "ats=on",
             "dump=",
             "stage=two",
         ] {

@@ -143,6 +143,23 @@ impl Choice for Graphics {
     const ALL: &'static [(&'static str, Self)] = &[("remap", Self::Remap), ("leave", Self::Leave)];
 }
 
+/// Which devices may translate for themselves (address translation services).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(target_os = "none", derive(defmt::Format))]
+pub enum TranslationServices {
+    /// None: each request of a device is looked at by its unit.
+    #[default]
+    Off,
+    /// Those that the firmware vouches for (§8.5, §8.8, §8.9), while a guest has them. What they say is
+    /// translated is not looked at again.
+    Vouched,
+}
+
+impl Choice for TranslationServices {
+    const USAGE: &'static str = "ats=off|vouched";
+    const ALL: &'static [(&'static str, Self)] = &[("off", Self::Off), ("vouched", Self::Vouched)];
+}
+
 /// What becomes of passthrough where interrupts are not remapped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[cfg_attr(target_os = "none", derive(defmt::Format))]
@@ -158,22 +175,6 @@ impl Choice for UnremappedInterrupts {
     const USAGE: &'static str = "unremapped-interrupts=refuse|allow";
     const ALL: &'static [(&'static str, Self)] =
         &[("refuse", Self::Refuse), ("allow", Self::Allow)];
-}
-
-/// Whether devices may translate for themselves, and so ask for pages.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[cfg_attr(target_os = "none", derive(defmt::Format))]
-pub enum OwnTranslation {
-    /// None: what a device has cached is not checked again.
-    #[default]
-    Off,
-    /// Those whose path and firmware's word make them trusted.
-    Trusted,
-}
-
-impl Choice for OwnTranslation {
-    const USAGE: &'static str = "ats=off|trusted";
-    const ALL: &'static [(&'static str, Self)] = &[("off", Self::Off), ("trusted", Self::Trusted)];
 }
 
 /// How the units are dumped once they translate, and again at the end.

@@ -30,7 +30,7 @@ impl fmt::Display for Mute {
             Self::Unit => f.write_str("its unit takes no page requests (ECAP.PRS)"),
             Self::Virtual => f.write_str("a virtual function asks by its physical one"),
             Self::NotAllowed => {
-                f.write_str("no device may translate for itself; ats=trusted allows it")
+                f.write_str("no device may translate for itself; ats=vouched allows it")
             }
             Self::Distrusted(why) => write!(f, "{why}"),
         }

@@ -6,14 +6,13 @@ use super::{Access, GuestError, Policy};
 use crate::cpu::{apic, vectors};
 use crate::devices::Mute;
 use crate::host::Host;
-use crate::remapping::Driver;
+use crate::remapping::{interrupt_source, route};
 use crate::vm::Vm;
 use crate::vm::passthrough::{Function, PassthroughDevice};
 use alloc::boxed::Box;
 use defmt::Display2Format;
-use iommu_core::{DeviceId, IrqHandle, IrqMessage, IrqRemapper, IrqTarget, SourceId, VmId};
-use pci::{InterruptRequester, PciAddress};
-use vtd::InterruptSource;
+use iommu_core::{DeviceId, IrqHandle, IrqMessage, SourceId, VmId};
+use pci::PciAddress;
 
 /// Gives the device to the guest, blocked: its registers are mapped or stay with the
 /// hypervisor, its configuration space is mediated, its interrupt is remapped and becomes a
@@ -31,7 +30,9 @@ pub(super) fn assign(
     policy
         .assign(id, device, u32::from(virtual_id.bits()))
         .map_err(GuestError::Iommu)?;
-    let_ask(policy, id, device)?;
+    if !let_ask(policy, id, device)? {
+        let_translate(host, device);
+    }
     let address = PciAddress::new(
         device.segment.0,
         source.bus(),
@@ -66,20 +67,34 @@ pub(super) fn assign(
 
 /// Lets the device ask its guest for pages, where all allow it. The guest sees whether it does
 /// in the device's capabilities, and what lacks in the answer about SVA; why, the log tells.
-fn let_ask(policy: &Policy, id: VmId, device: DeviceId) -> Result<(), GuestError> {
+/// Whether it does, and so translates for itself too.
+fn let_ask(policy: &Policy, id: VmId, device: DeviceId) -> Result<bool, GuestError> {
     let ats = match policy.host().may_ask(device) {
         Ok(ats) => ats,
-        Err(Mute::Device) => return Ok(()),
+        Err(Mute::Device) => return Ok(false),
         Err(why) => {
             defmt::info!("{}: asks for no pages: {}", device, Display2Format(&why));
-            return Ok(());
+            return Ok(false);
         }
     };
     policy
         .allow_page_requests(id, device, ats)
         .map_err(GuestError::Iommu)?;
     defmt::info!("{}: asks guest {=u16} for pages", device, id.0);
-    Ok(())
+    Ok(true)
+}
+
+/// Lets the device translate for itself, where the command line and the firmware allow that. It
+/// is blocked and at rest, and works without as well.
+fn let_translate(host: &Host, device: DeviceId) {
+    match host.remapping.let_translate(device) {
+        Ok(()) => defmt::info!("{}: translates for itself (ats=vouched)", device),
+        Err(why) => defmt::debug!(
+            "{}: does not translate for itself: {}",
+            device,
+            Display2Format(&why)
+        ),
+    }
 }
 
 /// The message that leads to a vector of this CPU, and the entry behind it.
@@ -89,8 +104,9 @@ fn message(
     vector: vectors::Vector,
 ) -> Result<(Option<IrqHandle>, IrqMessage), GuestError> {
     if host.remapping.interrupts {
-        let source = interrupt_source(host, device);
-        let (entry, message) = route(&host.remapping.driver, source, vector)?;
+        let source = interrupt_source(host.bus, device);
+        let routed = route(&host.remapping.driver, source, vector);
+        let (entry, message) = routed.map_err(GuestError::Interrupt)?;
         return Ok((Some(entry), message));
     }
     defmt::warn!(
@@ -109,44 +125,4 @@ fn message(
 /// Where the guest finds a device: its machine has one bus.
 fn on_bus_0(source: SourceId) -> SourceId {
     SourceId::from_bits(source.devfn().into())
-}
-
-/// Whom the device's interrupts come from. A device with more ids than are kept track of is
-/// held to its own; policy has refused it before.
-fn interrupt_source(host: &Host, device: DeviceId) -> InterruptSource {
-    match host.bus.topology.interrupt_requester(device) {
-        Ok(InterruptRequester::Buses(first, last)) => InterruptSource::Buses {
-            bridge: device,
-            first,
-            last,
-        },
-        Ok(InterruptRequester::Id(id)) => {
-            InterruptSource::Function(DeviceId::new(device.segment, id))
-        }
-        Err(_) => InterruptSource::Function(device),
-    }
-}
-
-/// A message that only this source can send, and that ends in a vector of this CPU.
-pub(super) fn route(
-    driver: &Driver,
-    source: InterruptSource,
-    vector: vectors::Vector,
-) -> Result<(IrqHandle, IrqMessage), GuestError> {
-    let entry = driver
-        .allocate_interrupts(source, 1)
-        .map_err(GuestError::Interrupt)?;
-    let target = IrqTarget {
-        apic_id: apic::id(),
-        vector: vector.number(),
-        level: false,
-    };
-    match driver.route(&entry, 0, target) {
-        Ok(message) => Ok((entry, message)),
-        Err(error) => {
-            // As above.
-            let _ = driver.free(entry);
-            Err(GuestError::Interrupt(error))
-        }
-    }
 }

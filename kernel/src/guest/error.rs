@@ -72,7 +72,7 @@ impl fmt::Display for GuestError {
             Self::NotDirect => f.write_str("the guest's program cannot run inside the kernel"),
             Self::Setup(error) => write!(f, "{error}"),
             Self::Svm(error) => write!(f, "{error}; guest=direct needs none"),
-            Self::NoDevice => f.write_str("the machine has no edu device (QEMU: -device edu)"),
+            Self::NoDevice => f.write_str("the device was not there when the machine was looked through (QEMU: -device edu); what is plugged in later is given to nobody"),
             Self::Refused { device, why } => {
                 write!(f, "{device} is not given to a guest: {why}")
             }
@@ -95,7 +95,7 @@ impl fmt::Display for GuestError {
             Self::Iommu(IommuError::Reset(error)) => {
                 write!(f, "it is not given to a guest: {error}")
             }
-            Self::Iommu(error) => write!(f, "{error:?}"),
+            Self::Iommu(error) => write!(f, "{error}"),
             Self::OutOfVectors => f.write_str("no interrupt vector is left"),
             Self::OutOfStreams => f.write_str("no log stream is left"),
             Self::TooManyGuests => f.write_str("no more guests at a time"),

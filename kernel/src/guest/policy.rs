@@ -102,7 +102,7 @@ impl Hypervisor {
         may_ask(
             &services,
             unit.is_ok_and(|unit| unit.page_requests),
-            remapping.rules().allows_own_translation(),
+            remapping.rules().lets_vouched_translate(),
             || remapping.ats_trust(device),
         )?;
         let capability = services.capability(&self.bus.ecam).ok_or(Mute::Device)?;
@@ -163,6 +163,7 @@ impl VmHost for Hypervisor {
         device: DeviceId,
         is_in_use: &dyn Fn(DeviceId) -> bool,
     ) -> Result<(), ResetError> {
+        self.end_translating(device);
         let resetter = Resetter {
             topology: &self.bus.topology,
             access: &self.bus.ecam,
@@ -230,7 +231,7 @@ impl VmHost for Hypervisor {
             topology.let_translated_pass(ecam, device, false);
             return result.map_err(|_| ServiceError::TimedOut(device));
         }
-        if let Err(why) = self.remapping.ats_trust(device) {
+        if let Err(why) = self.remapping.may_translate(device) {
             defmt::warn!(
                 "{}: does not translate for itself: {}",
                 device,
@@ -252,6 +253,23 @@ impl VmHost for Hypervisor {
 }
 
 impl Hypervisor {
+    /// What a device may have cached for its last owner is forgotten, and that it translates
+    /// for itself is over.
+    fn end_translating(&self, device: DeviceId) {
+        let config = pci::Config::new(&self.bus.ecam, device);
+        let running = config.command();
+        // It must be at rest, and so it is to stay until its next owner wants it.
+        config.set_command(running.difference(CommandRegister::BUS_MASTER_ENABLE));
+        if let Err(error) = self.remapping.end_translating(device) {
+            // It is blocked; its entry is gone or the unit has cut it off.
+            defmt::warn!(
+                "{}: goes on translating for itself: {}",
+                device,
+                Display2Format(&error)
+            );
+        }
+    }
+
     /// Stops a device that the table says is harmless without a reset. Not one that anybody
     /// could have plugged in: it may only claim to be that.
     fn stop_harmless(&self, device: DeviceId) -> Option<Result<(), ResetError>> {

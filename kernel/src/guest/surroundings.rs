@@ -1,12 +1,11 @@
 //! What is around a guest on this machine that its trials must leave alone.
 
 use super::GuestError;
-use super::assign::route;
 use crate::cpu;
 use crate::cpu::vectors::{self, Handler, Vector};
 use crate::host::Host;
 use crate::memory::RegisterWindow;
-use crate::remapping::{Driver, faults};
+use crate::remapping::{self, Driver, faults};
 use crate::vm::Surroundings;
 use alloc::vec::Vec;
 use boot::layout::KERNEL_OFFSET;
@@ -79,7 +78,9 @@ impl MachineAround {
         let bridge = DeviceId::new(Segment(0), SourceId::from_bits(0));
         let driver = &host.remapping.driver;
         let vector = vectors::allocate(&FOREIGN).map_err(|_| GuestError::OutOfVectors)?;
-        let (entry, foreign) = route(driver, InterruptSource::Function(bridge), vector)?;
+        let source = InterruptSource::Function(bridge);
+        let routed = remapping::route(driver, source, vector);
+        let (entry, foreign) = routed.map_err(GuestError::Interrupt)?;
         driver.mask(&entry, 0).map_err(GuestError::Interrupt)?;
         Ok(Self {
             units,

@@ -2,12 +2,12 @@
 
 mod ecam;
 
-pub use crate::time::KernelClock;
-use ecam::{Ecam, EcamError};
+pub use ecam::{Ecam, EcamError};
 
 use crate::cpu;
 use crate::devices::Errata;
 use crate::firmware::{Firmware, FirmwareError};
+use crate::time::KernelClock;
 use core::fmt;
 use pci::{Bar, BarKind, Function, GroupError, Groups, OutOfMemory, Topology};
 use spin::Once;

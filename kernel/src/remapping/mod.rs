@@ -6,6 +6,7 @@
 
 mod error;
 pub mod faults;
+mod interrupts;
 mod observer;
 pub mod page_requests;
 mod reserved;
@@ -13,9 +14,12 @@ mod say;
 mod start;
 mod survey;
 mod table;
+mod translating;
 
 pub use error::RemappingError;
+pub use interrupts::{interrupt_source, route};
 pub use observer::{Onlooker, look_on};
 pub use start::{Driver, Remapping, remapping, start};
 pub use survey::Survey;
 pub use table::{DmarSource, table};
+pub use translating::OwnTranslation;

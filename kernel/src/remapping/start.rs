@@ -40,7 +40,7 @@ pub struct Remapping {
     /// Bits of physical address that DMAR and CPU know.
     pub host_bits: u8,
     rules: Rules,
-    bus: &'static Bus,
+    pub(super) bus: &'static Bus,
 }
 
 impl Remapping {

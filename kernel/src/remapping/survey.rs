@@ -1,7 +1,7 @@
 //! What there is to be driven, and what will be done with it: read, told, and not changed.
 
 use super::error::RemappingError;
-use super::say;
+use super::{say, translating};
 use crate::cpu;
 use crate::memory::RegisterWindow;
 use crate::pci::Bus;
@@ -179,6 +179,21 @@ impl Survey {
                 unit.index,
                 reach.name()
             )),
+        }
+        self.report_translation(function);
+    }
+
+    /// Tells whether a function that could translate for itself will be let.
+    fn report_translation(&self, function: &Function) {
+        if function.capabilities.ats.is_none() {
+            return;
+        }
+        let topology = &self.bus.topology;
+        match translating::may_translate(&self.rules, &self.dmar, topology, function.id) {
+            Ok(()) => say::info(format_args!(
+                "{function}: translates for itself while a guest has it (ats=vouched)"
+            )),
+            Err(why) => say::info(format_args!("{function}: ATS stays off: {why}")),
         }
     }
 

@@ -1,7 +1,7 @@
 //! What a guest believes to have. With several virtual CPUs, and a hypervisor that takes
 //! things away, it may be wrong; it serves to make calls that can succeed.
 
-use iommu_abi::QueueKind;
+use iommu_abi::{Op, QueueKind};
 
 /// A device, as the guest knows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -11,6 +11,20 @@ pub(crate) struct Device {
     pub(crate) pasids: bool,
     /// It is shared: only PASIDs of it can be bound.
     pub(crate) slice: bool,
+    /// It may be bound so that it asks for pages.
+    pub(crate) asks: bool,
+}
+
+/// A group of page requests that the guest has read of and not answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Told {
+    pub(crate) device: u32,
+    pub(crate) pasid: Option<u32>,
+    pub(crate) group: u32,
+    /// 0 if it was told by the structures of `linux/iommu.h`, which have none.
+    pub(crate) cookie: u64,
+    /// The queue that it was read from.
+    pub(crate) queue: u32,
 }
 
 /// A ring of operations of the guest's.
@@ -64,6 +78,8 @@ pub(crate) struct Bound {
 /// All of it.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Belief {
+    /// The guest makes no mistake.
+    pub(crate) polite: bool,
     pub(crate) devices: Vec<Device>,
     pub(crate) tables: Vec<Table>,
     pub(crate) managed: Vec<u32>,
@@ -79,6 +95,8 @@ pub(crate) struct Belief {
     pub(crate) queues: Vec<Queue>,
     /// Which queues tell of which objects.
     pub(crate) routes: Vec<(u32, u32)>,
+    /// Groups that wait for the guest's answer, the oldest first.
+    pub(crate) told: Vec<Told>,
     /// PASIDs that were taken since the guest began.
     pub(crate) pasids_taken: u64,
     /// Page-table pages of the guest that lie in its table area.
@@ -125,6 +143,9 @@ impl Belief {
         let old = self.bound.iter().find(slot).map(|bound| bound.ioas);
         self.bound
             .retain(|bound| (bound.device, bound.pasid) != (device, pasid));
+        // What waited was answered with its binding, or nobody will.
+        self.told
+            .retain(|told| (told.device, told.pasid) != (device, pasid));
         let gone = |ioas: &u32| self.passing.contains(ioas) && !self.is_bound(*ioas);
         if let Some(ioas) = old.filter(gone) {
             self.forget_space(ioas);
@@ -139,6 +160,52 @@ impl Belief {
         }
         self.devices.retain(|known| known.handle != device);
         self.keeps_pasids.retain(|&known| known != device);
+        self.told.retain(|told| told.device != device);
+    }
+
+    /// The group of this cookie is answered, or without one the oldest that is named so.
+    pub(crate) fn answered(&mut self, answer: Told) {
+        let named = |told: &Told| (told.device, told.pasid, told.group);
+        let place = self.told.iter().position(|told| {
+            let by_cookie = answer.cookie != 0 && told.cookie != 0;
+            named(told) == named(&answer) && (!by_cookie || told.cookie == answer.cookie)
+        });
+        if let Some(place) = place {
+            self.told.remove(place);
+        }
+    }
+
+    /// Whether a device could ask, and nothing is bound to it.
+    pub(crate) fn asks_nothing(&self) -> bool {
+        let bound = |handle: u32| self.bound.iter().any(|bound| bound.device == handle);
+        let mut devices = self.devices.iter();
+        devices.any(|device| device.asks && !bound(device.handle))
+    }
+
+    /// Groups that can be answered by their cookie.
+    pub(crate) fn tellable(&self) -> Vec<Told> {
+        let told = self.told.iter().filter(|told| told.cookie != 0);
+        told.copied().collect()
+    }
+
+    /// A call is about to be made. What it does to groups that wait is more than the guest
+    /// learns from it.
+    pub(crate) fn before(&mut self, op: Op) {
+        let ends_any = matches!(
+            op,
+            Op::PasidTableBind | Op::PasidTableUnbind | Op::PasidTableInvalidate
+        );
+        if ends_any {
+            self.told.clear();
+        }
+    }
+
+    /// The guest reads of a group.
+    pub(crate) fn tell(&mut self, told: Told) {
+        if self.told.len() == MOST {
+            self.told.remove(0);
+        }
+        self.told.push(told);
     }
 
     /// A device that nothing is bound to.
@@ -175,6 +242,8 @@ impl Belief {
         self.routes.retain(|(_, object)| *object != handle);
         self.rings.retain(|ring| ring.handle != handle);
         self.queues.retain(|queue| queue.handle != handle);
+        // Groups that it told of were answered in the guest's place.
+        self.told.retain(|told| told.queue != handle);
     }
 
     /// A queue and an object that has none of its kind.

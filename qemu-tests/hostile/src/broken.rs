@@ -1,9 +1,10 @@
 //! Drivers that are broken on purpose: a run that does not catch them proves nothing.
 
 use iommu_core::{
-    Access, AddressRange, Attachment, Backend, BackendError, Batch, DeviceCapabilities, DeviceId,
-    DomainHandle, DomainSpec, FaultReason, FaultRecord, FlushError, Flushed, Hpa, Iova, MapError,
-    Owed, PageRequest, PageResponse, Replaced, Run, Scope, Slot, WalkStep,
+    Access, AddressRange, AtsCapability, Attachment, Backend, BackendError, Batch,
+    DeviceCapabilities, DeviceId, DomainHandle, DomainSpec, FaultReason, FaultRecord, FlushError,
+    Flushed, Hpa, Iova, MapError, Owed, PageAttributes, PageRequest, PageResponse, Replaced, Run,
+    Scope, ServiceError, Slot, TableFormat, WalkStep,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,11 +28,13 @@ pub enum Fault {
     ForgetsWriteBacks,
     /// Memory is taken from a guest without asking the policy first.
     GivesMemoryAway,
+    /// One answer to a group of page requests in four does not reach its device.
+    SwallowsAnswers,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::SwallowsFlushes,
         Self::FlushesOnePage,
         Self::CallsEverythingLeaf,
@@ -40,6 +43,7 @@ impl Fault {
         Self::UnmapsTooLittle,
         Self::ForgetsWriteBacks,
         Self::GivesMemoryAway,
+        Self::SwallowsAnswers,
     ];
 
     /// What it does, in a few words.
@@ -53,6 +57,7 @@ impl Fault {
             Self::UnmapsTooLittle => "leaves the last page of a range mapped",
             Self::ForgetsWriteBacks => "does not write tables back",
             Self::GivesMemoryAway => "gives memory away that a guest still has",
+            Self::SwallowsAnswers => "loses one answer to a device's page requests in four",
         }
     }
 }
@@ -89,6 +94,23 @@ impl<D: Backend> Backend for Broken<D> {
 
     fn create(&self, device: DeviceId, spec: &DomainSpec) -> Result<DomainHandle, BackendError> {
         self.driver.create(device, spec)
+    }
+
+    fn create_with(
+        &self,
+        device: DeviceId,
+        format: TableFormat,
+        attributes: &PageAttributes,
+    ) -> Result<DomainHandle, BackendError> {
+        self.driver.create_with(device, format, attributes)
+    }
+
+    fn create_checked(
+        &self,
+        device: DeviceId,
+        format: TableFormat,
+    ) -> Result<DomainHandle, BackendError> {
+        self.driver.create_checked(device, format)
     }
 
     fn destroy(&self, domain: DomainHandle) -> Result<Owed<'_, Self::Debt>, BackendError> {
@@ -198,7 +220,31 @@ impl<D: Backend> Backend for Broken<D> {
     }
 
     fn respond(&self, response: &PageResponse) -> Result<(), BackendError> {
+        if self.errs(Fault::SwallowsAnswers, 4) {
+            return Ok(());
+        }
         self.driver.respond(response)
+    }
+
+    fn enable_page_requests(
+        &self,
+        device: DeviceId,
+        ats: AtsCapability,
+        turn_on: &mut dyn FnMut() -> Result<(), ServiceError>,
+    ) -> Result<(), BackendError> {
+        self.driver.enable_page_requests(device, ats, turn_on)
+    }
+
+    fn disable_page_requests(
+        &self,
+        device: DeviceId,
+        turn_off: &mut dyn FnMut() -> Result<(), ServiceError>,
+    ) -> Result<(), BackendError> {
+        self.driver.disable_page_requests(device, turn_off)
+    }
+
+    fn flush_page_requests(&self, slot: Slot) -> Result<bool, BackendError> {
+        self.driver.flush_page_requests(slot)
     }
 
     fn explain(

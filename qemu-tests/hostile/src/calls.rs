@@ -5,15 +5,18 @@
 //! added and not made here does not compile.
 
 mod linux;
+mod page_response;
 mod pasid_table;
+
+pub(crate) use page_response::{answers, found_nobody};
 
 use crate::belief::{Belief, Bound, Mapping, Queue, Ring, Table};
 use iommu_abi::{
     Argument, Bind, Destroy, DeviceEntry, DeviceInfo, DeviceList, Direction, Entry, FaultEvent,
     FaultRead, Field, Format, Granularity, Info, IntoBytes, Invalidate, InvalidateModel,
     InvalidateRange, IoasAllocate, IoasMap, IoasRanges, IoasUnmap, IovaRange, NO_ID, Op,
-    PageAnswer, PageResponse, PasidAllocate, PasidFree, Probe, QueueAllocate, QueueBind, QueueKind,
-    QueueUnbind, RingCreate, RingEnter, Structure, Subject, Unbind, Use,
+    PasidAllocate, PasidFree, Probe, QueueAllocate, QueueBind, QueueKind, QueueUnbind, RingCreate,
+    RingEnter, Structure, Subject, Unbind, Use,
 };
 
 /// What the guest makes of a call that succeeded, from the argument as it came back.
@@ -62,20 +65,29 @@ pub(crate) fn possible(op: Op, belief: &Belief) -> Op {
         .any(|&pasid| !is_bound_pasid(belief, pasid));
     match op {
         _ if belief.devices.is_empty() => match op {
-            Op::Probe
-            | Op::Info
-            | Op::FaultRead
-            | Op::LinuxFaultRead
-            | Op::PageResponse
-            | Op::DeviceList => op,
+            Op::Probe | Op::Info | Op::FaultRead | Op::LinuxFaultRead | Op::DeviceList => op,
             Op::RingCreate | Op::RingEnter | Op::QueueAllocate => possible_object(op, belief),
             _ => Op::DeviceList,
         },
+        // Who shall answer must be asked, and read of it.
+        Op::PageResponse | Op::LinuxPageResponse
+            if belief.told.is_empty()
+                && belief.asks_nothing()
+                && belief.keeps_pasids.is_empty() =>
+        {
+            possible(Op::Bind, belief)
+        }
+        Op::PageResponse if belief.tellable().is_empty() => Op::FaultRead,
+        Op::LinuxPageResponse if belief.told.is_empty() => Op::LinuxFaultRead,
         // Nothing else can be bound to such a device.
         Op::Bind | Op::Unbind | Op::LinuxBindGpasid | Op::LinuxUnbindGpasid
             if !belief.keeps_pasids.is_empty() =>
         {
             Op::PasidTableUnbind
+        }
+        // Of a device that is shared only PASIDs can be bound.
+        Op::Bind if belief.pasids.is_empty() && belief.devices.iter().all(|known| known.slice) => {
+            Op::PasidAllocate
         }
         Op::Destroy if belief.idle_queues().len() > 1 || belief.rings.len() > 2 => op,
         Op::RingCreate | Op::RingEnter | Op::QueueAllocate => possible_object(op, belief),
@@ -142,14 +154,14 @@ pub(crate) fn plan(op: Op, belief: &Belief, random: &mut fastrand::Rng) -> Prepa
         Op::Unbind => unbind(belief, random),
         Op::Invalidate => invalidate(belief, random),
         Op::FaultRead => fault_read(belief, random),
-        Op::PageResponse => page_response(belief),
+        Op::PageResponse => page_response::native(belief, random),
         Op::PasidAllocate => pasid_allocate(belief, random),
         Op::PasidFree => pasid_free(belief, random),
         Op::LinuxBindGpasid => linux::bind(belief, random),
         Op::LinuxUnbindGpasid => linux::unbind(belief, random),
         Op::LinuxCacheInvalidate => linux::invalidate(belief, random),
         Op::LinuxFaultRead => linux::fault_read(belief, random),
-        Op::LinuxPageResponse => linux::page_response(belief, random),
+        Op::LinuxPageResponse => page_response::of_linux(belief, random),
         Op::PasidTableBind => pasid_table::bind(belief, random),
         Op::PasidTableUnbind => pasid_table::unbind(belief, random),
         Op::PasidTableInvalidate => pasid_table::invalidate(belief, random),
@@ -442,6 +454,9 @@ fn bind(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
         .iter()
         .any(|bound| bound.device == device_id && bound.pasid == pasid);
     let mut flags = 0;
+    if device.is_some_and(|device| device.asks) && random.u8(..8) != 0 {
+        flags |= Bind::PAGE_REQUESTS;
+    }
     if pasid.is_some() {
         flags |= Bind::PASID;
     }
@@ -565,7 +580,7 @@ fn fault_read(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
     prepared(FaultRead {
         buffer: belief.buffer,
         entry_size: size_of::<FaultEvent>(),
-        capacity: random.u32(..16),
+        capacity: if random.bool() { 16 } else { random.u32(..16) },
         queue_id: match one(&belief.queues, random) {
             Some(queue) if random.bool() => queue.handle,
             _ => NO_ID,
@@ -654,16 +669,6 @@ fn queue_unbind(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
         belief
             .routes
             .retain(|route| *route != (queue_id, object_id));
-    })
-}
-
-/// An answer to nobody: devices ask for no pages here.
-fn page_response(belief: &Belief) -> Prepared {
-    prepared(PageResponse {
-        answers: belief.buffer,
-        entry_size: size_of::<PageAnswer>(),
-        entry_count: 0,
-        ..PageResponse::new()
     })
 }
 

@@ -1,15 +1,17 @@
 //! What the driver stands on: the hardware model as platform, registers and hypervisor, with a
 //! step before whatever real CPUs could meet at.
 
+use crate::ram::lock;
 use crate::stage::{self, Point, step};
 use iommu_core::sync::Rank;
 use iommu_core::{
     Coherence, DeviceId, Frame, Hpa, Mmio, Nanoseconds, Observer, Order, OutOfFrames, Platform,
-    ResetError, VmEvent, VmHost, VmId,
+    ResetError, ServiceError, VmEvent, VmHost, VmId,
 };
+use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use vtd::Event;
 use vtd_model_platform::{ModelMmio, ModelPlatform};
 
@@ -241,11 +243,22 @@ impl Mmio for Registers {
 pub(crate) struct Around {
     pub(crate) notified: AtomicU64,
     pub(crate) resets: AtomicU64,
+    /// Devices that are programmed to cache translations and to ask for pages.
+    asking: Mutex<BTreeSet<u16>>,
+}
+
+impl Around {
+    /// Does something on behalf of a device that may ask for pages; it may for as long as
+    /// that takes. `None` if it may not.
+    pub(crate) fn while_asking<R>(&self, source: u16, act: impl FnOnce() -> R) -> Option<R> {
+        let asking = lock(&self.asking);
+        asking.contains(&source).then(act)
+    }
 }
 
 /// A reference to it.
 #[derive(Clone)]
-pub(crate) struct Host(pub(crate) Arc<Around>);
+pub(crate) struct Host(pub(crate) Arc<Around>, pub(crate) Arc<Floor>);
 
 impl VmHost for Host {
     fn notify(&self, _: VmId, _: VmEvent) {
@@ -255,6 +268,20 @@ impl VmHost for Host {
 
     fn stop_pasid(&self, _: iommu_core::Slot) -> Result<(), ResetError> {
         step(Point::Host);
+        Ok(())
+    }
+
+    fn set_page_requests(&self, device: DeviceId, on: bool) -> Result<(), ServiceError> {
+        step(Point::Host);
+        let (mut asking, source) = (lock(&self.0.asking), device.source.bits());
+        self.1
+            .model
+            .with_machine(|machine| machine.switch_ats(source, on));
+        if on {
+            asking.insert(source);
+        } else {
+            asking.remove(&source);
+        }
         Ok(())
     }
 

@@ -51,6 +51,8 @@ pub(crate) enum Deed {
     Sweep,
     /// Fault records are taken from the units and told to guests.
     Faults,
+    /// Page requests are taken from the units, and told to guests or answered.
+    Serve,
 }
 
 /// Somebody does something; `entropy` decides the details.
@@ -88,6 +90,8 @@ pub(crate) struct DevicePlan {
     pub(crate) shared: bool,
     /// It has a device-TLB, and answers invalidations after so many ticks.
     pub(crate) late: Option<u64>,
+    /// It asks its guest for pages, and caches translations while it has one.
+    pub(crate) asks: bool,
 }
 
 /// A whole run but for what is done in it.
@@ -121,8 +125,13 @@ impl Setting {
         let mut random = fastrand::Rng::with_seed(seed);
         let kinds = units::all();
         let count = 1 + usize::from(random.u8(..3) == 0);
+        let asking = kinds.iter().filter(|kind| kind.config.page_requests);
+        let asking: Vec<&Kind> = asking.collect();
         let mut units: Vec<Kind> = (0..count)
-            .map(|_| kinds[random.usize(..kinds.len())].clone())
+            .map(|_| match random.u8(..4) {
+                0 => asking[random.usize(..asking.len())].clone(),
+                _ => kinds[random.usize(..kinds.len())].clone(),
+            })
             .collect();
         if fault == Some(Fault::ForgetsWriteBacks) {
             units[0] = kinds[4].clone();
@@ -135,11 +144,13 @@ impl Setting {
         let mut devices: Vec<DevicePlan> = (0..guests.len() + usize::from(random.bool()))
             .map(|index| {
                 let unit = random.usize(..units.len());
+                let config = &units[unit].config;
+                let late = (config.device_tlb && random.u8(..4) != 0).then(|| random.u64(..20));
                 DevicePlan {
                     source: [0x0010, 0x0319, 0x0420, 0x00f8, 0x1207][index],
                     unit,
-                    late: (units[unit].config.device_tlb && random.bool())
-                        .then(|| random.u64(..20)),
+                    late,
+                    asks: late.is_some() && config.page_requests && random.u8(..4) != 0,
                     // A well-behaved guest has one, so that all its address spaces fit it.
                     home: if index < guests.len() { index } else { 1 },
                     shared: false,
@@ -152,6 +163,7 @@ impl Setting {
                 source: 0x1808,
                 unit,
                 late: (units[unit].config.device_tlb && random.bool()).then(|| random.u64(..20)),
+                asks: false,
                 home: usize::MAX,
                 shared: true,
             });
@@ -231,7 +243,8 @@ impl Setting {
             112..114 => (Actor::Keeper, Deed::Reclaim),
             114..115 => (Actor::Keeper, Deed::Poll(guest)),
             115..117 => (Actor::Keeper, Deed::Sweep),
-            117..155 => (Actor::Interrupts, Deed::Faults),
+            117..145 => (Actor::Interrupts, Deed::Faults),
+            145..225 => (Actor::Interrupts, Deed::Serve),
             _ => {
                 let cpu = random.usize(..self.guests[guest].cpus);
                 (Actor::Cpu { guest, cpu }, self.deed(guest, random))
@@ -266,15 +279,19 @@ impl Setting {
     }
 }
 
-/// Operations that change something come up more often.
+/// Operations that change something come up more often, and answers that devices wait for.
 fn op(random: &mut fastrand::Rng) -> Op {
-    const OFTEN: [Op; 6] = [
+    const OFTEN: [Op; 9] = [
         Op::Bind,
         Op::Unbind,
         Op::Invalidate,
         Op::IoasMap,
         Op::IoasMap,
         Op::Bind,
+        // Mostly they read what there is to answer.
+        Op::PageResponse,
+        Op::LinuxPageResponse,
+        Op::LinuxPageResponse,
     ];
     if random.bool() {
         OFTEN[random.usize(..OFTEN.len())]

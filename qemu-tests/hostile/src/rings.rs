@@ -78,6 +78,9 @@ impl World {
                 self.disturb(life, one.call.disturbs);
             }
         }
+        for one in &all {
+            lock(&life.belief).before(one.call.op);
+        }
         let failures = self.floor.failures();
         submit(life, ring, &all, polite, random);
         let mut enter = calls::enter(ring.handle);
@@ -129,7 +132,7 @@ impl World {
             self.judge_result(guest, life, op, result, failures);
             if result >= 0 && op == Some(one.call.op) {
                 let back = life.ram.read(one.argument, one.call.argument.len());
-                one.call.learn(&mut lock(&life.belief), &back);
+                self.learn(guest, life, &one.call, &back);
             }
         }
         // All of them are read.

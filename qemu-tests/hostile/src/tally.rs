@@ -25,6 +25,18 @@ pub struct Tally {
     pub ring_operations: (u64, u64),
     /// Requests of devices that guests share, and those that went through.
     pub shared_requests: (u64, u64),
+    /// Pages that devices asked for.
+    pub asked: u64,
+    /// Groups of those requests that were whole.
+    pub groups: u64,
+    /// Groups that guests read of.
+    pub told: u64,
+    /// Groups that guests answered.
+    pub answered_by_guests: u64,
+    /// Groups that guests or, in their place, the hypervisor answered.
+    pub answered_by_software: u64,
+    /// Groups that units answered by themselves.
+    pub answered_by_units: u64,
     /// Devices that changed hands.
     pub moves: u64,
     /// Times that hardware did not answer in time.
@@ -88,6 +100,12 @@ impl Tally {
         self.ring_operations.1 += other.ring_operations.1;
         self.shared_requests.0 += other.shared_requests.0;
         self.shared_requests.1 += other.shared_requests.1;
+        self.asked += other.asked;
+        self.groups += other.groups;
+        self.told += other.told;
+        self.answered_by_guests += other.answered_by_guests;
+        self.answered_by_software += other.answered_by_software;
+        self.answered_by_units += other.answered_by_units;
         self.kills += other.kills;
         self.rebinds += other.rebinds;
         self.taken_pages += other.taken_pages;
@@ -114,9 +132,7 @@ impl Tally {
         let mut short = Vec::new();
         for op in Op::ALL {
             let (calls, good) = self.ops.get(&op.as_u32()).copied().unwrap_or_default();
-            // It answers one request, and devices ask for none here.
-            let can = *op != Op::LinuxPageResponse;
-            if calls == 0 || can && good * 5 < calls {
+            if calls == 0 || good * 5 < calls {
                 short.push(format!(
                     "{} succeeded in {good} of {calls} calls",
                     op.name()
@@ -152,6 +168,22 @@ impl Tally {
                 self.shared_requests.1,
                 self.calls / 500,
             ),
+            ("pages that devices asked for", self.asked, self.calls / 50),
+            (
+                "groups of page requests that guests read of",
+                self.told,
+                self.calls / 400,
+            ),
+            (
+                "groups of page requests answered by guests",
+                self.answered_by_guests,
+                self.calls / 1000,
+            ),
+            (
+                "groups of page requests answered in a guest's place",
+                self.answered_in_place(),
+                self.calls / 1000,
+            ),
             ("device requests", self.requests.0, self.calls / 2),
             ("containment checks", self.containment, self.calls),
             ("switches between virtual CPUs", self.steps.1, self.calls),
@@ -165,6 +197,12 @@ impl Tally {
             short.push("no latency was measured".to_owned());
         }
         short
+    }
+
+    /// Groups that the hypervisor answered, because their guest could not or must not.
+    pub fn answered_in_place(&self) -> u64 {
+        self.answered_by_software
+            .saturating_sub(self.answered_by_guests)
     }
 
     /// Calls of well-behaved guests that took too long.
@@ -228,6 +266,15 @@ impl Tally {
             percent(self.ring_operations.1, self.ring_operations.0),
             self.shared_requests.0,
             percent(self.shared_requests.1, self.shared_requests.0),
+        ));
+        line(format!(
+            "{} pages asked for, {} groups whole: {} read of by guests, {} answered by them, {} in their place, {} by units",
+            self.asked,
+            self.groups,
+            self.told,
+            self.answered_by_guests,
+            self.answered_in_place(),
+            self.answered_by_units,
         ));
         line(format!("{} containment checks", self.containment));
         let longest = |all: &BTreeMap<u32, Vec<Latency>>| {

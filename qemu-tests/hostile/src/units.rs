@@ -16,6 +16,7 @@ pub(crate) fn all() -> Vec<Kind> {
     let kind = |name, config, mode| Kind { name, config, mode };
     let legacy = Config::legacy();
     let scalable = Config::scalable();
+    let asking = Config::scalable_with_ats();
     let second_only = Config {
         first_stage: false,
         first_stage_1g: false,
@@ -148,6 +149,34 @@ pub(crate) fn all() -> Vec<Kind> {
         kind(
             "device-TLBs",
             Config::everything(),
+            ModeRequest::SecondStage,
+        ),
+        kind("page requests", asking.clone(), ModeRequest::SecondStage),
+        kind(
+            "page requests, no drain of them, caching mode",
+            Config {
+                page_request_drain: false,
+                ..asking.clone().with_caching_mode()
+            },
+            ModeRequest::SecondStage,
+        ),
+        kind(
+            "page requests, first stage",
+            Config {
+                nested: false,
+                ..asking.clone()
+            },
+            ModeRequest::FirstStage,
+        ),
+        kind(
+            "page requests, second stage only",
+            Config {
+                first_stage: false,
+                first_stage_1g: false,
+                first_stage_5_level: false,
+                nested: false,
+                ..asking
+            },
             ModeRequest::SecondStage,
         ),
     ]

@@ -48,13 +48,28 @@ fn a_kernel_that_is_not_ours_has_its_devices_confined() {
 }
 
 #[test]
+fn a_hypervisor_that_is_not_ours_lets_its_guest_bind_a_table() {
+    let said = run("your-hypervisor");
+    for wanted in [
+        "0x7010 of the device is 0x8010 of the guest",
+        "0xa000 is refused, and the guest is told why: 0x71",
+        "0x9000 is refused, and the guest is told why: 0x79",
+        "taken from the guest, it is out of the device's reach",
+    ] {
+        assert!(said.contains(wanted), "{wanted:?} in {said}");
+    }
+}
+
+#[test]
 fn the_examples_know_nothing_of_the_hypervisor() {
     let lock = std::fs::read_to_string(root().join("examples/Cargo.lock")).expect("a lock file");
     for ours in ["kernel", "boot", "defmt", "guest-runtime", "hypervisor-abi"] {
         let name = format!("name = \"{ours}\"\n");
         assert!(!lock.contains(&name), "{ours}");
     }
-    assert!(lock.contains("name = \"vtd\"\n"));
+    for theirs in ["vtd", "iommu"] {
+        assert!(lock.contains(&format!("name = \"{theirs}\"\n")), "{theirs}");
+    }
 }
 
 #[test]

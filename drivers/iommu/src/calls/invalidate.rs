@@ -83,37 +83,51 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         }
     }
 
-    /// The guest changed one of its tables: these addresses, or all of it.
-    pub(crate) fn forget_table(
+    /// The guest changed tables of its own: these addresses of each, or all of it. Hardware is
+    /// told once.
+    pub(crate) fn forget_tables(
         &self,
+        guest: &mut Vm,
+        changes: &[(u32, Option<InvalidateRange>)],
+    ) -> Result<(), Errno> {
+        let mut ranges = ranges_for(Granularity::Everything, 0);
+        let mut told = 0usize;
+        for (ioas_id, entry) in changes {
+            if let Some(entry) = entry {
+                range_of(entry, guest.objects.user_table(*ioas_id)?.levels)?;
+                ranges = ranges.saturating_add(ranges_for(Granularity::Ranges, 1));
+            }
+            told = told.saturating_add(nested_of(guest, *ioas_id).len());
+        }
+        let ranges = ranges.min(MAX_RANGES);
+        let mut batch = self.batch_for(guest, ranges.saturating_add(told))?;
+        guest.shadow.begin(ranges);
+        guest.shadow.let_stop();
+        let mut result = Ok(());
+        for (ioas_id, entry) in changes {
+            result = result.and(self.forget_table(guest, *ioas_id, entry.as_ref(), &mut batch));
+        }
+        self.settle_part(guest, &mut batch).and(result)
+    }
+
+    fn forget_table<'b>(
+        &'b self,
         guest: &mut Vm,
         ioas_id: u32,
         entry: Option<&InvalidateRange>,
+        batch: &mut Batch<'b, B::Debt>,
     ) -> Result<(), Errno> {
         let levels = guest.objects.user_table(ioas_id)?.levels;
-        let range = entry.map(|entry| range_of(entry, levels)).transpose()?;
         let roots = roots_of(guest, ioas_id);
         let nested = nested_of(guest, ioas_id);
-        let ranges = match entry {
-            None => ranges_for(Granularity::Everything, 0),
-            Some(_) => ranges_for(Granularity::Ranges, 1),
+        let Some(entry) = entry else {
+            let looked = self.everything(guest, &roots);
+            return looked.and(self.tell(&nested, Scope::Everything, batch));
         };
-        let mut batch = self.batch_for(guest, ranges.saturating_add(nested.len()))?;
-        guest.shadow.begin(ranges);
-        guest.shadow.let_stop();
-        let result = match (entry, range) {
-            (Some(entry), Some(range)) => {
-                let of_table = (&roots, &nested);
-                let done = self.one_range(guest, of_table, entry, range, &mut batch);
-                done.map_err(Errno::from)
-            }
-            _ => self.everything(guest, &roots).and(self.tell(
-                &nested,
-                Scope::Everything,
-                &mut batch,
-            )),
-        };
-        self.settle_part(guest, &mut batch).and(result)
+        let range = range_of(entry, levels)?;
+        let of_table = (&roots, &nested);
+        let done = self.one_range(guest, of_table, entry, range, batch);
+        done.map_err(Errno::from)
     }
 
     /// Settles what may be a part of a call. If hardware does not confirm, that is how the call

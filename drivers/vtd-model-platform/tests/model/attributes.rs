@@ -1,10 +1,11 @@
 //! How pages are accessed: snooping, memory types, supervisor and execute requests.
 
-use crate::guest::{ALL, Guest, PRESENT, USER, WRITABLE};
+use crate::guest::{ALL, PRESENT, USER, WRITABLE};
+use crate::nesting::{Nest, Privileges};
 use crate::rig::{FREEDOMS, ONE, OTHER, Plan, Rig, device, read, slot, write};
 use iommu_core::{
-    Access, Attachment, Backend, BackendError, DomainHandle, DomainSpec, FaultReason, Gpa,
-    MemoryType, NestedSpec, PageAttributes, Pasid, Platform, SourceId, TableFormat,
+    Access, Attachment, Backend, BackendError, DomainHandle, FaultReason, MemoryType,
+    PageAttributes, Pasid, SourceId, TableFormat,
 };
 use vtd::tables::pasid::PasidEntry;
 use vtd::{DeviceTlb, Inspected, MemoryRanges, ModeRequest};
@@ -267,6 +268,66 @@ fn a_first_stage_is_cacheable_where_the_cpus_ranges_say_so() {
 }
 
 #[test]
+fn a_guests_page_attributes_count_and_never_loosen_those_of_its_memory() {
+    use vtd_model::MemoryType as Found;
+    const PWT: u64 = 1 << 3;
+    const PCD: u64 = 1 << 4;
+    for freedom in FREEDOMS {
+        for (memory, attributes, expected) in [
+            (MemoryType::WriteBack, 0, Found::WriteBack),
+            (MemoryType::WriteBack, PWT, Found::WriteThrough),
+            (MemoryType::WriteBack, PCD | PWT, Found::Uncacheable),
+            (MemoryType::WriteThrough, 0, Found::WriteThrough),
+            (MemoryType::WriteCombining, 0, Found::WriteCombining),
+            (MemoryType::Uncacheable, PWT, Found::Uncacheable),
+            (MemoryType::Uncacheable, 0, Found::Uncacheable),
+        ] {
+            let rig = Plan::new(with_types())
+                .mode(ModeRequest::SecondStage)
+                .freedom(freedom)
+                .device(CACHING, 0)
+                .start();
+            let parent = create(&rig, TableFormat::SecondStage4, typed(memory));
+            let nest = Nest::over(&rig, (CACHING, None), parent, Privileges::NONE);
+            let guest = &nest.guest;
+            let data = guest.data(3);
+            guest.map(nest.root, 0x7000, data, ALL | attributes);
+            rig.assert_reaches(&write(CACHING, 0x7000), guest.hpa(data));
+            let found = types(&rig, 0x7000);
+            assert_eq!(found, [Some(expected)], "{memory:?} {attributes:#x}");
+            rig.assert_clean();
+            nest.end(None);
+        }
+    }
+}
+
+#[test]
+fn pages_are_cacheable_where_no_table_says_anything_of_it() {
+    for (config, mode) in [
+        (Config::legacy(), ModeRequest::Legacy),
+        (with_types(), ModeRequest::SecondStage),
+    ] {
+        for freedom in FREEDOMS {
+            let rig = Plan::new(config.clone())
+                .mode(mode)
+                .freedom(freedom)
+                .device(CACHING, 0)
+                .start();
+            let cacheable = [Some(vtd_model::MemoryType::WriteBack)];
+            let page = rig.page(1);
+            let domain = rig.domain(CACHING, TableFormat::SecondStage4);
+            rig.attach(CACHING, None, domain);
+            rig.map(domain, 0x7000, page.hpa(), Access::READ_WRITE);
+            assert_eq!(types(&rig, 0x7000), cacheable, "{mode:?}");
+            rig.lead(CACHING, None, Attachment::PassThrough);
+            let found = types(&rig, page.hpa().as_u64());
+            assert_eq!(found, cacheable, "{mode:?}, passed through");
+            rig.assert_clean();
+        }
+    }
+}
+
+#[test]
 fn first_stage_pages_are_cacheable_unless_somebody_wants_otherwise() {
     for (memory_type, pat) in [(true, 0x0746_0746), (false, 0)] {
         let config = Config {
@@ -392,26 +453,13 @@ fn supervisor_requests_pass_where_the_guest_may_make_them_and_obey_write_protect
                 .mode(ModeRequest::SecondStage)
                 .freedom(freedom)
                 .start();
-            rig.assign(ONE, 1);
-            let guest = Guest::new(&rig.platform, 1, 32, 9);
             let parent = rig.domain(ONE, TableFormat::SecondStage4);
-            for page in 0..32 {
-                let gpa = crate::guest::BASE + page * 0x1000;
-                rig.map(parent, gpa, guest.hpa(gpa), Access::READ_WRITE);
-            }
-            let root = guest.table();
-            let spec = NestedSpec {
-                parent,
-                format: TableFormat::FirstStage4,
-                root: Gpa::new(root),
+            let privileges = Privileges {
                 supervisor,
                 write_protect,
             };
-            let nested = rig
-                .driver
-                .create(device(ONE), &DomainSpec::Nested(spec))
-                .expect("it nests");
-            rig.attach(ONE, Some(5), nested);
+            let nest = Nest::over(&rig, (ONE, Some(5)), parent, privileges);
+            let (guest, root) = (&nest.guest, nest.root);
             let data = guest.data(3);
             let there = guest.hpa(data);
             guest.map(root, 0x1000, data, ALL);
@@ -434,12 +482,7 @@ fn supervisor_requests_pass_where_the_guest_may_make_them_and_obey_write_protect
                 }
             }
             rig.assert_clean();
-            rig.detach(ONE, Some(5));
-            rig.destroy(nested);
-            rig.destroy(parent);
-            for frame in guest.take_all() {
-                rig.platform.release(frame);
-            }
+            nest.end(Some(5));
         }
     }
 }

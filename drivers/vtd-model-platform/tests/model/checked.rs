@@ -1,11 +1,12 @@
 //! Devices that translate addresses themselves and lie: what they claim to have translated
 //! is held against host permission tables.
 
-use crate::guest::{ALL, Guest};
+use crate::guest::ALL;
+use crate::nesting::{Nest, Privileges};
 use crate::rig::{FREEDOMS, ONE, Plan, Rig, device, range, slot};
 use iommu_core::{
-    Access, Attachment, Backend, BackendError, DomainHandle, DomainSpec, FaultReason, Frame, Gpa,
-    Hpa, Iova, MapError, NestedSpec, Platform, Run, SourceId, TableFormat,
+    Access, Attachment, Backend, BackendError, DomainHandle, FaultReason, Frame, Hpa, Iova,
+    MapError, Platform, Run, SourceId, TableFormat,
 };
 use std::collections::BTreeMap;
 use vtd::{DeviceTlb, DeviceTlbError, ModeRequest};
@@ -215,29 +216,12 @@ fn a_device_that_is_detached_reaches_nothing() {
 fn a_guests_own_tables_are_checked_by_what_lies_below() {
     for freedom in FREEDOMS {
         let rig = start(checking(), ModeRequest::SecondStage, freedom);
-        rig.assign(LIAR, 1);
-        let guest = Guest::new(&rig.platform, 1, 32, 3);
         let parent = rig
             .driver
             .create_checked(device(LIAR), TableFormat::SecondStage4)
             .expect("the unit has host permission tables");
-        for page in 0..32 {
-            let gpa = crate::guest::BASE + page * 0x1000;
-            rig.map(parent, gpa, guest.hpa(gpa), Access::READ_WRITE);
-        }
-        let root = guest.table();
-        let spec = NestedSpec {
-            parent,
-            format: TableFormat::FirstStage4,
-            root: Gpa::new(root),
-            supervisor: false,
-            write_protect: true,
-        };
-        let nested = rig
-            .driver
-            .create(device(LIAR), &DomainSpec::Nested(spec))
-            .expect("it nests");
-        rig.attach(LIAR, None, nested);
+        let nest = Nest::over(&rig, (LIAR, None), parent, Privileges::NONE);
+        let guest = &nest.guest;
         enable(&rig).expect("what is nested is checked too");
         // Another slot of the same guest leads to the same permissions, a foreign one not.
         rig.attach(LIAR, Some(5), parent);
@@ -251,7 +235,7 @@ fn a_guests_own_tables_are_checked_by_what_lies_below() {
         let unchecked = BackendError::Unchecked(device(LIAR));
         assert_eq!(refused.map(drop), Err(unchecked));
         let data = guest.data(3);
-        guest.map(root, 0x12_3000, data, ALL);
+        guest.map(nest.root, 0x12_3000, data, ALL);
         let honest = rig.with(|machine| machine.ats_access(LIAR, None, 0x12_3000, Wants::Write));
         assert_eq!(honest.address(), Some(guest.hpa(data).as_u64()));
         let theirs = rig.page(2);
@@ -260,17 +244,12 @@ fn a_guests_own_tables_are_checked_by_what_lies_below() {
         rig.unmap(parent, data, 1);
         assert_eq!(claim(&rig, hpa, Wants::Write), NO_WRITE);
         rig.assert_clean();
-        for pasid in [None, Some(5)] {
-            rig.detach(LIAR, pasid);
-        }
+        rig.detach(LIAR, None);
+        rig.detach(LIAR, Some(5));
         disable(&rig);
-        for domain in [nested, parent, foreign] {
-            rig.destroy(domain);
-        }
-        for frame in guest.take_all() {
-            rig.platform.release(frame);
-        }
+        rig.destroy(foreign);
         rig.platform.release(theirs);
+        nest.end(None);
         rig.assert_clean();
     }
 }

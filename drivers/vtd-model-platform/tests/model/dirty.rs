@@ -1,12 +1,12 @@
 //! Which pages devices have written: marked by hardware, read and cleared by the driver, and
 //! none is lost.
 
-use crate::guest::{ALL, Guest};
+use crate::guest::ALL;
+use crate::nesting::{Nest, Privileges, nested};
 use crate::rig::{FREEDOMS, ONE, OTHER, Plan, Rig, device, range, read, slot, write};
 use iommu_core::{
     Access, Attachment, Backend, BackendError, DirtyBitmap, DirtyError, DirtyRead, DirtyTracking,
-    DomainHandle, DomainSpec, Frame, Gpa, Iova, LargePages, NestedSpec, Order, Platform, Run,
-    SourceId, TableFormat,
+    DomainHandle, Frame, Iova, LargePages, Order, Platform, Run, SourceId, TableFormat,
 };
 use vtd::{DeviceTlb, ModeRequest};
 use vtd_model::{Access as Wants, Config, Freedom, Machine, Promptness, Request};
@@ -325,26 +325,8 @@ fn writes_by_translations_of_the_device_itself_are_told_too() {
 fn writes_through_a_guests_own_tables_are_told_by_the_second_stage_below() {
     for freedom in FREEDOMS {
         let rig = start(marking(), freedom);
-        rig.assign(ONE, 1);
-        let guest = Guest::new(&rig.platform, 1, 32, 7);
-        let parent = rig.domain(ONE, SECOND);
-        for page in 0..32 {
-            let gpa = crate::guest::BASE + page * 0x1000;
-            rig.map(parent, gpa, guest.hpa(gpa), Access::READ_WRITE);
-        }
-        let root = guest.table();
-        let spec = NestedSpec {
-            parent,
-            format: TableFormat::FirstStage4,
-            root: Gpa::new(root),
-            supervisor: false,
-            write_protect: true,
-        };
-        let nested = rig
-            .driver
-            .create(device(ONE), &DomainSpec::Nested(spec))
-            .expect("it nests");
-        rig.attach(ONE, None, nested);
+        let nest = Nest::new(&rig, None);
+        let (guest, parent, root) = (&nest.guest, nest.parent, nest.root);
         let data = guest.data(3);
         guest.map(root, 0x12_3000, data, ALL);
         rig.assert_reaches(&write(ONE, 0x12_3000), guest.hpa(data));
@@ -356,23 +338,15 @@ fn writes_through_a_guests_own_tables_are_told_by_the_second_stage_below() {
             assert!(!found.contains(&guest.data(4)));
         }
         // Another nested domain, attached while writes are tracked.
-        let other = rig
-            .driver
-            .create(device(OTHER), &DomainSpec::Nested(spec))
-            .expect("it nests");
+        let other = nested(&rig, OTHER, parent, root, Privileges::NONE);
         rig.assign(OTHER, 1);
         rig.attach(OTHER, None, other);
         rig.assert_reaches(&write(OTHER, 0x12_3000), guest.hpa(data));
         assert!(harvest(&rig, parent, crate::guest::BASE, 32).contains(&data));
         rig.assert_clean();
-        rig.detach(ONE, None);
         rig.detach(OTHER, None);
-        for domain in [nested, other, parent] {
-            rig.destroy(domain);
-        }
-        for frame in guest.take_all() {
-            rig.platform.release(frame);
-        }
+        rig.destroy(other);
+        nest.end(None);
     }
 }
 

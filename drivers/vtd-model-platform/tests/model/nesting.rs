@@ -12,38 +12,56 @@ use vtd_model::{Config, Request};
 
 pub(crate) struct Nest<'r> {
     rig: &'r Rig,
+    source: u16,
     pub(crate) guest: Arc<Guest>,
     pub(crate) parent: DomainHandle,
-    nested: DomainHandle,
+    pub(crate) nested: DomainHandle,
     pub(crate) root: u64,
+}
+
+/// What a first stage says of privileged requests: whether there are any, and whether they may
+/// write what is read-only.
+#[derive(Clone, Copy)]
+pub(crate) struct Privileges {
+    pub(crate) supervisor: bool,
+    pub(crate) write_protect: bool,
+}
+
+impl Privileges {
+    pub(crate) const NONE: Self = Self {
+        supervisor: false,
+        write_protect: true,
+    };
 }
 
 const PAGES: u64 = 64;
 
 impl<'r> Nest<'r> {
     pub(crate) fn new(rig: &'r Rig, pasid: Option<u32>) -> Self {
-        rig.assign(ONE, 1);
-        let guest = Guest::new(&rig.platform, 1, PAGES, 42);
         let parent = rig.domain(ONE, TableFormat::SecondStage4);
+        Self::over(rig, (ONE, pasid), parent, Privileges::NONE)
+    }
+
+    /// A guest with an empty table of its own, which a device of its uses, over a second stage
+    /// that maps its memory.
+    pub(crate) fn over(
+        rig: &'r Rig,
+        (source, pasid): (u16, Option<u32>),
+        parent: DomainHandle,
+        privileges: Privileges,
+    ) -> Self {
+        rig.assign(source, 1);
+        let guest = Guest::new(&rig.platform, 1, PAGES, 42);
         for page in 0..PAGES {
             let gpa = crate::guest::BASE + page * 0x1000;
             rig.map(parent, gpa, guest.hpa(gpa), Access::READ_WRITE);
         }
         let root = guest.table();
-        let spec = NestedSpec {
-            parent,
-            format: TableFormat::FirstStage4,
-            root: Gpa::new(root),
-            supervisor: false,
-            write_protect: true,
-        };
-        let nested = rig
-            .driver
-            .create(device(ONE), &DomainSpec::Nested(spec))
-            .expect("it nests");
-        rig.attach(ONE, pasid, nested);
+        let nested = nested(rig, source, parent, root, privileges);
+        rig.attach(source, pasid, nested);
         Self {
             rig,
+            source,
             guest,
             parent,
             nested,
@@ -62,7 +80,7 @@ impl<'r> Nest<'r> {
     }
 
     pub(crate) fn end(self, pasid: Option<u32>) {
-        self.rig.detach(ONE, pasid);
+        self.rig.detach(self.source, pasid);
         assert_eq!(
             self.rig.driver.destroy(self.parent).map(drop),
             Err(BackendError::Busy(self.parent))
@@ -74,6 +92,25 @@ impl<'r> Nest<'r> {
         }
         self.rig.assert_clean();
     }
+}
+
+/// A domain of a guest's table at `root` in its memory.
+pub(crate) fn nested(
+    rig: &Rig,
+    source: u16,
+    parent: DomainHandle,
+    root: u64,
+    privileges: Privileges,
+) -> DomainHandle {
+    let spec = NestedSpec {
+        parent,
+        format: TableFormat::FirstStage4,
+        root: Gpa::new(root),
+        supervisor: privileges.supervisor,
+        write_protect: privileges.write_protect,
+    };
+    let created = rig.driver.create(device(source), &DomainSpec::Nested(spec));
+    created.expect("it nests")
 }
 
 pub(crate) fn each(mut test: impl FnMut(&Rig, Option<u32>)) {

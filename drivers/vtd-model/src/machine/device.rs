@@ -105,6 +105,26 @@ impl Machine {
         }
     }
 
+    /// Turns a device's own use of ATS on or off, as software does in its ATS capability. A
+    /// device that has it off asks for no translations and keeps none; it goes on answering
+    /// invalidations. Those of [`Builder::ats_device`](crate::Builder::ats_device) begin with
+    /// it on.
+    pub fn switch_ats(&mut self, source: u16, on: bool) {
+        let Some(device) = self.devices.get_mut(&source) else {
+            return;
+        };
+        device.ats = on;
+        if on {
+            let unit = device.unit;
+            self.rebuild_unit(unit);
+        } else {
+            device.tlb = Iotlb::default();
+            for (_, kept) in &mut device.inbox {
+                *kept = Iotlb::default();
+            }
+        }
+    }
+
     /// Whether a device sends its PASIDs along with translated requests, which only a unit
     /// with ECAP.PTRS takes, and only where the context entry has EPTR set (§9.4).
     pub fn set_translated_pasid(&mut self, source: u16, sends: bool) {
@@ -139,7 +159,7 @@ impl Machine {
             let entry = device
                 .tlb
                 .find(source, key, address)
-                .find(|entry| grants(&entry.mapping, access))?;
+                .find(|entry| is_usable(entry, access))?;
             Some(entry.mapping.apply(address))
         });
         let target = match held {
@@ -269,7 +289,7 @@ impl Machine {
         if !self.prefetch_of(unit).lets_device_keep(source) {
             return;
         }
-        let Some(device) = self.devices.get_mut(&source) else {
+        let Some(device) = self.devices.get_mut(&source).filter(|device| device.ats) else {
             return;
         };
         for (owner, key, address, entry) in self.units[unit].caches.iotlb.iter() {
@@ -282,6 +302,14 @@ impl Machine {
     pub(crate) fn unit_of(&self, source: u16) -> Option<usize> {
         self.devices.get(&source).map(|device| device.unit)
     }
+}
+
+/// Whether the device may go by an entry without asking. What is only assumed to have been
+/// asked for ahead has set no flags, and the unit sets them before it completes a request for
+/// a translation (§4.2.3.1): so the device asks now.
+fn is_usable(entry: &Translation, access: Access) -> bool {
+    let flagged = entry.accessed && (entry.mapping.dirty || !access.writes());
+    flagged && grants(&entry.mapping, access)
 }
 
 fn grants(mapping: &Mapping, access: Access) -> bool {

@@ -138,8 +138,14 @@ impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
         };
         let told = turned_on.is_ok().then_some(target);
         self.domains.lock(&self.platform).keep_promise(device, told);
-        if let Err(DeviceTlbError::Device(_)) = turned_on {
-            self.set_standing(unit, device, closed)?;
+        match turned_on {
+            Err(DeviceTlbError::Device(_)) => self.set_standing(unit, device, closed)?,
+            // Hardware was not told, or did not say so. What it is told next it reads anew, and
+            // nobody tells a device of invalidations that was not turned on.
+            Err(DeviceTlbError::Backend(BackendError::Flush(_))) => {
+                let _ = self.set_standing(unit, device, closed);
+            }
+            _ => {}
         }
         turned_on
     }

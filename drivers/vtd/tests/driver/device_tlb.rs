@@ -90,6 +90,28 @@ fn a_device_that_cannot_be_turned_on_leaves_the_entry_closed() {
 }
 
 #[test]
+fn an_entry_that_hardware_was_not_told_to_be_open_is_closed_again() {
+    let plan = Plan::first_stage();
+    let world = Plan {
+        ecap: plan.ecap | 1 << 2,
+        ..plan
+    }
+    .boot();
+    let domain = world.domain();
+    world.attach(slot(NET), Attachment::Domain(domain));
+    for asleep in [true, false] {
+        world.fake.state().asleep = asleep;
+        let mut turned_on = false;
+        let enabled = world.driver.enable_device_tlb(device(NET), settings(), || {
+            turned_on = true;
+            Ok::<(), ()>(())
+        });
+        assert_eq!((enabled.is_err(), turned_on), (asleep, !asleep));
+        assert_eq!(world.context(NET).unwrap()[0] & 4 != 0, !asleep);
+    }
+}
+
+#[test]
 fn a_unit_without_device_tlbs_refuses() {
     let world = Plan::first_stage().boot();
     let failed = world

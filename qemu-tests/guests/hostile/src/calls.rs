@@ -3,7 +3,7 @@
 use crate::belief::Belief;
 use crate::tables::Tables;
 use arrayvec::ArrayVec;
-use guest_machine::{Machine, Random};
+use guest_machine::{Machine, Random, iommu};
 use iommu_abi::{
     Bind, Destroy, DeviceEntry, DeviceInfo, DeviceList, Errno, FaultEvent, FaultRead, Format,
     Granularity, Info, Invalidate, InvalidateModel, InvalidateRange, IoasAllocate, IoasMap,
@@ -52,50 +52,28 @@ impl Caller<'_> {
         }
     }
 
-    /// Binds a table to its device as a good guest does.
+    /// Binds a table to its device as a good guest does: by the guest's library.
     pub(crate) fn bind(&self, belief: &mut Belief, root: Gpa) {
-        let list = DeviceList {
-            buffer: self.array.as_u64(),
-            entry_size: size_of::<DeviceEntry>() as u32,
-            capacity: 1,
-            ..DeviceList::new()
-        };
-        if !self.succeeds(Op::DeviceList, &bytes(&list)) {
+        let mut room = iommu::ROOM;
+        let iommu = iommu::iommu_at(self.machine, self.argument, &mut room);
+        let (Ok(mut iommu), Ok(root)) = (iommu, iommu::root(root)) else {
             return;
+        };
+        let mut first = None;
+        let listed = iommu.devices(|device| first = first.or(Some(device.id)));
+        let (Ok(_), Some(device)) = (listed, first) else {
+            return;
+        };
+        belief.devices.learn(device.as_u32());
+        let format = Format::X86_64Level4;
+        let Ok(table) = iommu.allocate_user_table(device, format, root) else {
+            return;
+        };
+        belief.tables.learn(table.id());
+        if iommu.bind(device, &table).is_err() {
+            // If that fails too, nothing is lost.
+            let _ = iommu.replace(device, None, &table);
         }
-        let Some(DeviceEntry { device_id, .. }) = self.read(self.array) else {
-            return;
-        };
-        belief.devices.learn(device_id);
-        let table = IoasAllocate {
-            flags: IoasAllocate::USER_TABLE,
-            format: Format::X86_64Level4.as_u32(),
-            user_page_directory: root.as_u64(),
-            device_id,
-            ..IoasAllocate::new()
-        };
-        if !self.succeeds(Op::IoasAllocate, &bytes(&table)) {
-            return;
-        }
-        let Some(IoasAllocate { ioas_id, .. }) = self.read(self.argument) else {
-            return;
-        };
-        belief.tables.learn(ioas_id);
-        let bind = |flags| Bind {
-            flags,
-            device_id,
-            ioas_id,
-            ..Bind::new()
-        };
-        if !self.succeeds(Op::Bind, &bytes(&bind(0))) {
-            let _ = self.succeeds(Op::Bind, &bytes(&bind(Bind::REPLACE)));
-        }
-    }
-
-    fn succeeds(&self, op: Op, argument: &Bytes) -> bool {
-        let written = self.machine.write(self.argument, argument);
-        let call = || self.machine.hypercall(op.as_u32(), self.argument);
-        written.is_ok() && Errno::from_register(call()).is_ok()
     }
 
     /// Any operation, with an argument anywhere.

@@ -9,6 +9,7 @@ mod attempts;
 
 use core::arch::asm;
 use guest_machine::{Calls, Machine, Outcome, Pages, Random, Trouble, error};
+use guest_runtime::misdeed::{halt, spin, touch, triple_fault};
 use limits::deed;
 
 guest_runtime::program!(run);
@@ -77,32 +78,6 @@ fn vectors(own: u64) -> Outcome {
         true => Outcome::Pass,
         false => Outcome::Fail,
     }
-}
-
-fn triple_fault() -> ! {
-    let nothing = x86_64::structures::DescriptorTablePointer {
-        limit: 0,
-        base: x86_64::VirtAddr::zero(),
-    };
-    // SAFETY: the module's invariant: an exception without a table ends the guest.
-    unsafe { asm!("lidt [{}]", "ud2", in(reg) &nothing, options(noreturn)) }
-}
-
-fn touch(address: u64) {
-    // SAFETY: the module's invariant; RIP and RSP stay good.
-    unsafe { asm!("mov {0}, [{0}]", inout(reg) address => _, options(nostack)) }
-}
-
-fn spin() -> ! {
-    x86_64::instructions::interrupts::disable();
-    loop {
-        core::hint::spin_loop();
-    }
-}
-
-fn halt() {
-    x86_64::instructions::interrupts::disable();
-    x86_64::instructions::hlt();
 }
 
 /// Every operation number up to 0x300, with addresses that lead nowhere.

@@ -7,7 +7,7 @@ use hypervisor_abi::{
 };
 use iommu_abi::Errno;
 use iommu_core::{Gpa, Nanoseconds, PAGE_SIZE};
-use zerocopy::{FromBytes, FromZeros, IntoBytes};
+use zerocopy::{FromBytes, IntoBytes};
 
 /// Makes hypercalls. Owns the pages that arguments and arrays are passed in.
 pub struct Calls<'m> {
@@ -34,18 +34,6 @@ impl<'m> Calls<'m> {
     /// The page that arrays are passed in.
     pub fn array(&self) -> Gpa {
         self.array
-    }
-
-    /// Puts elements into the array page, as many as fit.
-    pub fn fill_array<T: IntoBytes + zerocopy::Immutable>(
-        &self,
-        elements: &[T],
-    ) -> Result<(), Trouble> {
-        let bytes = elements.as_bytes();
-        let fitting = bytes.len().min(PAGE_SIZE as usize);
-        self.machine
-            .write(self.array, bytes.get(..fitting).unwrap_or_default())?;
-        Ok(())
     }
 
     /// Reads elements from the array page.
@@ -136,9 +124,4 @@ impl<'m> Calls<'m> {
             }
         }
     }
-}
-
-/// A zeroed element, for arrays that a call fills.
-pub(crate) fn zeroed<T: FromZeros>() -> T {
-    T::new_zeroed()
 }

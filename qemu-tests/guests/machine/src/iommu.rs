@@ -1,199 +1,135 @@
-//! The IOMMU interface, one function for each call that programs make.
+//! The IOMMU interface by the guest's library, on whatever machine the program runs.
+//!
+//! # Invariant that `unsafe` rests on
+//! The library's argument memory is never passed to the hypervisor itself: [`ByMachine`]
+//! carries it to a page of the guest's and back, so that its address is that page's.
 
-use crate::calls::zeroed;
-use crate::{Calls, Trouble};
-use iommu_abi::{
-    Argument, Bind, Capabilities, Destroy, DeviceEntry, DeviceInfo, DeviceList, FaultEvent,
-    FaultRead, Format, Granularity, Invalidate, InvalidateModel, InvalidateRange, IoasAllocate,
-    IovaRange, PasidAllocate, PasidFree, Unbind,
-};
+use crate::{Calls, Machine, Pages, Trouble};
+use iommu_abi::{Argument, Errno};
 use iommu_core::{AddressRange, Gpa, Gva, PAGE_SIZE, SourceId};
+use iommu_guest::{
+    AddressSpace, ArgumentMemory, BadMemory, Device, DeviceId, Event, Fault, FlushList, Full,
+    Hypercall, Op, UserTable,
+};
+use x86_64::structures::paging::{Page, PhysFrame};
+use x86_64::{PhysAddr, VirtAddr};
 
-/// Makes a call with an argument of this interface.
+/// Room for one call's argument and array, on the program's side.
+pub type Room = [u8; PAGE_SIZE as usize];
+
+/// Room that nothing is in.
+pub const ROOM: Room = [0; PAGE_SIZE as usize];
+
+/// Makes the library's calls by way of a [`Machine`].
+#[derive(Clone, Copy)]
+pub struct ByMachine<'m>(&'m dyn Machine);
+
+impl Hypercall for ByMachine<'_> {
+    fn call(&self, operation: Op, memory: &mut ArgumentMemory<'_>) -> i64 {
+        let Self(machine) = self;
+        let at = Gpa::new(memory.address().as_u64());
+        if machine.write(at, memory.bytes_mut()).is_err() {
+            return Errno::EFAULT.to_register();
+        }
+        let result = machine.hypercall(operation.as_u32(), at);
+        match machine.read(at, memory.bytes_mut()) {
+            Ok(()) => result,
+            Err(_) => Errno::EFAULT.to_register(),
+        }
+    }
+}
+
+/// The guest's library, on a machine.
+pub type Iommu<'m> = iommu_guest::Iommu<'m, ByMachine<'m>>;
+
+/// The library, with a fresh page for its arguments.
+pub fn iommu<'m>(
+    machine: &'m dyn Machine,
+    pages: &mut Pages,
+    room: &'m mut Room,
+) -> Result<Iommu<'m>, Trouble> {
+    let page = pages.take(machine)?;
+    Ok(iommu_at(machine, page, room)?)
+}
+
+/// The same with a page that the program has.
+pub fn iommu_at<'m>(
+    machine: &'m dyn Machine,
+    page: Gpa,
+    room: &'m mut Room,
+) -> Result<Iommu<'m>, BadMemory> {
+    let address = PhysAddr::try_new(page.as_u64()).map_err(|_| BadMemory)?;
+    // SAFETY: the module's invariant.
+    let memory = unsafe { ArgumentMemory::new(room, address) }?;
+    Ok(Iommu::new(ByMachine(machine), memory))
+}
+
+/// Makes a call with an argument of this interface as it is: for those that the library
+/// does not make.
 pub fn call<A: Argument>(calls: &Calls, argument: &mut A) -> Result<u64, Trouble> {
     calls.call(A::OP.as_u32(), argument)
 }
 
-/// The handle of the device that the guest sees at `function`.
-pub fn device(calls: &Calls, function: SourceId) -> Result<u32, Trouble> {
-    let mut entries: [DeviceEntry; 8] = zeroed();
-    let mut list = DeviceList {
-        buffer: calls.array().as_u64(),
-        entry_size: size_of::<DeviceEntry>() as u32,
-        capacity: entries.len() as u32,
-        ..DeviceList::new()
-    };
-    call(calls, &mut list)?;
-    calls.read_array(&mut entries)?;
-    entries
-        .iter()
-        .take(list.count as usize)
-        .find(|entry| entry.virtual_id == u32::from(function.bits()))
-        .map(|entry| entry.device_id)
-        .ok_or(Trouble::NoDevice)
+/// The device that the guest sees at `function`.
+pub fn device(iommu: &mut Iommu, function: SourceId) -> Result<DeviceId, Trouble> {
+    let mut found = None;
+    iommu.devices(
+        |Device {
+             id, requester_id, ..
+         }| {
+            if requester_id == function.bits() {
+                found = found.or(Some(id));
+            }
+        },
+    )?;
+    found.ok_or(Trouble::NoDevice)
 }
 
-/// What a device can do.
-pub fn device_info(calls: &Calls, device: u32) -> Result<DeviceInfo, Trouble> {
-    let mut info = DeviceInfo {
-        device_id: device,
-        ..DeviceInfo::new()
-    };
-    call(calls, &mut info)?;
-    Ok(info)
+/// A root table as the library has it.
+pub fn root(table: Gpa) -> Result<PhysFrame, Trouble> {
+    let address = PhysAddr::try_new(table.as_u64()).map_err(|_| Trouble::Absent(table))?;
+    PhysFrame::from_start_address(address).map_err(|_| Trouble::Absent(table))
 }
 
-/// An I/O address space whose table the guest keeps.
-#[derive(Clone, Copy, Debug)]
-pub struct UserTable {
-    /// Its handle.
-    pub id: u32,
-    /// What holds for it.
-    pub capabilities: Capabilities,
-    /// The largest range of addresses that it translates.
-    pub range: AddressRange<Gva>,
+/// The largest range of addresses that an address space translates.
+pub fn largest_range(
+    iommu: &mut Iommu,
+    space: &impl AddressSpace,
+) -> Result<AddressRange<Gva>, Trouble> {
+    let mut largest: Option<AddressRange<Gva>> = None;
+    iommu.ranges(space, |range| {
+        let range = AddressRange::inclusive(Gva::new(range.first), Gva::new(range.last)).ok();
+        largest = largest
+            .into_iter()
+            .chain(range)
+            .max_by_key(AddressRange::pages);
+    })?;
+    largest.ok_or(Trouble::Unsuitable("a range of addresses"))
 }
 
-/// Makes an address space of the four-level table at `root`.
-pub fn user_table(calls: &Calls, device: u32, root: Gpa) -> Result<UserTable, Trouble> {
-    let mut ranges: [IovaRange; 4] = zeroed();
-    let mut argument = IoasAllocate {
-        flags: IoasAllocate::USER_TABLE,
-        format: Format::X86_64Level4.as_u32(),
-        user_page_directory: root.as_u64(),
-        device_id: device,
-        ranges: calls.array().as_u64(),
-        range_capacity: ranges.len() as u32,
-        ..IoasAllocate::new()
-    };
-    call(calls, &mut argument)?;
-    calls.read_array(&mut ranges)?;
-    let largest = ranges
-        .iter()
-        .take(argument.range_count as usize)
-        .filter_map(|range| {
-            AddressRange::inclusive(Gva::new(range.first), Gva::new(range.last)).ok()
-        })
-        .max_by_key(|range| range.pages())
-        .ok_or(Trouble::Unsuitable("a range of addresses"))?;
-    Ok(UserTable {
-        id: argument.ioas_id,
-        capabilities: Capabilities::from_bits_retain(argument.capabilities),
-        range: largest,
-    })
-}
-
-/// Makes the device, or one PASID of it, use the address space.
-pub fn bind(calls: &Calls, device: u32, space: u32, pasid: Option<u32>) -> Result<(), Trouble> {
-    let mut argument = Bind {
-        flags: pasid.map_or(0, |_| Bind::PASID),
-        device_id: device,
-        ioas_id: space,
-        pasid: pasid.unwrap_or(0),
-        ..Bind::new()
-    };
-    call(calls, &mut argument).map(|_| ())
-}
-
-/// Blocks the device, or one PASID of it.
-pub fn unbind(calls: &Calls, device: u32, pasid: Option<u32>) -> Result<(), Trouble> {
-    let mut argument = Unbind {
-        flags: pasid.map_or(0, |_| Unbind::PASID),
-        device_id: device,
-        pasid: pasid.unwrap_or(0),
-        ..Unbind::new()
-    };
-    call(calls, &mut argument).map(|_| ())
-}
-
-/// Gives an object up.
-pub fn destroy(calls: &Calls, id: u32) -> Result<(), Trouble> {
-    let mut argument = Destroy {
-        id,
-        ..Destroy::new()
-    };
-    call(calls, &mut argument).map(|_| ())
-}
-
-/// Makes hardware forget what single pages led to, by one call.
-pub fn invalidate(calls: &Calls, space: u32, pages: &[Gva]) -> Result<(), Trouble> {
-    const MOST: usize = PAGE_SIZE as usize / size_of::<InvalidateRange>();
-    let mut ranges: arrayvec::ArrayVec<InvalidateRange, MOST> = pages
-        .iter()
-        .take(MOST)
-        .map(|page| InvalidateRange {
-            address: page.as_u64(),
-            pages: 1,
-            flags: 0,
-            reserved: 0,
-        })
-        .collect();
-    while !ranges.is_empty() {
-        calls.fill_array(&ranges)?;
-        let mut argument = Invalidate {
-            ioas_id: space,
-            granularity: Granularity::Ranges.as_u32(),
-            entries: calls.array().as_u64(),
-            entry_size: size_of::<InvalidateRange>() as u32,
-            entry_count: ranges.len() as u32,
-            model: InvalidateModel::Range.as_u32(),
-            ..Invalidate::new()
-        };
-        call(calls, &mut argument)?;
-        let done = (argument.completed as usize).min(ranges.len());
-        if done == 0 {
-            return Err(Trouble::Unexpected {
-                what: "entries invalidated",
-                wanted: ranges.len() as u64,
-                found: 0,
-            });
+/// Makes known that single pages lead elsewhere, or somewhere or nowhere now: by one call if
+/// the hypervisor does them in one.
+pub fn invalidate(iommu: &mut Iommu, table: &UserTable, pages: &[Gva]) -> Result<(), Trouble> {
+    /// As many as one call carries.
+    const MOST: usize = 128;
+    for pages in pages.chunks(MOST) {
+        let mut list = FlushList::<(), MOST>::new(table);
+        for page in pages {
+            let start = VirtAddr::new_truncate(page.as_u64());
+            let page = Page::containing_address(start);
+            let owed = table.tables_changed(Page::range_inclusive(page, page));
+            list.add(owed).map_err(|Full(_)| Trouble::OutOfPages)?;
         }
-        ranges.drain(..done);
+        iommu.flush(&mut list)?;
     }
     Ok(())
 }
 
-/// Makes hardware forget the whole address space.
-pub fn invalidate_everything(calls: &Calls, space: u32) -> Result<(), Trouble> {
-    let mut argument = Invalidate {
-        ioas_id: space,
-        granularity: Granularity::Everything.as_u32(),
-        ..Invalidate::new()
-    };
-    call(calls, &mut argument).map(|_| ())
-}
-
 /// Takes the oldest fault off the guest's queue.
-pub fn read_fault(calls: &Calls) -> Result<Option<FaultEvent>, Trouble> {
-    let mut events: [FaultEvent; 1] = zeroed();
-    let mut argument = FaultRead {
-        buffer: calls.array().as_u64(),
-        entry_size: size_of::<FaultEvent>() as u32,
-        capacity: 1,
-        ..FaultRead::new()
-    };
-    call(calls, &mut argument)?;
-    calls.read_array(&mut events)?;
-    let [event] = events;
-    Ok((argument.count == 1).then_some(event))
-}
-
-/// Takes a PASID of the guest's own numbering between two numbers.
-pub fn allocate_pasid(calls: &Calls, minimum: u32, maximum: u32) -> Result<u32, Trouble> {
-    let mut argument = PasidAllocate {
-        minimum,
-        maximum,
-        ..PasidAllocate::new()
-    };
-    call(calls, &mut argument)?;
-    Ok(argument.pasid)
-}
-
-/// Gives a PASID back.
-pub fn free_pasid(calls: &Calls, pasid: u32) -> Result<(), Trouble> {
-    let mut argument = PasidFree {
-        pasid,
-        ..PasidFree::new()
-    };
-    call(calls, &mut argument).map(|_| ())
+pub fn read_fault(iommu: &mut Iommu) -> Result<Option<Fault>, Trouble> {
+    match iommu.next_event()? {
+        None => Ok(None),
+        Some(Event::Fault(fault)) => Ok(Some(fault)),
+        Some(_) => Err(Trouble::Unsuitable("a queue with faults alone")),
+    }
 }

@@ -7,7 +7,7 @@
 //! guest-physical address, devices, configuration space, hypercalls, interrupts.
 //!
 //! On top of it are the things that most programs need: [`Pages`], [`AddressSpace`],
-//! [`Calls`], [`iommu`], [`pci`] and [`Window`].
+//! [`Calls`], [`iommu`] (the guest's library, `iommu-guest`), [`pci`] and [`Window`].
 
 #![cfg_attr(not(any(test, feature = "fake")), no_std)]
 #![cfg_attr(
@@ -45,6 +45,7 @@ pub use defmt;
 pub use edu::Clock;
 pub use fastrand::Rng as Random;
 pub use hypervisor_abi::{Outcome, Start};
+pub use iommu_guest;
 
 use iommu_core::{Gpa, SourceId};
 

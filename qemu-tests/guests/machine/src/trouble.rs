@@ -5,6 +5,7 @@ use core::fmt;
 use edu::{EduError, OutsideBuffer};
 use iommu_abi::Errno;
 use iommu_core::Gpa;
+use iommu_guest::BadMemory;
 
 /// Why a program could not do what it meant to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,6 +17,10 @@ pub enum Trouble {
     OutOfPages,
     /// A hypercall failed: the operation's number and the error.
     Call(u32, Errno),
+    /// The guest's library could not do as told.
+    Iommu(iommu_guest::Error),
+    /// A page that no argument can be passed in.
+    BadMemory,
     /// No device of this kind on the bus.
     NoDevice,
     /// The device does not have what is needed: a register window, an MSI capability.
@@ -49,16 +54,27 @@ impl Trouble {
         }
     }
 
+    /// The hypervisor's error number, if it was the one who refused.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Call(_, errno) => Some(*errno),
+            Self::Iommu(error) => error.errno(),
+            _ => None,
+        }
+    }
+
     /// An error unless a call failed with just this errno.
-    pub fn unless_refused<T>(
+    pub fn unless_refused<T, E: Into<Self>>(
         what: &'static str,
         wanted: Errno,
-        outcome: Result<T, Self>,
+        outcome: Result<T, E>,
     ) -> Result<(), Self> {
-        let found = match outcome {
+        let found = match outcome.map_err(Into::into) {
             Ok(_) => 0,
-            Err(Self::Call(_, errno)) => u64::from(errno.as_u32()),
-            Err(other) => return Err(other),
+            Err(trouble) => match trouble.errno() {
+                Some(errno) => u64::from(errno.as_u32()),
+                None => return Err(trouble),
+            },
         };
         Self::unless_equal(what, u64::from(wanted.as_u32()), found)
     }
@@ -72,6 +88,8 @@ impl fmt::Display for Trouble {
             Self::Call(operation, errno) => {
                 write!(f, "hypercall {operation:#x} failed: {}", errno.name())
             }
+            Self::Iommu(error) => write!(f, "{error:?}"),
+            Self::BadMemory => f.write_str("a page that no argument can be passed in"),
             Self::NoDevice => f.write_str("no such device"),
             Self::Unsuitable(what) => write!(f, "the device lacks {what}"),
             Self::Edu(error) => write!(f, "{error:?}"),
@@ -88,6 +106,18 @@ impl fmt::Display for Trouble {
 impl From<Absent> for Trouble {
     fn from(Absent(at): Absent) -> Self {
         Self::Absent(at)
+    }
+}
+
+impl From<iommu_guest::Error> for Trouble {
+    fn from(error: iommu_guest::Error) -> Self {
+        Self::Iommu(error)
+    }
+}
+
+impl From<BadMemory> for Trouble {
+    fn from(_: BadMemory) -> Self {
+        Self::BadMemory
     }
 }
 

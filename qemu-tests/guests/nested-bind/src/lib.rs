@@ -21,7 +21,7 @@
 mod session;
 mod steps;
 
-use guest_machine::{Machine, Outcome, Trouble, error, info};
+use guest_machine::{Machine, Outcome, Trouble, error, info, iommu};
 use session::Session;
 
 /// One thing that the guest shows.
@@ -174,7 +174,8 @@ pub fn step_names() -> impl Iterator<Item = &'static str> {
 
 /// Runs the program.
 pub fn run(machine: &dyn Machine) -> Outcome {
-    match Session::new(machine) {
+    let mut room = iommu::ROOM;
+    match Session::new(machine, &mut room) {
         Ok(mut session) => run_steps(&mut session),
         Err(trouble) => {
             error!("cannot begin: {}", trouble);

@@ -2,10 +2,11 @@
 
 use core::fmt::Write;
 use edu::{Direction, Edu, Transfer};
+use guest_machine::iommu::{Iommu, Room};
+use guest_machine::iommu_guest::{DeviceId, Fault, Format, UserTable};
 use guest_machine::pci::Function;
 use guest_machine::{AddressSpace, Calls, Machine, Outcome, Pages, Trouble, Window, iommu};
 use hypervisor_abi::{Announce, Deed, FAULT_VECTOR, Label};
-use iommu_abi::FaultEvent;
 use iommu_core::{
     Access, Address, AddressRange, FaultReason, Gpa, Gva, Iova, Nanoseconds, PAGE_SHIFT, PAGE_SIZE,
 };
@@ -19,16 +20,19 @@ pub(crate) struct Session<'m> {
     pub(crate) random: fastrand::Rng,
     pub(crate) function: Function<'m>,
     pub(crate) edu: Edu<Window<'m>>,
-    pub(crate) device: u32,
+    pub(crate) iommu: Iommu<'m>,
+    pub(crate) device: DeviceId,
     pub(crate) space: AddressSpace,
-    pub(crate) table: Option<iommu::UserTable>,
+    pub(crate) table: Option<UserTable>,
+    /// What the table that is bound translates.
+    pub(crate) range: Option<AddressRange<Gva>>,
     bound: bool,
     step: &'static str,
     judged: bool,
 }
 
 impl<'m> Session<'m> {
-    pub(crate) fn new(machine: &'m dyn Machine) -> Result<Self, Trouble> {
+    pub(crate) fn new(machine: &'m dyn Machine, room: &'m mut Room) -> Result<Self, Trouble> {
         let mut random = fastrand::Rng::with_seed(machine.start().seed);
         let mut pages = Pages::new(machine, &mut random);
         let calls = Calls::new(machine, &mut pages)?;
@@ -37,8 +41,10 @@ impl<'m> Session<'m> {
         function.enable(true);
         let bytes = Edu::<Window>::REGISTER_BYTES;
         let window = Window::new(machine, function.registers()?, bytes);
+        let mut iommu = iommu::iommu(machine, &mut pages, room)?;
         Ok(Self {
-            device: iommu::device(&calls, function.id())?,
+            device: iommu::device(&mut iommu, function.id())?,
+            iommu,
             edu: Edu::new(window)?,
             calls,
             pages,
@@ -46,6 +52,7 @@ impl<'m> Session<'m> {
             function,
             space,
             table: None,
+            range: None,
             bound: false,
             step: "",
             judged: true,
@@ -77,10 +84,23 @@ impl<'m> Session<'m> {
         self.bound = bound;
     }
 
-    pub(crate) fn table_id(&self) -> Result<u32, Trouble> {
+    /// The table that is bound.
+    pub(crate) fn table(&self) -> Result<&UserTable, Trouble> {
         self.table
-            .map(|table| table.id)
+            .as_ref()
             .ok_or(Trouble::Unsuitable("a table that is bound"))
+    }
+
+    /// Makes the four-level table at `root` known.
+    pub(crate) fn allocate(&mut self, root: Gpa) -> Result<UserTable, Trouble> {
+        let (root, format) = (iommu::root(root)?, Format::X86_64Level4);
+        Ok(self.iommu.allocate_user_table(self.device, format, root)?)
+    }
+
+    /// Gives a table up.
+    pub(crate) fn destroy(&mut self, table: UserTable) -> Result<(), Trouble> {
+        let destroyed = self.iommu.destroy_table(table);
+        destroyed.map_err(|(error, _)| error.into())
     }
 
     /// A page-aligned address that nothing is mapped at, anywhere in what the address
@@ -88,9 +108,8 @@ impl<'m> Session<'m> {
     pub(crate) fn fresh_address(&mut self) -> Result<Gva, Trouble> {
         // Before a table exists: anywhere that every format has.
         let anywhere = AddressRange::of_pages(Gva::new(0), 1 << 26);
-        let range = match (self.table, anywhere) {
-            (Some(table), _) => table.range,
-            (None, Ok(range)) => range,
+        let range = match (self.range, anywhere) {
+            (Some(range), _) | (None, Ok(range)) => range,
             (None, Err(_)) => return Err(Trouble::Unsuitable("an address")),
         };
         let (first, last) = (range.first().as_u64(), range.last().as_u64());
@@ -139,8 +158,10 @@ impl<'m> Session<'m> {
         Ok((at, page))
     }
 
-    pub(crate) fn invalidate(&self, pages: &[Gva]) -> Result<(), Trouble> {
-        iommu::invalidate(&self.calls, self.table_id()?, pages)
+    pub(crate) fn invalidate(&mut self, pages: &[Gva]) -> Result<(), Trouble> {
+        let table = self.table.as_ref();
+        let table = table.ok_or(Trouble::Unsuitable("a table that is bound"))?;
+        iommu::invalidate(&mut self.iommu, table, pages)
     }
 
     /// Where an address leads by the guest's table; it must be mapped.
@@ -269,26 +290,22 @@ impl<'m> Session<'m> {
         at: Gva,
         access: Access,
         reasons: &[FaultReason],
-    ) -> Result<FaultEvent, Trouble> {
+    ) -> Result<Fault, Trouble> {
         self.until_judged(|session| session.access(part, at, access))?;
-        let event = self.next_fault()?;
+        let fault = self.next_fault()?;
         let page = at.as_u64() & !(PAGE_SIZE - 1);
-        let wanted = if access.writes() {
-            FaultEvent::WRITE
-        } else {
-            FaultEvent::READ
-        };
-        Trouble::unless_equal("the fault's address", page, event.address)?;
-        Trouble::unless_equal("the fault's access", wanted.into(), event.access.into())?;
-        Trouble::unless_equal(
-            "the fault's device",
-            self.device.into(),
-            event.device_id.into(),
-        )?;
+        let address = fault.address.unwrap_or(u64::MAX);
+        Trouble::unless_equal("the fault's address", page, address)?;
+        let writes = access.writes();
+        Trouble::unless_equal("the fault is of a write", writes.into(), fault.write.into())?;
+        let reads = !writes;
+        Trouble::unless_equal("the fault is of a read", reads.into(), fault.read.into())?;
+        let (device, found) = (self.device.as_u32(), fault.device.as_u32());
+        Trouble::unless_equal("the fault's device", device.into(), found.into())?;
         let first = reasons.first().map_or(0, |reason| u64::from(reason.0));
-        let found = u64::from(event.reason);
+        let found = u64::from(fault.reason);
         match reasons.iter().any(|reason| u64::from(reason.0) == found) {
-            true => Ok(event),
+            true => Ok(fault),
             false => Err(Trouble::Unexpected {
                 what: "the fault's reason",
                 wanted: first,
@@ -305,20 +322,20 @@ impl<'m> Session<'m> {
     }
 
     /// Nothing waits in the fault queue.
-    pub(crate) fn no_fault(&self) -> Result<(), Trouble> {
-        match iommu::read_fault(&self.calls)? {
+    pub(crate) fn no_fault(&mut self) -> Result<(), Trouble> {
+        match iommu::read_fault(&mut self.iommu)? {
             None => Ok(()),
-            Some(event) => Err(Trouble::Unexpected {
+            Some(fault) => Err(Trouble::Unexpected {
                 what: "a fault",
                 wanted: 0,
-                found: event.address,
+                found: fault.address.unwrap_or(u64::MAX),
             }),
         }
     }
 
     /// The fault that the hypervisor tells of by an interrupt, which may need a moment. The
     /// queue was empty before.
-    pub(crate) fn next_fault(&self) -> Result<FaultEvent, Trouble> {
+    pub(crate) fn next_fault(&mut self) -> Result<Fault, Trouble> {
         let missing = |what| Trouble::Unexpected {
             what,
             wanted: 1,
@@ -327,12 +344,12 @@ impl<'m> Session<'m> {
         if !self.calls.wait_for(FAULT_VECTOR, FAULT_PATIENCE)? {
             return Err(missing("interrupts that tell of faults"));
         }
-        iommu::read_fault(&self.calls)?.ok_or(missing("faults"))
+        iommu::read_fault(&mut self.iommu)?.ok_or(missing("faults"))
     }
 
     /// Empties the fault queue.
-    pub(crate) fn forget_faults(&self) -> Result<(), Trouble> {
-        while iommu::read_fault(&self.calls)?.is_some() {}
+    pub(crate) fn forget_faults(&mut self) -> Result<(), Trouble> {
+        while iommu::read_fault(&mut self.iommu)?.is_some() {}
         let _ = self.machine().take_interrupt(FAULT_VECTOR);
         Ok(())
     }

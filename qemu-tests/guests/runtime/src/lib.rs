@@ -21,6 +21,8 @@ mod log;
 #[cfg(target_os = "none")]
 mod machine;
 #[cfg(target_os = "none")]
+pub mod misdeed;
+#[cfg(target_os = "none")]
 mod panic;
 #[cfg(target_os = "none")]
 mod start;

@@ -51,6 +51,11 @@ impl GuestMachine {
         unsafe { AtomicU8::from_ptr(at) }
     }
 
+    fn word(&self, at: *mut u8) -> &AtomicU64 {
+        // SAFETY: only called with aligned addresses of eight bytes that `memory` gave.
+        unsafe { AtomicU64::from_ptr(at.cast()) }
+    }
+
     /// The address as a register's, if it lies above memory and is aligned.
     fn register<T>(&self, at: Gpa) -> Option<*mut T> {
         let aligned = at.as_u64().is_multiple_of(size_of::<T>() as u64);
@@ -83,9 +88,18 @@ impl Machine for GuestMachine {
 
     fn read(&self, at: Gpa, bytes: &mut [u8]) -> Result<(), Absent> {
         let source: *mut u8 = self.memory(at, bytes.len())?;
-        for (offset, byte) in bytes.iter_mut().enumerate() {
+        let (words, rest) = match source.cast::<u64>().is_aligned() {
+            true => bytes.as_chunks_mut::<8>(),
+            false => (<&mut [[u8; 8]]>::default(), bytes),
+        };
+        let behind = source.wrapping_add(words.len() * 8);
+        for (number, word) in words.iter_mut().enumerate() {
+            let place = self.word(source.wrapping_add(number * 8));
+            *word = place.load(Ordering::Relaxed).to_ne_bytes();
+        }
+        for (offset, byte) in rest.iter_mut().enumerate() {
             *byte = self
-                .byte(source.wrapping_add(offset))
+                .byte(behind.wrapping_add(offset))
                 .load(Ordering::Relaxed);
         }
         Ok(())
@@ -93,8 +107,17 @@ impl Machine for GuestMachine {
 
     fn write(&self, at: Gpa, bytes: &[u8]) -> Result<(), Absent> {
         let destination: *mut u8 = self.memory(at, bytes.len())?;
-        for (offset, byte) in bytes.iter().enumerate() {
-            let place = self.byte(destination.wrapping_add(offset));
+        let (words, rest) = match destination.cast::<u64>().is_aligned() {
+            true => bytes.as_chunks::<8>(),
+            false => (<&[[u8; 8]]>::default(), bytes),
+        };
+        let behind = destination.wrapping_add(words.len() * 8);
+        for (number, word) in words.iter().enumerate() {
+            let place = self.word(destination.wrapping_add(number * 8));
+            place.store(u64::from_ne_bytes(*word), Ordering::Relaxed);
+        }
+        for (offset, byte) in rest.iter().enumerate() {
+            let place = self.byte(behind.wrapping_add(offset));
             place.store(*byte, Ordering::Relaxed);
         }
         Ok(())

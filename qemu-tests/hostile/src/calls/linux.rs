@@ -4,8 +4,8 @@ use super::{Prepared, disturbance, one, prepared};
 use crate::belief::{Belief, Bound, Table};
 use iommu_abi::{
     IntoBytes, LinuxBindGpasid, LinuxCacheInvalidate, LinuxCacheInvalidateInfo, LinuxFaultRead,
-    LinuxGpasidBindData, LinuxGranularity, LinuxInvAddrInfo, LinuxInvPasidInfo, LinuxPageResponse,
-    LinuxPageResponseData, LinuxUnbindGpasid, NO_ID,
+    LinuxGpasidBindData, LinuxGranularity, LinuxInvAddrInfo, LinuxInvPasidInfo, LinuxUnbindGpasid,
+    NO_ID,
 };
 
 fn bind_data(pasid: u32, root: u64) -> Vec<u8> {
@@ -125,26 +125,7 @@ pub(super) fn invalidate(belief: &Belief, random: &mut fastrand::Rng) -> Prepare
 pub(super) fn fault_read(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
     prepared(LinuxFaultRead {
         buffer: belief.buffer,
-        capacity: random.u32(..16),
+        capacity: if random.bool() { 16 } else { random.u32(..16) },
         ..LinuxFaultRead::new()
     })
-}
-
-/// An answer to nobody: devices ask for no pages here, and it cannot succeed.
-pub(super) fn page_response(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
-    let data = LinuxPageResponseData {
-        argsz: 24,
-        version: 1,
-        grpid: random.u32(..512),
-        ..LinuxPageResponseData::default()
-    };
-    let call = prepared(LinuxPageResponse {
-        device_id: one(&belief.devices, random).map_or(NO_ID, |device| device.handle),
-        structure: belief.buffer,
-        ..LinuxPageResponse::new()
-    });
-    Prepared {
-        buffer: data.as_bytes().to_vec(),
-        ..call
-    }
 }

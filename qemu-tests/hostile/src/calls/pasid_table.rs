@@ -31,8 +31,15 @@ fn directory(belief: &Belief, random: &mut fastrand::Rng) -> Vec<u8> {
 }
 
 pub(super) fn bind(belief: &Belief, random: &mut fastrand::Rng) -> Prepared {
-    let device_id = belief.idle().map_or(NO_ID, |device| device.handle);
+    let device = belief.idle();
+    let device_id = device.map_or(NO_ID, |device| device.handle);
+    let asks = device.is_some_and(|device| device.asks) && random.bool();
     let call = prepared(PasidTableBind {
+        flags: if asks {
+            PasidTableBind::PAGE_REQUESTS
+        } else {
+            0
+        },
         device_id,
         directory: belief.buffer & !0xfff,
         ..PasidTableBind::new()

@@ -1,5 +1,6 @@
 //! Building what boots: kernel, boot tests and guest programs, for `x86_64-unknown-none`.
 
+mod callers;
 mod levels;
 mod module;
 mod size;
@@ -15,6 +16,7 @@ use serde::Deserialize;
 use crate::log::Programs;
 use crate::workspace::Workspace;
 
+use callers::CALLERS;
 pub(crate) use levels::LogLevels;
 pub(crate) use module::BootModule;
 pub(crate) use target::TARGET;
@@ -56,7 +58,11 @@ impl Artefacts {
 
     /// What decodes the logs of all programs.
     pub(crate) fn log_tables(&self, workspace: &Workspace) -> Result<Programs> {
-        Programs::load(workspace.root(), self.all())
+        let mut programs = Programs::load(workspace.root(), self.all())?;
+        for caller in &CALLERS {
+            programs.add_silent(caller.name);
+        }
+        Ok(programs)
     }
 
     /// What each program's image takes, in bytes, without debug information.

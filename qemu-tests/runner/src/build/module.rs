@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::Artefacts;
+use super::callers::CALLERS;
 
 /// What goes into the archive.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +21,14 @@ impl BootModule {
             module.add(&format!("guest/{name}.elf"), read(file)?);
         }
         Ok(module)
+    }
+
+    /// Guests that were built for each version of the interface.
+    pub(crate) fn with_callers(mut self) -> Self {
+        for caller in &CALLERS {
+            self.add(&format!("{}.elf", caller.name), caller.image.to_vec());
+        }
+        self
     }
 
     /// A DMAR that stands in for the firmware's.

@@ -73,8 +73,8 @@ impl Input {
         Ok(Self::new(path.display().to_string(), table))
     }
 
-    pub(super) fn running_system() -> Result<Self> {
-        let sys = Path::new("/sys");
+    /// What the kernel of a running Linux system shows in its `sysfs`.
+    pub(super) fn running_system(sys: &Path) -> Result<Self> {
         let path = system::table(sys);
         let mut input = Self::file(&path).with_context(|| {
             format!(

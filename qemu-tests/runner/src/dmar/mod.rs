@@ -6,6 +6,8 @@ mod input;
 mod json;
 mod picture;
 mod system;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,6 +24,14 @@ pub(crate) struct Arguments {
     /// table, PCI devices and registers are read (as root).
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// Where the running system's `sysfs` is, or a copy of another machine's.
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        default_value = "/sys",
+        conflicts_with = "files"
+    )]
+    sys: PathBuf,
     /// Print an array with one JSON object for each table.
     #[arg(long)]
     json: bool,
@@ -35,8 +45,13 @@ pub(crate) struct Arguments {
 
 /// Prints the tables. Fails only if one cannot be had; what is wrong with it is printed.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    print!("{}", answer(arguments)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn answer(arguments: &Arguments) -> Result<String> {
     let mut inputs = if arguments.files.is_empty() {
-        vec![Input::running_system()?]
+        vec![Input::running_system(&arguments.sys)?]
     } else {
         arguments
             .files
@@ -51,12 +66,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     if arguments.json {
         let objects: Vec<_> = inputs.iter().map(json::Table::of).collect();
-        println!("{}", serde_json::to_string_pretty(&objects)?);
+        Ok(serde_json::to_string_pretty(&objects)? + "\n")
     } else {
         let pictures: Vec<_> = inputs.iter().map(picture::of).collect();
-        print!("{}", pictures.join("\n"));
+        Ok(pictures.join("\n"))
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 fn hexadecimal(text: &str) -> Result<u64, String> {

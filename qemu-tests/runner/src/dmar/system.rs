@@ -102,63 +102,90 @@ fn device_id(name: &str) -> Option<DeviceId> {
     Some(DeviceId::new(Segment(segment), source))
 }
 
+/// A machine as a Linux system shows it, in a folder of its own.
+#[cfg(test)]
+pub(super) mod fake {
+    use super::*;
+
+    /// A folder that is gone with this value.
+    pub(in crate::dmar) struct Sys(PathBuf);
+
+    impl Drop for Sys {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    impl Sys {
+        /// Nothing but the folder of PCI devices.
+        pub(in crate::dmar) fn new(name: &str) -> Self {
+            let root =
+                std::env::temp_dir().join(format!("xtask-dmar-{name}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&root);
+            fs::create_dir_all(root.join("bus/pci/devices")).unwrap();
+            Self(root)
+        }
+
+        pub(in crate::dmar) fn path(&self) -> &Path {
+            &self.0
+        }
+
+        pub(in crate::dmar) fn write(&self, path: &str, content: &[u8]) {
+            let path = self.0.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+
+        pub(in crate::dmar) fn function(&self, name: &str, class: u32, behind: Option<(u8, u8)>) {
+            let folder = format!("bus/pci/devices/{name}");
+            let mut config = [0; 64];
+            // Of several functions, as most are.
+            config[HEADER_TYPE] = 0x80;
+            // What no bridge has there is no bus.
+            (config[SECONDARY_BUS], config[SUBORDINATE_BUS]) = (3, 4);
+            if let Some(buses) = behind {
+                config[HEADER_TYPE] = 0x81;
+                (config[SECONDARY_BUS], config[SUBORDINATE_BUS]) = buses;
+            }
+            self.write(
+                &format!("{folder}/class"),
+                format!("0x{class:06x}\n").as_bytes(),
+            );
+            self.write(&format!("{folder}/config"), &config);
+        }
+
+        pub(in crate::dmar) fn unit(&self, name: &str, registers: [(&str, &str); 4]) {
+            for (register, text) in registers {
+                let path = format!("class/iommu/{name}/intel-iommu/{register}");
+                self.write(&path, format!("{text}\n").as_bytes());
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn write(root: &Path, path: &str, content: &[u8]) {
-        let path = root.join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
-    }
-
-    fn config(header_type: u8, secondary: u8, subordinate: u8) -> [u8; 64] {
-        let mut config = [0; 64];
-        config[HEADER_TYPE] = header_type;
-        config[SECONDARY_BUS] = secondary;
-        config[SUBORDINATE_BUS] = subordinate;
-        config
-    }
-
     #[test]
     fn devices_bridges_and_registers_are_read_from_sysfs() {
-        let root = std::env::temp_dir().join(format!("xtask-dmar-{}", std::process::id()));
-        let devices = "bus/pci/devices";
-        write(
-            &root,
-            &format!("{devices}/0000:00:02.0/class"),
-            b"0x030000\n",
+        let sys = fake::Sys::new("sysfs");
+        sys.function("0000:00:02.0", 0x03_0000, None);
+        sys.function("0001:40:1c.4", 0x06_0400, Some((0x41, 0x4f)));
+        sys.write("bus/pci/devices/10000:e1:00.0/class", b"0x010802\n");
+        sys.unit(
+            "dmar1",
+            [
+                ("address", "fed91000"),
+                ("version", "4:0"),
+                ("cap", "d2008c40660462"),
+                ("ecap", "f050da"),
+            ],
         );
-        write(
-            &root,
-            &format!("{devices}/0000:00:02.0/config"),
-            &config(0x80, 3, 4),
-        );
-        write(
-            &root,
-            &format!("{devices}/0001:40:1c.4/class"),
-            b"0x060400\n",
-        );
-        write(
-            &root,
-            &format!("{devices}/0001:40:1c.4/config"),
-            &config(0x81, 0x41, 0x4f),
-        );
-        write(
-            &root,
-            &format!("{devices}/10000:e1:00.0/class"),
-            b"0x010802\n",
-        );
-        let unit = "class/iommu/dmar1/intel-iommu";
-        write(&root, &format!("{unit}/address"), b"fed91000\n");
-        write(&root, &format!("{unit}/version"), b"4:0\n");
-        write(&root, &format!("{unit}/cap"), b"d2008c40660462\n");
-        write(&root, &format!("{unit}/ecap"), b"f050da\n");
-        write(&root, "class/iommu/smmu0/intel-iommu/cap", b"1\n");
+        sys.write("class/iommu/smmu0/intel-iommu/cap", b"1\n");
 
-        let functions = functions(&root).unwrap();
-        let registers = registers(&root);
-        fs::remove_dir_all(&root).unwrap();
+        let functions = functions(sys.path()).unwrap();
+        let registers = registers(sys.path());
 
         let device = |segment, bus, device, function| {
             let source = SourceId::new(bus, device, function).unwrap();

@@ -1,6 +1,6 @@
 //! Programs that log, by the names that the report gives them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -9,7 +9,7 @@ use defmt_decoder::{Locations, Table};
 /// What decodes a program's frames.
 pub(crate) struct Program {
     pub(super) name: String,
-    /// `None` for a program that logs nothing.
+    /// `None` for a program that logs nothing, or cannot be understood.
     pub(super) table: Option<Table>,
     pub(super) locations: Locations,
 }
@@ -19,6 +19,7 @@ pub(crate) struct Programs {
     /// Paths of source files are shown relative to this.
     root: PathBuf,
     programs: BTreeMap<String, Program>,
+    silent: BTreeSet<String>,
 }
 
 impl Programs {
@@ -43,6 +44,7 @@ impl Programs {
         Self {
             root: root.to_owned(),
             programs: BTreeMap::new(),
+            silent: BTreeSet::new(),
         }
     }
 
@@ -67,6 +69,16 @@ impl Programs {
             },
         );
         Ok(())
+    }
+
+    /// Adds a program that is known to log nothing.
+    pub(crate) fn add_silent(&mut self, name: &str) {
+        self.silent.insert(name.to_owned());
+    }
+
+    /// Whether a program is known to log nothing.
+    pub(super) fn is_silent(&self, name: &str) -> bool {
+        self.silent.contains(name)
     }
 
     /// The program of a name.

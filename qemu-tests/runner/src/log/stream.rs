@@ -33,6 +33,10 @@ impl<'p> Streams<'p> {
 
     /// A stream belongs to a program from now on.
     pub(crate) fn open(&mut self, stream: u8, name: &str) -> Result<(), String> {
+        if self.programs.is_silent(name) {
+            // If something comes all the same, it is told as of no program.
+            return Ok(());
+        }
         let program = self
             .programs
             .find(name)
@@ -108,6 +112,16 @@ mod tests {
             .add("guest/g", &fixture::elf(&[("warn", "other {=u8}")]))
             .unwrap();
         programs
+    }
+
+    #[test]
+    fn a_program_that_logs_nothing_may_start_and_must_not_speak() {
+        let mut programs = programs();
+        assert!(Streams::new(&programs).open(3, "guest/old").is_err());
+        programs.add_silent("guest/old");
+        let mut streams = Streams::new(&programs);
+        streams.open(3, "guest/old").unwrap();
+        assert!(streams.read(3, &[1])[0].is_err());
     }
 
     #[test]

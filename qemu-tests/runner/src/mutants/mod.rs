@@ -12,6 +12,7 @@ mod list;
 mod progress;
 mod record;
 mod scratch;
+mod shard;
 mod suggest;
 mod survivors;
 mod sweep;
@@ -46,8 +47,8 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCo
     let directory = workspace.target().join("mutants");
     if arguments.sweep {
         let _lock = DirectoryLock::acquire(&directory.join("lock"), "its mutants tried")?;
-        let scratch = Scratch::prepare(workspace, 0)?;
-        return sweep::run(workspace, &scratch, &arguments.names, arguments.minutes);
+        let scratch = Scratch::for_sweep(workspace)?;
+        return sweep::run(workspace, &scratch, arguments);
     }
     let list = List::read(workspace)?;
     let mutants = list.select(&arguments.names)?;

@@ -30,6 +30,16 @@ impl Scratch {
         Ok(Self { workspace })
     }
 
+    /// The copy for the sweep, in which little is built, and that as small as it gets: nothing
+    /// is taken over.
+    pub(super) fn for_sweep(original: &Workspace) -> Result<Self> {
+        let root = original.target().join("mutants/sweep");
+        update(original.root(), &root)?;
+        Ok(Self {
+            workspace: Workspace::at(&root),
+        })
+    }
+
     /// A further copy, which takes over what the first one built.
     pub(super) fn beside(original: &Workspace, first: &Self, number: usize) -> Result<Self> {
         let target = original.target().join(format!("mutants/{number}/target"));

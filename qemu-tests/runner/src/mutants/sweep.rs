@@ -1,9 +1,10 @@
 //! `--sweep`: what `cargo-mutants` can think of, over the crates that hold the driver, file by
-//! file for as long as there is time.
+//! file for as long as there is time, or a sample of all of it.
 //!
 //! It changes every function and operator that it finds, which no person would list, and runs
-//! all tests of the crate. What survives is a test that is missing, or a change that makes no
-//! difference: then `qemu-tests/mutants/survivors.toml` says why.
+//! the tests of the crate; what survives those meets the tests on the model too, which take
+//! longer. What survives both is a test that is missing, or a change that makes no difference:
+//! then `qemu-tests/mutants/survivors.toml` says why.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+use super::arguments::Arguments;
 use super::scratch::Scratch;
+use super::shard::Shard;
 use super::survivors::Survivors;
 use crate::build::cargo;
 use crate::command;
@@ -24,60 +27,104 @@ use crate::workspace::Workspace;
 /// The program, and what of it is known to be understood here.
 const VERSION: &str = "27.1.0";
 
-/// A crate that is swept, and the packages whose tests must notice.
+/// A crate that is swept, and who uses it in tests beside its own.
 struct Swept {
     directory: &'static str,
     package: &'static str,
-    tests: &'static str,
+    users: Option<&'static str>,
 }
 
+/// Those whose tests take least come first.
 const CRATES: &[Swept] = &[
+    Swept {
+        directory: "drivers/dmar",
+        package: "dmar",
+        users: None,
+    },
     Swept {
         directory: "drivers/io-pgtable",
         package: "io-pgtable",
-        tests: "io-pgtable",
-    },
-    Swept {
-        directory: "drivers/vtd",
-        package: "vtd",
-        tests: "vtd,vtd-model-platform",
+        users: None,
     },
     Swept {
         directory: "drivers/iommu",
         package: "iommu",
-        tests: "iommu,vtd-model-platform",
+        users: Some("vtd-model-platform"),
+    },
+    Swept {
+        directory: "drivers/vtd",
+        package: "vtd",
+        users: Some("vtd-model-platform"),
     },
 ];
 
-/// What became of the changes of one file.
+/// What is swept in one go.
+struct Portion {
+    swept: &'static Swept,
+    of: Of,
+}
+
+enum Of {
+    File(PathBuf),
+    Shard(Shard),
+}
+
+impl Portion {
+    fn name(&self) -> String {
+        match &self.of {
+            Of::File(file) => file.display().to_string(),
+            Of::Shard(shard) => format!("{}, shard {shard}", self.swept.directory),
+        }
+    }
+
+    /// How `cargo-mutants` is told.
+    fn select(&self) -> Vec<String> {
+        match &self.of {
+            Of::File(file) => vec!["--file".to_owned(), file.display().to_string()],
+            Of::Shard(shard) => shard.arguments(),
+        }
+    }
+}
+
+/// A change that no test noticed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Survivor {
+    file: PathBuf,
+    /// As `cargo-mutants` says it, without the place, which moves.
+    change: String,
+}
+
+/// What became of the changes of one portion.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct File {
-    /// Hash of the file and of its crate's sources.
+struct Found {
+    /// Hash of the portion's name and of its crate's sources.
     sources: String,
     caught: usize,
     /// Ran into the time limit, which is as good as a failure here.
     timed_out: usize,
     unviable: usize,
-    survived: Vec<String>,
+    survived: Vec<Survivor>,
 }
 
-/// Sweeps the files whose paths contain one of `names` (all without any), those never swept
-/// first, until the time is over.
+/// Sweeps the files whose paths contain one of the names (all without any), those never swept
+/// first, or a sample of the crates, until the time is over.
 pub(super) fn run(
     workspace: &Workspace,
     scratch: &Scratch,
-    names: &[String],
-    minutes: u64,
+    arguments: &Arguments,
 ) -> Result<ExitCode> {
     let program = program(workspace)?;
     let survivors = Survivors::read(workspace)?;
-    let deadline = Instant::now() + Duration::from_secs(minutes.saturating_mul(60));
+    let deadline = Instant::now() + Duration::from_secs(arguments.minutes.saturating_mul(60));
     let record_file = workspace.target().join("mutants/sweep.json");
     let mut record = read(&record_file)?;
-    let files = files(scratch, names)?;
-    for (swept, file) in &files {
-        let sources = hash(scratch, swept, file)?;
-        let key = file.display().to_string();
+    let portions = match arguments.shard {
+        Some(shard) => sample(shard, &arguments.names)?,
+        None => files(scratch, &arguments.names)?,
+    };
+    for portion in &portions {
+        let sources = hash(scratch, portion)?;
+        let key = portion.name();
         if record
             .get(&key)
             .is_some_and(|known| known.sources == sources)
@@ -87,31 +134,33 @@ pub(super) fn run(
         if Instant::now() >= deadline {
             break;
         }
-        let found = sweep(&program, scratch, swept, file)?;
+        let begun = Instant::now();
+        let found = sweep(&program, scratch, portion)?;
         println!(
-            "{key}: {} caught, {} timed out, {} do not compile, {} survived",
+            "{key}: {} caught, {} timed out, {} do not compile, {} survived, {} s",
             found.caught,
             found.timed_out,
             found.unviable,
-            found.survived.len()
+            found.survived.len(),
+            begun.elapsed().as_secs()
         );
-        record.insert(key, File { sources, ..found });
+        record.insert(key, Found { sources, ..found });
         results::write(&record_file, &serde_json::to_string_pretty(&record)?)?;
     }
-    report(scratch, &files, &record, &survivors)
+    report(scratch, &portions, &record, &survivors)
 }
 
 fn report(
     scratch: &Scratch,
-    files: &[(&Swept, PathBuf)],
-    record: &BTreeMap<String, File>,
+    portions: &[Portion],
+    record: &BTreeMap<String, Found>,
     survivors: &Survivors,
 ) -> Result<ExitCode> {
     let (mut tried, mut good, mut done) = (0, 0, 0);
-    for (swept, file) in files {
-        let sources = hash(scratch, swept, file)?;
+    for portion in portions {
+        let sources = hash(scratch, portion)?;
         let Some(found) = record
-            .get(&file.display().to_string())
+            .get(&portion.name())
             .filter(|found| found.sources == sources)
         else {
             continue;
@@ -119,18 +168,18 @@ fn report(
         done += 1;
         tried += found.caught + found.timed_out + found.survived.len();
         good += found.caught + found.timed_out;
-        for survivor in &found.survived {
-            match survivors.reason(file, survivor) {
+        for Survivor { file, change } in &found.survived {
+            match survivors.reason(file, change) {
                 Some(_) => good += 1,
                 None => println!(
-                    "survived: {}: {survivor}; write the test that notices it, or say in \
+                    "survived: {}: {change}; write the test that notices it, or say in \
                      qemu-tests/mutants/survivors.toml why it makes no difference",
                     file.display()
                 ),
             }
         }
     }
-    println!("{done} of {} files swept", files.len());
+    println!("{done} of {} portions swept", portions.len());
     println!("{good} of {tried} changes caught or explained");
     Ok(if good == tried && tried > 0 {
         ExitCode::SUCCESS
@@ -139,8 +188,14 @@ fn report(
     })
 }
 
-/// `cargo-mutants`, installed under the build directory if it is not there.
+/// `cargo-mutants`: the one that is installed if it is of that version, else one under the
+/// build directory, which is installed there if it is missing.
 fn program(workspace: &Workspace) -> Result<PathBuf> {
+    let usual = PathBuf::from("cargo-mutants");
+    let version = Command::new(&usual).args(["mutants", "--version"]).output();
+    if version.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(VERSION)) {
+        return Ok(usual);
+    }
     let root = workspace.target().join("tools");
     let program = root.join("bin/cargo-mutants");
     if program.exists() {
@@ -159,37 +214,86 @@ fn program(workspace: &Workspace) -> Result<PathBuf> {
     Ok(program)
 }
 
-fn files(scratch: &Scratch, names: &[String]) -> Result<Vec<(&'static Swept, PathBuf)>> {
+fn files(scratch: &Scratch, names: &[String]) -> Result<Vec<Portion>> {
     let mut found = Vec::new();
-    for file in sources::files(scratch.workspace().root())? {
-        let swept = CRATES
-            .iter()
-            .find(|swept| file.starts_with(Path::new(swept.directory).join("src")));
-        let path = file.display().to_string();
-        let wanted = names.is_empty() || names.iter().any(|name| path.contains(name.as_str()));
-        if let Some(swept) = swept.filter(|_| wanted && path.ends_with(".rs")) {
-            found.push((swept, file));
+    let all = sources::files(scratch.workspace().root())?;
+    for swept in CRATES {
+        let directory = Path::new(swept.directory).join("src");
+        for file in all.iter().filter(|file| file.starts_with(&directory)) {
+            let path = file.display().to_string();
+            let wanted = names.is_empty() || names.iter().any(|name| path.contains(name.as_str()));
+            if wanted && path.ends_with(".rs") {
+                let of = Of::File(file.clone());
+                found.push(Portion { swept, of });
+            }
         }
     }
     if found.is_empty() {
         bail!("no file of the swept crates has such a path");
     }
-    found.sort_by_key(|(swept, file)| (swept.package != "io-pgtable", file.clone()));
+    Ok(found)
+}
+
+/// A sample of the crates whose directories contain one of the names, in pieces.
+fn sample(shard: Shard, names: &[String]) -> Result<Vec<Portion>> {
+    let wanted = |swept: &&Swept| {
+        names.is_empty() || names.iter().any(|name| swept.directory.contains(name))
+    };
+    let found: Vec<Portion> = CRATES
+        .iter()
+        .filter(wanted)
+        .flat_map(|swept| {
+            shard.pieces().map(move |piece| Portion {
+                swept,
+                of: Of::Shard(piece),
+            })
+        })
+        .collect();
+    if found.is_empty() {
+        bail!("no swept crate has such a name");
+    }
     Ok(found)
 }
 
 /// What the outcome depends on: the crate's sources and tests.
-fn hash(scratch: &Scratch, swept: &Swept, file: &Path) -> Result<String> {
-    let root = scratch.workspace().root();
-    let mut text = format!("{} {VERSION} ", file.display());
-    for file in sources::files(&root.join(swept.directory))? {
-        let content = sources::read(&root.join(swept.directory).join(file))?;
+fn hash(scratch: &Scratch, portion: &Portion) -> Result<String> {
+    let root = scratch.workspace().root().join(portion.swept.directory);
+    let mut text = format!("{} {VERSION} ", portion.name());
+    for file in sources::files(&root)? {
+        let content = sources::read(&root.join(file))?;
         text.push_str(&String::from_utf8_lossy(&content));
     }
     Ok(sources::hash_of(&text))
 }
 
-fn sweep(program: &Path, scratch: &Scratch, swept: &Swept, file: &Path) -> Result<File> {
+/// First the tests of the crate, and then, with what they did not notice, those of its users.
+fn sweep(program: &Path, scratch: &Scratch, portion: &Portion) -> Result<Found> {
+    let swept = portion.swept;
+    let (mut found, missed) = round(program, scratch, swept, swept.package, &portion.select())?;
+    if let Some(users) = swept.users.filter(|_| !missed.is_empty()) {
+        let select: Vec<String> = missed
+            .iter()
+            .flat_map(|name| ["--re".to_owned(), format!("^{}$", escape(name))])
+            .collect();
+        let (then, _) = round(program, scratch, swept, users, &select)?;
+        found = Found {
+            caught: found.caught + then.caught,
+            timed_out: found.timed_out + then.timed_out,
+            unviable: found.unviable + then.unviable,
+            ..then
+        };
+    }
+    Ok(found)
+}
+
+/// One run of `cargo-mutants`, and the full names of what survived.
+fn round(
+    program: &Path,
+    scratch: &Scratch,
+    swept: &Swept,
+    tests: &str,
+    select: &[String],
+) -> Result<(Found, Vec<String>)> {
     const TEST_LIMIT: &str = "300";
     let root = scratch.workspace().root();
     let output = root.join("target/sweep");
@@ -198,13 +302,14 @@ fn sweep(program: &Path, scratch: &Scratch, swept: &Swept, file: &Path) -> Resul
     let status = Command::new(program)
         .current_dir(root)
         .args(["mutants", "--in-place", "--no-shuffle", "--colors=never"])
-        .args(["--package", swept.package, "--test-package", swept.tests])
+        .args(["--package", swept.package, "--test-package", tests])
         .args(["--baseline=skip", "--timeout", TEST_LIMIT])
-        .arg("--file")
-        .arg(file)
+        .args(select)
         .arg("--output")
         .arg(&output)
         .env("CARGO_TARGET_DIR", scratch.workspace().target())
+        // Nobody debugs these, and they are linked thousands of times.
+        .env("CARGO_PROFILE_DEV_DEBUG", "0")
         .env("PROPTEST_RNG_SEED", "1")
         .env("PROPTEST_MAX_SHRINK_ITERS", "0")
         .env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "true")
@@ -214,39 +319,59 @@ fn sweep(program: &Path, scratch: &Scratch, swept: &Swept, file: &Path) -> Resul
         .with_context(|| format!("cannot start {}", program.display()))?;
     // 0: all caught; 2: some survived; 3: some timed out.
     if !matches!(status.code(), Some(0 | 2 | 3)) {
-        bail!("cargo-mutants ended with {status} over {}", file.display());
+        bail!("cargo-mutants ended with {status} over {select:?}");
     }
     outcome(&output.join("mutants.out"))
 }
 
-fn outcome(directory: &Path) -> Result<File> {
+fn outcome(directory: &Path) -> Result<(Found, Vec<String>)> {
     let lines = |name: &str| -> Result<Vec<String>> {
         let file = directory.join(name);
         if !file.exists() {
             return Ok(Vec::new());
         }
         let text = std::fs::read_to_string(&file)?;
-        Ok(text.lines().map(change).collect())
+        Ok(text.lines().map(str::to_owned).collect())
     };
-    Ok(File {
+    let missed = lines("missed.txt")?;
+    let found = Found {
         sources: String::new(),
         caught: lines("caught.txt")?.len(),
         timed_out: lines("timeout.txt")?.len(),
         unviable: lines("unviable.txt")?.len(),
-        survived: lines("missed.txt")?,
-    })
+        survived: missed.iter().map(|line| survivor(line)).collect(),
+    };
+    Ok((found, missed))
 }
 
-/// What was changed, without the place, which moves.
-fn change(line: &str) -> String {
+/// `FILE:LINE:COLUMN: CHANGE`.
+fn survivor(line: &str) -> Survivor {
     let mut parts = line.splitn(4, ':');
     match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some(_), Some(_), Some(_), Some(change)) => change.trim().to_owned(),
-        _ => line.to_owned(),
+        (Some(file), Some(_), Some(_), Some(change)) => Survivor {
+            file: file.into(),
+            change: change.trim().to_owned(),
+        },
+        _ => Survivor {
+            file: PathBuf::new(),
+            change: line.to_owned(),
+        },
     }
 }
 
-fn read(file: &Path) -> Result<BTreeMap<String, File>> {
+/// A regular expression that matches this text alone.
+fn escape(text: &str) -> String {
+    let mut escaped = String::new();
+    for letter in text.chars() {
+        if letter.is_ascii_punctuation() {
+            escaped.push('\\');
+        }
+        escaped.push(letter);
+    }
+    escaped
+}
+
+fn read(file: &Path) -> Result<BTreeMap<String, Found>> {
     if !file.exists() {
         return Ok(BTreeMap::new());
     }
@@ -259,11 +384,16 @@ mod tests {
 
     #[test]
     fn a_change_is_known_by_what_it_is_and_not_by_where() {
-        assert_eq!(
-            change("drivers/x/src/a.rs:45:5: replace f::g -> bool with true"),
-            "replace f::g -> bool with true"
-        );
-        assert_eq!(change("something else"), "something else");
+        let line = "drivers/x/src/a.rs:45:5: replace f::g -> bool with true";
+        let found = survivor(line);
+        assert_eq!(found.file, Path::new("drivers/x/src/a.rs"));
+        assert_eq!(found.change, "replace f::g -> bool with true");
+        assert_eq!(survivor("something else").change, "something else");
+    }
+
+    #[test]
+    fn an_escaped_name_has_no_letter_that_means_something() {
+        assert_eq!(escape("a.rs: f -> u8"), r"a\.rs\: f \-\> u8");
     }
 
     #[test]
@@ -272,9 +402,23 @@ mod tests {
         std::fs::create_dir_all(&directory).unwrap();
         std::fs::write(directory.join("caught.txt"), "a:1:1: x\na:2:1: y\n").unwrap();
         std::fs::write(directory.join("missed.txt"), "a:3:1: z\n").unwrap();
-        let found = outcome(&directory).unwrap();
+        let (found, missed) = outcome(&directory).unwrap();
         assert_eq!((found.caught, found.timed_out, found.unviable), (2, 0, 0));
-        assert_eq!(found.survived, ["z"]);
+        assert_eq!(found.survived, [survivor("a:3:1: z")]);
+        assert_eq!(missed, ["a:3:1: z"]);
         std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn a_sample_takes_every_crate_in_pieces_or_those_that_are_named() {
+        let shard: Shard = "1/40".parse().unwrap();
+        let all = sample(shard, &[]).unwrap();
+        assert_eq!(all.len(), CRATES.len() * shard.pieces().count());
+        let one = sample(shard, &["io-pgtable".to_owned()]).unwrap();
+        assert!(
+            one.iter()
+                .all(|portion| portion.swept.package == "io-pgtable")
+        );
+        assert!(sample(shard, &["nobody".to_owned()]).is_err());
     }
 }

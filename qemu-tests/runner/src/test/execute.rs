@@ -114,7 +114,7 @@ impl Context<'_> {
         machine.cpus = case.corner.cpus;
         machine.cpu.clone_from(&test.cpu);
         machine.clock = test.clock;
-        let mut module = BootModule::of_guests(self.artefacts)?;
+        let mut module = BootModule::of_guests(self.artefacts)?.with_callers();
         if let Some(table) = test.dmar {
             module = module.with_dmar(table.bytes(case.corner.width));
         }

@@ -9,10 +9,11 @@ use crate::check::{Deviation, Outcome, check_eq};
 use crate::registry::boot_test;
 use arrayvec::ArrayString;
 use core::fmt::Write;
+use guest_machine::iommu::Iommu;
+use guest_machine::iommu_guest::{self, DeviceId, Format, Rights, Wishes};
 use guest_machine::pci::Function;
-use guest_machine::{AddressSpace, Calls, Machine, Outcome as Word, Pages, Trouble, error, iommu};
-use iommu_abi::{Bind, IoasAllocate, IoasMap, IoasUnmap};
-use iommu_core::{Gpa, Gva, Nanoseconds, PAGE_SIZE};
+use guest_machine::{AddressSpace, Machine, Outcome as Word, Pages, Trouble, error, iommu};
+use iommu_core::{Gva, Nanoseconds, PAGE_SIZE};
 use kernel::guest::{BackEnd, Order};
 use kernel::log::report;
 use kernel::remapping::remapping;
@@ -66,13 +67,13 @@ fn work() -> Work {
 }
 
 /// Makes one call, prints what it cost, and holds that against the most that it may.
-fn costs<T>(
+fn costs<T, E: Into<Trouble>>(
     name: &str,
     most: Work,
-    call: impl FnOnce() -> Result<T, Trouble>,
+    call: impl FnOnce() -> Result<T, E>,
 ) -> Result<T, Trouble> {
     let before = work();
-    let result = call()?;
+    let result = call().map_err(Into::into)?;
     let after = work();
     for (((what, before), after), most) in NAMES.iter().zip(before).zip(after).zip(most) {
         let mut figure = ArrayString::<64>::new();
@@ -113,18 +114,23 @@ fn program(machine: &dyn Machine) -> Word {
 fn measure(machine: &dyn Machine) -> Result<(), Trouble> {
     let mut random = guest_machine::Random::with_seed(machine.start().seed);
     let mut pages = Pages::new(machine, &mut random);
-    let calls = Calls::new(machine, &mut pages)?;
+    let mut room = iommu::ROOM;
+    let mut iommu = iommu::iommu(machine, &mut pages, &mut room)?;
     let function = Function::find(machine, edu::VENDOR, edu::DEVICE)?;
     function.enable(true);
-    let device = iommu::device(&calls, function.id())?;
-    own_table(&calls, &mut pages, device)?;
-    managed(&calls, device)
+    let device = iommu::device(&mut iommu, function.id())?;
+    own_table(machine, &mut iommu, &mut pages, device)?;
+    managed(machine, &mut iommu, device)
 }
 
 /// A table of the guest's own: bound, changed, unbound.
-fn own_table(calls: &Calls, pages: &mut Pages, device: u32) -> Result<(), Trouble> {
+fn own_table(
+    machine: &dyn Machine,
+    iommu: &mut Iommu,
+    pages: &mut Pages,
+    device: DeviceId,
+) -> Result<(), Trouble> {
     const MANY: usize = 64;
-    let machine = calls.machine();
     let space = AddressSpace::new(machine, pages)?;
     // Pages that lie apart, so that no two ranges are one.
     let page = |number: usize| Gva::new(0x40_0000 + 3 * PAGE_SIZE * number as u64);
@@ -136,80 +142,56 @@ fn own_table(calls: &Calls, pages: &mut Pages, device: u32) -> Result<(), Troubl
         })
     };
     map(pages, &all)?;
-    let root = space.root();
-    let table = costs("allocate", FREE, || iommu::user_table(calls, device, root))?;
-    costs("bind", once(6), || {
-        iommu::bind(calls, device, table.id, None)
+    let (root, format) = (iommu::root(space.root())?, Format::X86_64Level4);
+    let table = costs("allocate", FREE, || {
+        iommu.allocate_user_table(device, format, root)
     })?;
-    let again = iommu::user_table(calls, device, root)?;
-    costs("rebind", once(6), || {
-        let mut argument = Bind {
-            flags: Bind::REPLACE,
-            device_id: device,
-            ioas_id: again.id,
-            ..Bind::new()
-        };
-        iommu::call(calls, &mut argument)
-    })?;
+    costs("bind", once(6), || iommu.bind(device, &table))?;
+    let again = iommu.allocate_user_table(device, format, root)?;
+    costs("rebind", once(6), || iommu.replace(device, None, &again))?;
     // New pages: nothing that hardware could have remembered.
     let fresh = Gva::new(0x80_0000);
     map(pages, &[fresh])?;
     costs("map-1", once(1), || {
-        iommu::invalidate(calls, again.id, &[fresh])
+        iommu::invalidate(iommu, &again, &[fresh])
     })?;
     map(pages, &all[..1])?;
     costs("invalidate-1", once(1), || {
-        iommu::invalidate(calls, again.id, &all[..1])
+        iommu::invalidate(iommu, &again, &all[..1])
     })?;
     map(pages, &all)?;
     costs("invalidate-64", once(MANY as u64), || {
-        iommu::invalidate(calls, again.id, &all)
+        iommu::invalidate(iommu, &again, &all)
     })?;
     costs("invalidate-everything", once(MANY as u64), || {
-        iommu::invalidate_everything(calls, again.id)
+        iommu.flush_everything(&again)
     })?;
-    costs("unbind", once(6), || iommu::unbind(calls, device, None))?;
-    iommu::destroy(calls, again.id)?;
-    iommu::destroy(calls, table.id)
+    costs("unbind", once(6), || iommu.unbind(device))?;
+    destroy(iommu, again)?;
+    destroy(iommu, table)
+}
+
+fn destroy(iommu: &mut Iommu, space: impl iommu_guest::AddressSpace) -> Result<(), Trouble> {
+    let destroyed = iommu.destroy_space(space);
+    destroyed.map_err(|(error, _)| error.into())
 }
 
 /// An address space that the hypervisor keeps.
-fn managed(calls: &Calls, device: u32) -> Result<(), Trouble> {
-    let mut space = IoasAllocate {
-        device_id: device,
-        ..IoasAllocate::new()
-    };
-    iommu::call(calls, &mut space)?;
-    let ioas_id = space.ioas_id;
-    costs("managed.bind", once(6), || {
-        iommu::bind(calls, device, ioas_id, None)
-    })?;
-    let memory = Gpa::new(calls.machine().start().memory_base);
+fn managed(machine: &dyn Machine, iommu: &mut Iommu, device: DeviceId) -> Result<(), Trouble> {
+    let space = iommu.allocate_managed(device, &Wishes::default())?;
+    costs("managed.bind", once(6), || iommu.bind(device, &space))?;
+    let memory = x86_64::PhysAddr::new(machine.start().memory_base);
     // A range is told exactly, in pieces that are powers of two, aligned.
     for (pages, map, unmap, pieces) in [
         (1, "managed.map-1", "managed.unmap-1", 1),
         (256, "managed.map-256", "managed.unmap-256", 16),
     ] {
-        let mut argument = IoasMap {
-            flags: IoasMap::READABLE | IoasMap::WRITEABLE,
-            ioas_id,
-            gpa: memory.as_u64(),
-            length: pages * PAGE_SIZE,
-            ..IoasMap::new()
-        };
-        costs(map, FREE, || iommu::call(calls, &mut argument))?;
-        costs(unmap, once(pieces), || {
-            let mut gone = IoasUnmap {
-                ioas_id,
-                iova: argument.iova,
-                length: pages * PAGE_SIZE,
-                ..IoasUnmap::new()
-            };
-            iommu::call(calls, &mut gone)
+        let bytes = pages * PAGE_SIZE;
+        let at = costs(map, FREE, || {
+            iommu.map(&space, memory, bytes, Rights::ReadWrite)
         })?;
+        costs(unmap, once(pieces), || iommu.unmap(&space, at, bytes))?;
     }
-    costs("managed.unbind", once(6), || {
-        iommu::unbind(calls, device, None)
-    })?;
-    iommu::destroy(calls, ioas_id)
+    costs("managed.unbind", once(6), || iommu.unbind(device))?;
+    destroy(iommu, space)
 }

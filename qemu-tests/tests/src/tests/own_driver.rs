@@ -7,11 +7,14 @@
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use iommu_core::{Access, FaultKind, Iova, Platform};
+use iommu_core::{
+    Access, DeviceId, FaultKind, FaultReason, FaultRecord, Iova, IrqMessage, Platform,
+};
 use kernel::remapping::faults;
 use kernel::storage::{self, Disk, StorageError};
+use nvme::Completions;
 
-use crate::bench::{Bench, NOT_MAPPED, PLATFORM};
+use crate::bench::{Bench, Counter, Line, NOT_MAPPED, PLATFORM};
 use crate::check::{Deviation, Outcome, check, check_eq};
 use crate::registry::boot_test;
 
@@ -182,9 +185,134 @@ fn the_own_disk_reaches_nothing_but_its_buffers(bench: &mut Bench) -> Outcome {
 }
 
 /// The first fault after so many.
-fn fault_after(before: u64) -> Option<iommu_core::FaultRecord> {
+fn fault_after(before: u64) -> Option<FaultRecord> {
     faults::drain();
     (faults::taken() > before).then(faults::last).flatten()
+}
+
+boot_test!(
+    the_own_disks_message_comes_by_its_own_entry,
+    clock = "host",
+    machine = "-drive file=@kernel,if=none,id=d,format=raw,readonly=on -device nvme,serial=v,drive=d,addr=7",
+);
+fn the_own_disks_message_comes_by_its_own_entry(bench: &mut Bench) -> Outcome {
+    by_message(bench)
+}
+
+boot_test!(
+    the_own_disks_message_comes_in_x2apic_mode_too,
+    clock = "host",
+    machine = "-drive file=@kernel,if=none,id=d,format=raw,readonly=on -device nvme,serial=v,drive=d,addr=7",
+    unit = "eim=on",
+);
+fn the_own_disks_message_comes_in_x2apic_mode_too(bench: &mut Bench) -> Outcome {
+    by_message(bench)?;
+    check!(
+        kernel::cpu::apic::is_x2apic(),
+        "the CPU is not in x2APIC mode"
+    );
+    Ok(())
+}
+
+/// Every read is completed because the message of the disk's MSI-X table has come.
+fn by_message(bench: &mut Bench) -> Outcome {
+    let before = faults::taken();
+    let completions = with_disk(bench, |disk| {
+        let buffer = disk.buffer()?;
+        for block in 0..READS {
+            disk.read(block, &buffer)?;
+        }
+        PLATFORM.release(disk.take_back(buffer)?);
+        Ok(disk.completions())
+    })?;
+    let expected = Completions {
+        by_interrupt: READS,
+        ..Completions::default()
+    };
+    check_eq!(completions, expected, "how reads were completed");
+    faults::drain();
+    check_eq!(faults::taken(), before, "faults");
+    Ok(())
+}
+
+/// More than the queues have entries.
+const READS: u64 = 20;
+
+boot_test!(
+    the_own_disks_message_is_refused_when_its_entry_is_gone,
+    clock = "host",
+    machine = "-drive file=@kernel,if=none,id=d,format=raw,readonly=on -device nvme,serial=v,drive=d,addr=7",
+    provokes = "absent-interrupt",
+    logs = "has completed a read without its interrupt; it is polled from now on",
+);
+fn the_own_disks_message_is_refused_when_its_entry_is_gone(bench: &mut Bench) -> Outcome {
+    static CAME: Counter = Counter::new();
+    let disk = disk_of(bench)?;
+    // The lower one is the disk's next.
+    let lower = Line::allocate(bench.driver(), disk, &CAME)?;
+    let line = Line::allocate(bench.driver(), disk, &CAME)?;
+    let (message, index) = (line.message()?, line.index());
+    lower.free()?;
+    line.free()?;
+    let fault = refused_message(bench, message)?;
+    check_eq!(
+        fault.reason,
+        FaultReason::INTERRUPT_ENTRY_NOT_PRESENT,
+        "the reason"
+    );
+    check_eq!(
+        fault.kind,
+        FaultKind::Interrupt { index },
+        "what was refused"
+    );
+    check_eq!(CAME.count(), 0, "interrupts");
+    Ok(())
+}
+
+boot_test!(
+    the_own_disks_message_is_refused_by_the_entry_of_another_device,
+    clock = "host",
+    machine = "-drive file=@kernel,if=none,id=d,format=raw,readonly=on -device nvme,serial=v,drive=d,addr=7",
+    provokes = "foreign-interrupt",
+    logs = "has completed a read without its interrupt; it is polled from now on",
+);
+fn the_own_disks_message_is_refused_by_the_entry_of_another_device(bench: &mut Bench) -> Outcome {
+    static CAME: Counter = Counter::new();
+    let disk = disk_of(bench)?;
+    let other = bench.another_device(disk)?;
+    let line = Line::allocate(bench.driver(), other, &CAME)?;
+    let fault = refused_message(bench, line.message()?)?;
+    check_eq!(fault.reason, FaultReason::INTERRUPT_SOURCE, "the reason");
+    check_eq!(fault.device, disk, "the device");
+    check_eq!(CAME.count(), 0, "interrupts");
+    line.free()
+}
+
+fn disk_of(bench: &mut Bench) -> Result<DeviceId, Deviation> {
+    with_disk(bench, |disk| Ok(disk.id()))
+}
+
+/// The fault of a message that the disk sends in place of its own, which is permitted. It reads
+/// all the same.
+fn refused_message(bench: &mut Bench, message: IrqMessage) -> Result<FaultRecord, Deviation> {
+    let (fault, same, completions) = with_disk(bench, |disk| {
+        let buffer = disk.buffer()?;
+        let first = words(disk.read(0, &buffer)?);
+        let before = faults::taken();
+        disk.send_interrupts_as(message);
+        let again = words(disk.read(0, &buffer)?);
+        let fault = fault_after(before);
+        PLATFORM.release(disk.take_back(buffer)?);
+        Ok((fault, first == again, disk.completions()))
+    })?;
+    check!(same, "it was not read again");
+    let expected = Completions {
+        by_interrupt: 1,
+        polled: 1,
+        interrupt_lost: true,
+    };
+    check_eq!(completions, expected, "how reads were completed");
+    fault.ok_or_else(|| Deviation::failed(format_args!("no fault tells of the message")))
 }
 
 boot_test!(

@@ -1,21 +1,22 @@
 //! Devices behind bridges, in groups, with and without a reset, and what translates for
 //! itself.
 
-use crate::bench::{BLOCKED, Bench, Copier, Counter, Line};
+use crate::bench::{BLOCKED, Bench, Copier, Counter, Domain, Line, Page};
 use crate::check::{Deviation, Outcome, check, check_eq};
 use crate::registry::boot_test;
 use iommu_core::{Access, Backend, Batch, DeviceId, Iova, Mmio, Nanoseconds, Segment, SourceId};
 use kernel::devices::Distrust;
 use kernel::guest::Order;
 use kernel::memory::RegisterWindow;
+use kernel::remapping::OwnTranslation;
 use kernel::rules::Refusal;
 use kernel::time::KernelClock;
 use kernel::vcpu::Ending;
 use pci::{
-    AtsSettings, CommandRegister, Config, Groups, InterruptRequester, Method, ResetLimits,
-    Resetter, Topology, TranslationServices,
+    CommandRegister, Config, Groups, InterruptRequester, Method, ResetLimits, Resetter, Topology,
+    TranslationServices,
 };
-use vtd::{DeviceTlb, InterruptSource};
+use vtd::InterruptSource;
 
 const LONG: Nanoseconds = Nanoseconds::from_millis(900_000);
 
@@ -446,62 +447,152 @@ boot_test!(
     widths = "48",
     caching = "off",
     cpus = "1",
+    append = "ats=vouched",
+    logs = "translates for itself while a guest has it (ats=vouched)",
 );
 fn a_device_that_firmware_vouches_for_translates_for_itself_when_told(
     bench: &mut Bench,
 ) -> Outcome {
-    let host = bench.host();
-    let device = id(1, 0, 0)?;
-    check_eq!(host.remapping.ats_trust(device), Ok(()), "trust");
-    let function = host.bus.topology.function(device);
-    let function = function.ok_or_else(|| Deviation::failed(format_args!("no virtio")))?;
-    let (services, ecam) = (TranslationServices::of(function), &host.bus.ecam);
-    check!(!services.are_on(ecam), "on before anybody allowed it");
-    let domain = bench.domain(device)?;
-    let page = bench.page()?;
-    domain.attach(device, None)?;
-    let at = Iova::new(0x40_0000);
-    domain.map(at, &page, Access::READ_WRITE)?;
-    let alone = descriptors(bench, &domain, at)?;
-    let settings = DeviceTlb {
-        queue_depth: services.capability(ecam).map_or(0, |can| can.queue_depth),
-        physical_function: device.source,
-        page_requests: false,
-    };
-    let topology = &host.bus.topology;
-    let on = bench.driver().enable_device_tlb(device, settings, || {
-        topology.let_translated_pass(ecam, device, true);
-        services.turn_on(ecam, &AtsSettings::default())
-    });
-    check!(on.is_ok(), "not turned on: {on:?}");
-    check!(services.are_on(ecam), "its register says off");
-    domain.map(at, &page, Access::READ_WRITE)?;
-    let with_device = descriptors(bench, &domain, at)?;
+    let remapping = bench.host().remapping;
+    let mut translator = Translator::new(bench)?;
+    check!(!translator.is_on(), "on before anybody allowed it");
+    let alone = translator.descriptors(bench)?;
+    let on = remapping.let_translate(translator.device);
+    check_eq!(on, Ok(()), "turned on");
+    check!(translator.is_on(), "its register says off");
+    let with_device = translator.descriptors(bench)?;
     check_eq!(with_device, alone + 1, "descriptors of a flush");
-    let off = bench
-        .driver()
-        .disable_device_tlb(device, || services.turn_off(ecam, &KernelClock));
-    check!(off.is_ok(), "not turned off: {off:?}");
-    check!(!services.are_on(ecam), "its register says on");
-    domain.map(at, &page, Access::READ_WRITE)?;
-    check_eq!(
-        descriptors(bench, &domain, at)?,
-        alone,
-        "descriptors at last"
-    );
-    domain.block(device, None)
+    let off = remapping.end_translating(translator.device);
+    check_eq!(off, Ok(()), "turned off");
+    check!(!translator.is_on(), "its register says on");
+    check_eq!(translator.descriptors(bench)?, alone, "descriptors at last");
+    translator.domain.block(translator.device, None)
 }
 
-/// Unmaps, and says how many descriptors the flush took.
-fn descriptors(
+boot_test!(
+    a_device_that_firmware_vouches_for_does_not_translate_for_itself_untold,
+    machine = "-device pcie-root-port,id=rp1,chassis=1,slot=1,addr=8,hotplug=off -device virtio-net-pci,bus=rp1,disable-legacy=on,iommu_platform=on,ats=on",
+    complains = "has no peer",
+    unit = "device-iotlb=on",
+    modes = "legacy",
+    widths = "48",
+    caching = "off",
+    cpus = "1",
+    logs = "ATS stays off: no device may (ats=off)",
+);
+fn a_device_that_firmware_vouches_for_does_not_translate_for_itself_untold(
     bench: &mut Bench,
-    domain: &crate::bench::Domain,
-    at: Iova,
-) -> Result<u64, Deviation> {
-    let owed = domain.unmap_without_flush(at)?;
-    let mut batch = Batch::with_capacity(1).ok_or_else(Deviation::no_memory)?;
-    batch.add(owed).map_err(|_| Deviation::no_memory())?;
-    Ok(bench.driver().commit(&mut batch)?.descriptors.into())
+) -> Outcome {
+    let remapping = bench.host().remapping;
+    let mut translator = Translator::new(bench)?;
+    let alone = translator.descriptors(bench)?;
+    check_eq!(remapping.ats_trust(translator.device), Ok(()), "trust");
+    let on = remapping.let_translate(translator.device);
+    check_eq!(on, Err(OwnTranslation::SwitchedOff), "turned on");
+    check!(!translator.is_on(), "its register says on");
+    check_eq!(
+        translator.descriptors(bench)?,
+        alone,
+        "descriptors of a flush"
+    );
+    translator.domain.block(translator.device, None)
+}
+
+boot_test!(
+    a_device_stops_translating_for_itself_when_its_guest_is_gone,
+    machine = "-device pcie-root-port,id=rp1,chassis=1,slot=1,addr=8,hotplug=off -device virtio-net-pci,bus=rp1,disable-legacy=on,iommu_platform=on,ats=on",
+    complains = "has no peer",
+    unit = "device-iotlb=on",
+    modes = "legacy",
+    widths = "48",
+    caching = "off",
+    cpus = "1",
+    append = "ats=vouched",
+    logs = "0000:01:00.0: translates for itself (ats=vouched)|0000:01:00.0: reset by",
+);
+fn a_device_stops_translating_for_itself_when_its_guest_is_gone(bench: &mut Bench) -> Outcome {
+    let device = id(1, 0, 0)?;
+    let order = guest_order(bench, "limits", device);
+    // Its interrupts are by MSI-X alone, which guests are not given: so it goes no further.
+    let refused = bench.guest(&order).err();
+    check!(refused.is_some(), "a guest was given a device without MSI");
+    let mut translator = Translator::new(bench)?;
+    check!(!translator.is_on(), "its register says on");
+    let alone = translator.descriptors(bench)?;
+    let on = bench.host().remapping.let_translate(device);
+    check_eq!(on, Ok(()), "turned on again");
+    let with_device = translator.descriptors(bench)?;
+    check_eq!(with_device, alone + 1, "descriptors of a flush");
+    let off = bench.host().remapping.end_translating(device);
+    check_eq!(off, Ok(()), "turned off");
+    translator.domain.block(device, None)
+}
+
+/// A device with ATS at work in a domain.
+struct Translator {
+    device: DeviceId,
+    services: TranslationServices,
+    ecam: &'static kernel::pci::Ecam,
+    domain: Domain,
+    page: Page,
+}
+
+impl Translator {
+    fn new(bench: &mut Bench) -> Result<Self, Deviation> {
+        let bus = bench.host().bus;
+        let device = id(1, 0, 0)?;
+        let function = bus.topology.function(device);
+        let function = function.ok_or_else(|| Deviation::failed(format_args!("no virtio")))?;
+        let domain = bench.domain(device)?;
+        domain.attach(device, None)?;
+        Ok(Self {
+            device,
+            services: TranslationServices::of(function),
+            ecam: &bus.ecam,
+            domain,
+            page: bench.page()?,
+        })
+    }
+
+    fn is_on(&self) -> bool {
+        self.services.are_on(self.ecam)
+    }
+
+    /// How many descriptors the flush of an unmapped page takes.
+    fn descriptors(&mut self, bench: &mut Bench) -> Result<u64, Deviation> {
+        let at = Iova::new(0x40_0000);
+        self.domain.map(at, &self.page, Access::READ_WRITE)?;
+        let owed = self.domain.unmap_without_flush(at)?;
+        let mut batch = Batch::with_capacity(1).ok_or_else(Deviation::no_memory)?;
+        batch.add(owed).map_err(|_| Deviation::no_memory())?;
+        Ok(bench.driver().commit(&mut batch)?.descriptors.into())
+    }
+}
+
+boot_test!(
+    what_was_not_there_at_the_start_is_given_to_nobody,
+    machine = "-device pcie-root-port,id=rp1,chassis=1,slot=1,addr=8",
+    modes = "legacy",
+    widths = "48",
+    caching = "off",
+    cpus = "1",
+    logs = "0000:00:08.0: what is plugged in behind it later stays blocked",
+);
+fn what_was_not_there_at_the_start_is_given_to_nobody(bench: &mut Bench) -> Outcome {
+    let order = guest_order(bench, "limits", id(1, 0, 0)?);
+    let refused = bench.guest(&order);
+    let Err(Deviation::Failed(why)) = refused else {
+        return Err(Deviation::failed(format_args!(
+            "what is not there was given to a guest"
+        )));
+    };
+    check!(
+        why.contains("what is plugged in later is given to nobody"),
+        "{why}"
+    );
+    let there = bench.copier()?.id();
+    let order = guest_order(bench, "limits", there);
+    bench.guest(&order).map(drop)
 }
 
 boot_test!(
@@ -512,10 +603,13 @@ boot_test!(
     widths = "48",
     caching = "off",
     cpus = "1",
+    append = "ats=vouched",
+    logs = "ATS stays off: the DMAR lists no ATS at 0000:00:08.0 (ATSR)",
 );
 fn a_device_behind_a_port_that_firmware_does_not_list_is_not_trusted(bench: &mut Bench) -> Outcome {
-    let trust = bench.host().remapping.ats_trust(id(1, 0, 0)?);
-    check_eq!(trust, Err(Distrust::PortNotListed(id(0, 8, 0)?)), "trust");
+    let on = bench.host().remapping.let_translate(id(1, 0, 0)?);
+    let why = Distrust::PortNotListed(id(0, 8, 0)?);
+    check_eq!(on, Err(OwnTranslation::Distrusted(why)), "turned on");
     Ok(())
 }
 
@@ -528,15 +622,12 @@ boot_test!(
     widths = "48",
     caching = "off",
     cpus = "1",
+    append = "ats=vouched",
     logs = "0000:00:08.0: what is plugged in behind it later stays blocked",
 );
 fn a_device_that_can_be_unplugged_is_not_trusted(bench: &mut Bench) -> Outcome {
-    let trust = bench.host().remapping.ats_trust(id(1, 0, 0)?);
-    let port = id(0, 8, 0)?;
-    check_eq!(
-        trust,
-        Err(Distrust::Path(pci::AtsRefusal::HotPlug(port))),
-        "trust"
-    );
+    let on = bench.host().remapping.let_translate(id(1, 0, 0)?);
+    let why = Distrust::Path(pci::AtsRefusal::HotPlug(id(0, 8, 0)?));
+    check_eq!(on, Err(OwnTranslation::Distrusted(why)), "turned on");
     Ok(())
 }

@@ -5,10 +5,11 @@
 //! PASIDs are bound one by one, there is nothing of the guest's that could be cached.
 
 use super::structure::{Structure, Versioned, pasid};
+use crate::calls::invalidate::range_of;
 use crate::dispatch::Answer;
-use crate::object::Object;
 use crate::vm::Vm;
 use crate::{Iommu, PasidAllocator};
+use alloc::vec::Vec;
 use iommu_abi::{
     Errno, InvalidateRange, Layout, LinuxCacheInvalidate, LinuxCacheInvalidateInfo,
     LinuxGranularity, LinuxInvAddrInfo, LinuxInvPasidInfo,
@@ -119,7 +120,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             .binding(device_id, Some(pasid))
             .and_then(|place| guest.bindings.get(place));
         match bound.map(|binding| binding.ioas_id) {
-            Some(ioas_id) => self.forget_table(guest, ioas_id, range),
+            Some(ioas_id) => self.forget_tables(guest, &[(ioas_id, range.copied())]),
             // Its entry is gone, and all that it led to with it.
             None => Ok(()),
         }
@@ -132,21 +133,23 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         device_id: u32,
         range: Option<&InvalidateRange>,
     ) -> Result<(), Errno> {
-        for place in 0..guest.bindings.len() {
-            let Some(binding) = guest.bindings.get(place).copied() else {
+        let mut changes = Vec::new();
+        changes
+            .try_reserve_exact(guest.bindings.len())
+            .map_err(|_| Errno::ENOMEM)?;
+        for binding in &guest.bindings {
+            let seen = |(known, _): &(u32, _)| *known == binding.ioas_id;
+            if binding.device_id != device_id || changes.iter().any(seen) {
+                continue;
+            }
+            let Ok(table) = guest.objects.user_table(binding.ioas_id) else {
                 continue;
             };
-            let own = matches!(guest.objects.get(binding.ioas_id), Ok(Object::UserTable(_)));
-            if binding.device_id != device_id || !own {
-                continue;
-            }
-            match self.forget_table(guest, binding.ioas_id, range) {
-                // A range that this table translates in part only.
-                Err(Errno::EINVAL) => self.forget_table(guest, binding.ioas_id, None)?,
-                other => other?,
-            }
+            // A range that this table translates in part only stands for all of it.
+            let fits = |range: &&InvalidateRange| range_of(range, table.levels).is_ok();
+            changes.push((binding.ioas_id, range.filter(fits).copied()));
         }
-        Ok(())
+        self.forget_tables(guest, &changes)
     }
 }
 
@@ -205,6 +208,6 @@ fn addresses(info: &LinuxInvAddrInfo) -> Result<Extent, Errno> {
         reserved: 0,
     };
     // The widest table that there is: what is wrong for it is wrong for all.
-    crate::calls::invalidate::range_of(&range, 5)?;
+    range_of(&range, 5)?;
     Ok(Extent::Addresses(of, range))
 }

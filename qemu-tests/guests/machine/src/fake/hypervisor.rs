@@ -63,6 +63,7 @@ impl Hypervisor {
             Op::DeviceList => Self::list(memory, at),
             Op::DeviceInfo => Self::info(memory, at),
             Op::IoasAllocate => self.allocate(memory, at),
+            Op::IoasRanges => self.ranges(memory, at),
             Op::Bind => self.bind(memory, device, at),
             Op::Unbind => self.unbind(memory, device, at),
             Op::Destroy => self.destroy(memory, device, at),
@@ -154,15 +155,27 @@ impl Hypervisor {
         }
         self.last_id += 1;
         self.tables.insert(self.last_id, new.user_page_directory);
+        new.ioas_id = self.last_id;
+        new.capabilities = Capabilities::INVALIDATE_ON_MAP.bits();
+        write(memory, at, &new)?;
+        Ok(0)
+    }
+
+    fn ranges(&self, memory: &mut Memory, at: Gpa) -> Result<u64, Errno> {
+        let mut ranges: IoasRanges = argument(memory, at)?;
+        if !self.tables.contains_key(&ranges.ioas_id) {
+            return Err(Errno::ENOENT);
+        }
+        if ranges.capacity < 1 {
+            return Err(Errno::EMSGSIZE);
+        }
         let range = IovaRange {
             first: 0,
             last: (1 << 47) - 1,
         };
-        if new.range_capacity > 0 {
-            write(memory, Gpa::new(new.ranges), &range)?;
-        }
-        (new.ioas_id, new.range_count) = (self.last_id, 1);
-        write(memory, at, &new)?;
+        write(memory, Gpa::new(ranges.buffer), &range)?;
+        ranges.count = 1;
+        write(memory, at, &ranges)?;
         Ok(0)
     }
 

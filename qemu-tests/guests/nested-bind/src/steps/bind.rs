@@ -1,8 +1,8 @@
 //! Binding, and what holds before and after.
 
 use crate::session::Session;
+use guest_machine::iommu_guest::Errno;
 use guest_machine::{Trouble, iommu};
-use iommu_abi::Errno;
 use iommu_core::{Access, FaultReason, Gpa};
 
 /// Why a device that nothing is bound to is refused, by the unit's mode.
@@ -29,13 +29,13 @@ pub(crate) fn blocked_before(session: &mut Session) -> Result<(), Trouble> {
 pub(crate) fn root_outside_memory(session: &mut Session) -> Result<(), Trouble> {
     let beyond = Gpa::new(session.machine().start().memory_end());
     session.calls_only("refused", |session| {
-        let outside = iommu::user_table(&session.calls, session.device, beyond);
+        let outside = session.allocate(beyond);
         Trouble::unless_refused("a root outside memory", Errno::EFAULT, outside)
     })?;
     let inside = session.pages.take(session.machine())?;
     session.calls_only("permitted", |session| {
-        let table = iommu::user_table(&session.calls, session.device, inside)?;
-        iommu::destroy(&session.calls, table.id)
+        let table = session.allocate(inside)?;
+        session.destroy(table)
     })?;
     session.pages.give(inside);
     Ok(())
@@ -45,10 +45,11 @@ pub(crate) fn root_outside_memory(session: &mut Session) -> Result<(), Trouble> 
 pub(crate) fn bind(session: &mut Session) -> Result<(), Trouble> {
     let root = session.space.root();
     let table = session.calls_only("own-table", |session| {
-        let table = iommu::user_table(&session.calls, session.device, root)?;
-        iommu::bind(&session.calls, session.device, table.id, None)?;
+        let table = session.allocate(root)?;
+        session.iommu.bind(session.device, &table)?;
         Ok(table)
     })?;
+    session.range = Some(iommu::largest_range(&mut session.iommu, &table)?);
     session.table = Some(table);
     session.set_bound(true);
     Ok(())
@@ -59,10 +60,11 @@ pub(crate) fn unbind(session: &mut Session) -> Result<(), Trouble> {
     let (at, _) = session.map_random_page()?;
     session.permitted("before", at, Access::WRITE)?;
     session.calls_only("call", |session| {
-        iommu::unbind(&session.calls, session.device, None)
+        Ok(session.iommu.unbind(session.device)?)
     })?;
     session.set_bound(false);
     session.refused("after", at, Access::WRITE, BLOCKED)?;
-    let table = session.table_id()?;
-    session.calls_only("destroy", |session| iommu::destroy(&session.calls, table))
+    let table = session.table.take();
+    let table = table.ok_or(Trouble::Unsuitable("a table that was bound"))?;
+    session.calls_only("destroy", |session| session.destroy(table))
 }

@@ -1,8 +1,10 @@
-//! Calls that must fail and change nothing, each beside one that works.
+//! Calls that must fail and change nothing, each beside one that works. Those that the
+//! guest's library does not make are made as they are.
 
 use crate::session::Session;
+use guest_machine::iommu_guest::{DeviceId, Errno, Op};
 use guest_machine::{Trouble, iommu};
-use iommu_abi::{Bind, Errno, Invalidate, Op, Unbind};
+use iommu_abi::{Bind, Destroy, Granularity, Invalidate, Unbind};
 use iommu_core::{Access, Gpa};
 
 const NO_SUCH_OPERATION: u32 = 0x1ff;
@@ -31,33 +33,51 @@ fn operations(session: &Session) -> Result<(), Trouble> {
     Trouble::unless_refused("an unknown operation", Errno::ENOTTY, unknown)
 }
 
-fn handles(session: &Session) -> Result<(), Trouble> {
-    let calls = &session.calls;
-    let (device, table) = (session.device, session.table_id()?);
+fn handles(session: &mut Session) -> Result<(), Trouble> {
+    let (calls, device) = (&session.calls, session.device);
     let missing = |what, outcome| Trouble::unless_refused(what, Errno::ENOENT, outcome);
-    missing("a strange object", iommu::destroy(calls, NO_SUCH_HANDLE))?;
+    let mut destroy = Destroy {
+        id: NO_SUCH_HANDLE,
+        ..Destroy::new()
+    };
+    missing("a strange object", iommu::call(calls, &mut destroy))?;
     let mut replace = Bind {
         flags: Bind::REPLACE,
-        device_id: device,
+        device_id: device.as_u32(),
         ioas_id: NO_SUCH_HANDLE,
         ..Bind::new()
     };
-    let strange_table = iommu::call(calls, &mut replace).map(|_| ());
-    missing("a strange table", strange_table)?;
-    let strange_device = iommu::bind(calls, NO_SUCH_HANDLE, table, None);
-    missing("a strange device", strange_device)?;
-    let strange = iommu::invalidate_everything(calls, NO_SUCH_HANDLE);
+    missing("a strange table", iommu::call(calls, &mut replace))?;
+    let mut invalidate = Invalidate {
+        ioas_id: NO_SUCH_HANDLE,
+        granularity: Granularity::Everything.as_u32(),
+        ..Invalidate::new()
+    };
+    let strange = iommu::call(calls, &mut invalidate);
     missing("invalidating a strange table", strange)?;
-    iommu::invalidate_everything(calls, table)?;
-    let twice = iommu::bind(calls, device, table, None);
+
+    let table = session.table.take();
+    let table = table.ok_or(Trouble::Unsuitable("a table that is bound"))?;
+    let strange_device = session
+        .iommu
+        .bind(DeviceId::from_u32(NO_SUCH_HANDLE), &table);
+    Trouble::unless_refused("a strange device", Errno::ENOENT, strange_device)?;
+    session.iommu.flush_everything(&table)?;
+    let twice = session.iommu.bind(device, &table);
     Trouble::unless_refused("binding twice", Errno::EBUSY, twice)?;
-    let in_use = iommu::destroy(calls, table);
-    Trouble::unless_refused("destroying what is bound", Errno::EBUSY, in_use)
+    match session.iommu.destroy_table(table) {
+        Ok(()) => Err(Trouble::Unsuitable("a table that stays while it is bound")),
+        Err((error, table)) => {
+            session.table = Some(table);
+            let what = "destroying what is bound";
+            Trouble::unless_refused::<(), _>(what, Errno::EBUSY, Err(error))
+        }
+    }
 }
 
 fn sizes_and_flags(session: &Session) -> Result<(), Trouble> {
     let good = Unbind {
-        device_id: session.device,
+        device_id: session.device.as_u32(),
         ..Unbind::new()
     };
     let cases = [
@@ -91,8 +111,8 @@ fn pointers(session: &Session) -> Result<(), Trouble> {
         Trouble::unless_refused("an argument outside memory", Errno::EFAULT, outside)?;
     }
     let mut array_outside = Invalidate {
-        ioas_id: session.table_id()?,
-        granularity: iommu_abi::Granularity::Ranges.as_u32(),
+        ioas_id: session.table()?.id(),
+        granularity: Granularity::Ranges.as_u32(),
         entries: beyond,
         entry_size: size_of::<iommu_abi::InvalidateRange>() as u32,
         entry_count: 1,

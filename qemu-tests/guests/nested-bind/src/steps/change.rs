@@ -2,7 +2,6 @@
 
 use crate::session::Session;
 use guest_machine::Trouble;
-use iommu_abi::FaultEvent;
 use iommu_core::{Access, FaultReason, Gva, PAGE_SIZE};
 
 const PAGE: u16 = PAGE_SIZE as u16;
@@ -78,13 +77,13 @@ pub(crate) fn unmap(session: &mut Session) -> Result<(), Trouble> {
     session.invalidate(&[at])?;
     session.fill(page)?;
     let reasons = [FaultReason::FIRST_STAGE_NOT_PRESENT];
-    let event = session.refused("after", at, Access::WRITE, &reasons)?;
-    if event.flags & FaultEvent::ENTRY != 0 {
+    let fault = session.refused("after", at, Access::WRITE, &reasons)?;
+    if let Some(refusing) = fault.entry {
         let wanted = entry.map_or(0, |entry| entry.as_u64());
-        Trouble::unless_equal("the refusing entry's address", wanted, event.entry_address)?;
+        Trouble::unless_equal("the refusing entry's address", wanted, refusing.address)?;
     }
-    let table = session.table_id()?;
-    Trouble::unless_equal("the fault's table", table.into(), event.ioas_id.into())?;
+    let (table, found) = (session.table()?.id(), fault.ioas_id.unwrap_or(0));
+    Trouble::unless_equal("the fault's table", table.into(), found.into())?;
     session.map(at, page)?;
     session.invalidate(&[at])?;
     session.copy("again", source, at, PAGE)?;

@@ -3,9 +3,9 @@
 use super::refuse::target;
 use crate::session::Session;
 use edu::{Causes, Direction, Edu, Transfer};
+use guest_machine::iommu_guest::FaultEventKind;
 use guest_machine::{Trouble, Window, iommu};
 use hypervisor_abi::{Announce, Deed, TargetKind};
-use iommu_abi::FaultEventKind;
 use iommu_core::{Gva, Iova, Nanoseconds};
 
 /// The vector that the guest chose for its device.
@@ -67,9 +67,10 @@ pub(crate) fn foreign_message(session: &mut Session) -> Result<(), Trouble> {
     };
     session.until_judged(|session| send(session, "refused", refused, foreign.data))?;
     // The guest is told of it only where the request carries the device's id.
-    if let Some(event) = iommu::read_fault(&session.calls)? {
+    if let Some(fault) = iommu::read_fault(&mut session.iommu)? {
         let wanted = FaultEventKind::Interrupt.as_u32();
-        Trouble::unless_equal("the fault's kind", wanted.into(), event.kind.into())?;
+        let kind = fault.kind.map_or(0, FaultEventKind::as_u32);
+        Trouble::unless_equal("the fault's kind", wanted.into(), kind.into())?;
     }
     send(
         session,

@@ -1,47 +1,54 @@
 //! PASIDs of the guest's own numbering.
 
 use crate::session::Session;
-use guest_machine::{Trouble, info, iommu};
-use iommu_abi::{Capabilities, Errno};
+use guest_machine::iommu_guest::{Capabilities, Errno, GuestPasid, UserTable};
+use guest_machine::{Trouble, info};
 
 /// Binds a second table to a PASID and gives it up again, where the device has PASIDs;
 /// where it has none, the call says so.
 ///
 /// No device here sends requests with a PASID, so what is bound is not used.
 pub(crate) fn bind_by_pasid(session: &mut Session) -> Result<(), Trouble> {
-    let info = iommu::device_info(&session.calls, session.device)?;
-    let capabilities = Capabilities::from_bits_retain(info.capabilities);
-    let able = capabilities.contains(Capabilities::PASID) && info.pasid_bits > 0;
+    let abilities = session.iommu.device(session.device)?;
+    let able = abilities.capabilities.contains(Capabilities::PASID) && abilities.pasid_bits > 0;
     let root = session.pages.take(session.machine())?;
     session.calls_only("call", |session| {
-        let table = iommu::user_table(&session.calls, session.device, root)?;
-        let pasid = iommu::allocate_pasid(&session.calls, 1, 0xff)?;
-        let bound = iommu::bind(&session.calls, session.device, table.id, Some(pasid));
+        let mut table = session.allocate(root)?;
+        let (device, pasid) = (session.device, session.iommu.allocate_pasid(1, 0xff)?);
+        let bound = session.iommu.bind_pasid(device, pasid, &table);
         if able {
             bound?;
-            in_use(session, table.id, pasid)?;
-            iommu::unbind(&session.calls, session.device, Some(pasid))?;
+            table = in_use(session, table, pasid)?;
+            session.iommu.unbind_pasid(device, pasid)?;
         } else {
             info!("the device has no PASIDs");
             let what = "a PASID on a device without";
             Trouble::unless_refused(what, Errno::EOPNOTSUPP, bound)?;
         }
-        iommu::free_pasid(&session.calls, pasid)?;
-        iommu::destroy(&session.calls, table.id)
+        session.iommu.free_pasid(pasid)?;
+        session.destroy(table)
     })?;
     session.pages.give(root);
     Ok(())
 }
 
 /// What is bound can be neither destroyed nor freed nor bound again, and a PASID that was
-/// not allocated names nothing.
-fn in_use(session: &Session, table: u32, pasid: u32) -> Result<(), Trouble> {
-    let calls = &session.calls;
-    let busy = |what, outcome| Trouble::unless_refused(what, Errno::EBUSY, outcome);
-    busy("a bound table", iommu::destroy(calls, table))?;
-    busy("a bound PASID", iommu::free_pasid(calls, pasid))?;
-    let again = iommu::bind(calls, session.device, table, Some(pasid));
-    busy("a PASID bound twice", again)?;
-    let strange = iommu::bind(calls, session.device, table, Some(0xabc));
-    Trouble::unless_refused("a PASID never allocated", Errno::ENOENT, strange)
+/// not allocated names nothing. The table comes back from the refusal.
+fn in_use(
+    session: &mut Session,
+    table: UserTable,
+    pasid: GuestPasid,
+) -> Result<UserTable, Trouble> {
+    let (device, iommu) = (session.device, &mut session.iommu);
+    let Err((error, table)) = iommu.destroy_table(table) else {
+        return Err(Trouble::Unsuitable("a table that stays while it is bound"));
+    };
+    Trouble::unless_refused::<(), _>("a bound table", Errno::EBUSY, Err(error))?;
+    let freed = iommu.free_pasid(pasid);
+    Trouble::unless_refused("a bound PASID", Errno::EBUSY, freed)?;
+    let again = iommu.bind_pasid(device, pasid, &table);
+    Trouble::unless_refused("a PASID bound twice", Errno::EBUSY, again)?;
+    let strange = iommu.bind_pasid(device, GuestPasid::from_u32(0xabc), &table);
+    Trouble::unless_refused("a PASID never allocated", Errno::ENOENT, strange)?;
+    Ok(table)
 }

@@ -2,7 +2,7 @@
 //! RID_PASID of the context entry, so that the driver's test hooks can make a device's plain
 //! requests walk the entry of any PASID.
 
-mod guest;
+pub(in crate::tests) mod guest;
 
 use iommu_core::{Access, Nanoseconds, Pasid};
 use kernel::guest::{BackEnd, Order};
@@ -15,7 +15,7 @@ use crate::check::{Deviation, Outcome, check, check_eq};
 use crate::registry::boot_test;
 
 /// Bits of PASID that the unit is taken to have.
-const PASID_BITS: u8 = 10;
+pub(in crate::tests) const PASID_BITS: u8 = 10;
 
 boot_test!(
     dma_goes_where_the_entry_of_a_pasid_says,

@@ -1,6 +1,7 @@
 //! The guest's side: changes many pages of its table, and tells all of them by one call.
 
 use edu::{Direction, Edu, Transfer};
+use guest_machine::iommu_guest::Format;
 use guest_machine::pci::Function;
 use guest_machine::ring::Ring;
 use guest_machine::{AddressSpace, Calls, Machine, Outcome, Pages, Trouble, Window, iommu};
@@ -59,15 +60,18 @@ fn change_many(machine: &dyn Machine) -> Result<(), Trouble> {
     let end = at(PAGES);
     space.map(machine, &mut pages, end, target, rights)?;
 
-    let device = iommu::device(&calls, function.id())?;
-    let table = iommu::user_table(&calls, device, space.root())?;
-    iommu::bind(&calls, device, table.id, None)?;
+    let mut room = iommu::ROOM;
+    let mut iommu = iommu::iommu(machine, &mut pages, &mut room)?;
+    let device = iommu::device(&mut iommu, function.id())?;
+    let root = iommu::root(space.root())?;
+    let table = iommu.allocate_user_table(device, Format::X86_64Level4, root)?;
+    iommu.bind(device, &table)?;
     let mut ring = Ring::new(&calls, &mut pages)?;
     for round in 1..=ROUNDS {
         let which = (round % 2) as usize;
         for place in 0..PAGES {
             space.map(machine, &mut pages, at(place), backing[which], rights)?;
-            ring.submit(&calls, table.id, at(place))?;
+            ring.submit(&calls, table.id(), at(place))?;
         }
         let before = told()?;
         let done = ring.enter(&calls)?;
@@ -86,8 +90,9 @@ fn change_many(machine: &dyn Machine) -> Result<(), Trouble> {
         }
     }
     ring.destroy(&calls)?;
-    iommu::unbind(&calls, device, None)?;
-    iommu::destroy(&calls, table.id)
+    iommu.unbind(device)?;
+    let destroyed = iommu.destroy_table(table);
+    destroyed.map_err(|(error, _)| error.into())
 }
 
 /// Doorbells and waits of all units so far, as the driver counts them. The runner holds the

@@ -1,4 +1,9 @@
-//! The hypervisor's own disk: an NVMe controller, confined to a domain of its own.
+//! The hypervisor's own disk: an NVMe controller, confined to a domain of its own, with an
+//! interrupt of its own.
+
+mod interrupt;
+
+use interrupt::DiskInterrupt;
 
 use crate::memory::{MapError, RegisterWindow};
 use crate::pci::Bus;
@@ -8,8 +13,8 @@ use crate::time::KernelClock;
 use core::fmt;
 use core::sync::atomic::AtomicU64;
 use dma::{Coherent, DmaDevice, DmaError};
-use iommu_core::{DeviceId, Frame, Iova, Order, Platform};
-use nvme::{Controller, Memory, Namespace, NvmeError, Region};
+use iommu_core::{DeviceId, Frame, Iova, IrqError, IrqMessage, Order, Platform};
+use nvme::{Completions, Controller, Memory, Namespace, NvmeError, Region};
 use pci::{CommandRegister, Config, Function};
 
 static PLATFORM: KernelPlatform = KernelPlatform;
@@ -28,6 +33,10 @@ pub enum StorageError {
     Registers(MapError),
     /// It has no registers.
     NoRegisters,
+    /// No vector is left for its interrupt.
+    OutOfVectors,
+    /// Its interrupt is not remapped.
+    Interrupt(IrqError),
     /// No memory that it reaches.
     Dma(DmaError),
     /// It does not work.
@@ -41,6 +50,8 @@ impl fmt::Display for StorageError {
             Self::Denied(device) => write!(f, "{device} is denied (deny=)"),
             Self::Registers(error) => write!(f, "the controller's registers: {error}"),
             Self::NoRegisters => f.write_str("the controller has no registers"),
+            Self::OutOfVectors => f.write_str("no vector is left for the controller's interrupt"),
+            Self::Interrupt(error) => write!(f, "the controller's interrupt: {error:?}"),
             Self::Dma(error) => write!(f, "{error}"),
             Self::Controller(error) => write!(f, "{error}"),
         }
@@ -91,6 +102,7 @@ impl Pages {
 pub struct Disk<'p> {
     device: &'p Confined,
     controller: Controller<'p, RegisterWindow, KernelClock>,
+    interrupt: Option<&'p DiskInterrupt>,
 }
 
 /// Runs `act` with the machine's first NVMe disk, then stops the controller, takes all memory
@@ -112,20 +124,41 @@ pub fn with_disk<T>(
     let before = config.command();
     config
         .set_command(before | CommandRegister::MEMORY_ENABLE | CommandRegister::BUS_MASTER_ENABLE);
-    let result = with_pages(&device, window, act);
+    let result = with_interrupt(bus, remapping, function, |interrupt| {
+        with_pages(&device, window, interrupt, act)
+    });
     // Stopped or not: from here on it cannot reach anything.
     config.set_command(before.difference(CommandRegister::BUS_MASTER_ENABLE));
     device.release()?;
     result
 }
 
+fn with_interrupt<T>(
+    bus: &'static Bus,
+    remapping: &'static Remapping,
+    function: &Function,
+    act: impl FnOnce(Option<&DiskInterrupt>) -> Result<T, StorageError>,
+) -> Result<T, StorageError> {
+    let Some(interrupt) = DiskInterrupt::take(bus, remapping, function)? else {
+        defmt::info!(
+            "{}: has no interrupt that is remapped; it is polled",
+            function.id
+        );
+        return act(None);
+    };
+    let result = act(Some(&interrupt));
+    interrupt.give_back()?;
+    result
+}
+
 fn with_pages<T>(
     device: &Confined,
     window: RegisterWindow,
+    interrupt: Option<&DiskInterrupt>,
     act: impl FnOnce(&mut Disk<'_>) -> Result<T, StorageError>,
 ) -> Result<T, StorageError> {
     let pages = Pages::new(device)?;
-    let result = on(device, window, &pages, act);
+    let result = on(device, window, &pages, interrupt, act);
     let Pages([a, b, c, d, e]) = pages;
     let back = |page| device.free(page).map_err(|(_, error)| error);
     let frames = device.settle([back(a)?, back(b)?, back(c)?, back(d)?, back(e)?])?;
@@ -137,10 +170,16 @@ fn on<T>(
     device: &Confined,
     window: RegisterWindow,
     pages: &Pages,
+    interrupt: Option<&DiskInterrupt>,
     act: impl FnOnce(&mut Disk<'_>) -> Result<T, StorageError>,
 ) -> Result<T, StorageError> {
-    let controller = Controller::start(window, KernelClock, &pages.memory())?;
-    let mut disk = Disk { device, controller };
+    let for_driver = interrupt.map(DiskInterrupt::for_driver);
+    let controller = Controller::start(window, KernelClock, &pages.memory(), for_driver)?;
+    let mut disk = Disk {
+        device,
+        controller,
+        interrupt,
+    };
     let result = act(&mut disk);
     disk.controller.stop()?;
     result
@@ -191,6 +230,27 @@ impl Disk<'_> {
     /// Tells the controller to write a block anywhere: what is not a buffer's is refused by
     /// the remapping unit. For tests.
     pub fn read_to(&mut self, block: u64, to: Iova) -> Result<(), StorageError> {
-        Ok(self.controller.read(block, to)?)
+        let had_interrupt = !self.completions().interrupt_lost;
+        let result = self.controller.read(block, to);
+        if had_interrupt && self.completions().interrupt_lost {
+            defmt::warn!(
+                "{}: has completed a read without its interrupt; it is polled from now on",
+                self.id()
+            );
+        }
+        Ok(result?)
+    }
+
+    /// How reads were completed.
+    pub fn completions(&self) -> Completions {
+        self.controller.completions()
+    }
+
+    /// Makes the disk send another message than its own as its interrupt. For tests: that of
+    /// an entry which is not its own is refused.
+    pub fn send_interrupts_as(&self, message: IrqMessage) {
+        if let Some(interrupt) = self.interrupt {
+            interrupt.send(message);
+        }
     }
 }
