@@ -31,6 +31,9 @@ mod bare_metal {
         dump(&host, &machine);
         demonstration::blocked_by_default(&host);
         demonstration::interrupt_source(&host);
+        if machine.command_line.monitor == MonitorSwitch::Com1 {
+            monitor::begin();
+        }
         if let Err(error) = demonstration::guest(&host, &machine, guest, seed) {
             exit(error.status(), format_args!("{error}"));
         }

@@ -10,6 +10,7 @@
 
 use crate::cpu::vectors::OutOfVectors;
 use crate::cpu::{self, MAX_CPUS, interrupts};
+use crate::monitor;
 use crate::time;
 use crate::vcpu::slice;
 use arrayvec::ArrayVec;
@@ -188,9 +189,10 @@ pub(crate) fn serve() -> ! {
 /// Lets tasks take turns until all are over.
 fn run(mut share: Share<'_>) {
     let mut tended = time::now();
-    while let Some(first) = share.first() {
+    while !share.is_empty() {
         if time::now().since(tended) >= TEND_EVERY {
-            first.task.tend();
+            share.iter().for_each(|place| place.task.tend());
+            monitor::tend();
             tended = time::now();
         }
         let mut nobody_went = true;

@@ -1,6 +1,7 @@
 //! A guest as policy sees it: its memory, and what happens to it.
 
 use crate::{Access, Address, DeviceId, Gpa, Hpa, PAGE_SHIFT, PAGE_SIZE};
+use core::sync::atomic::AtomicU64;
 
 /// A guest, by its number in the hypervisor. Never chosen by a guest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -53,6 +54,14 @@ pub trait GuestMemory {
     /// Reads an aligned 64-bit value in one access: what the guest writes meanwhile is
     /// seen whole or not at all.
     fn read_once(&self, gpa: Gpa) -> Result<u64, GuestMemoryError>;
+
+    /// The 512 values of the page that begins at `gpa`, where the guest may read all of it
+    /// and the host reaches it in one piece. For who looks at a whole table: what is read
+    /// there is what [`read_once`](Self::read_once) would read. `None`: one by one.
+    fn cells(&self, gpa: Gpa) -> Option<&[AtomicU64]> {
+        let _ = gpa;
+        None
+    }
 
     /// Copies out of the guest. Each byte is read once; the whole is no snapshot. On error
     /// the buffer's content is undefined.

@@ -11,6 +11,13 @@ use iommu_core::{Backend, Gpa, Platform, VmHost, VmId};
 /// What a call returns: a count, or why not.
 pub(crate) type Answer = Result<u64, Refusal>;
 
+/// How far a call came that is done in parts.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// When it began, in the guest's own count.
+    begun: Option<u64>,
+}
+
 impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     /// Executes a guest's hypercall and returns what its result register shall hold: 0 or a
     /// count, or a negated error number.
@@ -18,22 +25,66 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     /// `vm` comes from the virtual CPU that called and never from the guest. `argument` is
     /// guest-physical; nothing about it is trusted. Not for interrupt handlers.
     pub fn call(&self, vm: VmId, operation: u64, argument: Gpa) -> i64 {
-        count(&self.counters.calls, 1);
-        match self.try_call(vm, operation, argument) {
-            Ok(result) => i64::try_from(result).unwrap_or(i64::MAX),
+        let mut progress = Progress::default();
+        loop {
+            if let Some(result) = self.call_part(vm, operation, argument, &mut progress) {
+                return result;
+            }
+            self.platform.relax();
+        }
+    }
+
+    /// Like [`call`](Self::call), but returns `None` when the work of one call is done and
+    /// some is left, so that others get their turn: to be called again with the same, until
+    /// it returns the result. The virtual CPU does nothing of the guest's in between, and
+    /// `progress` belongs to this one call. A call that nobody goes on with leaves what was
+    /// done; hardware has been told of that.
+    ///
+    /// Of what is looked at by entry only invalidations stop so; see `docs/shadow.md` for
+    /// what bounds the others.
+    pub fn call_part(
+        &self,
+        vm: VmId,
+        operation: u64,
+        argument: Gpa,
+        progress: &mut Progress,
+    ) -> Option<i64> {
+        if progress.begun.is_none() {
+            count(&self.counters.calls, 1);
+        }
+        match self.try_call(vm, operation, argument, progress)? {
+            Ok(result) => Some(i64::try_from(result).unwrap_or(i64::MAX)),
             Err(errno) => {
                 count(&self.counters.refusals, 1);
-                errno.to_register()
+                Some(errno.to_register())
             }
         }
     }
 
-    fn try_call(&self, vm: VmId, operation: u64, at: Gpa) -> Result<u64, Errno> {
-        let op = Op::from_register(operation).ok_or(Errno::ENOTTY)?;
-        let slot = self.slot(vm).ok_or(Errno::EPERM)?;
+    fn try_call(
+        &self,
+        vm: VmId,
+        operation: u64,
+        at: Gpa,
+        progress: &mut Progress,
+    ) -> Option<Result<u64, Errno>> {
+        let Some(op) = Op::from_register(operation) else {
+            return Some(Err(Errno::ENOTTY));
+        };
+        let Some(slot) = self.slot(vm) else {
+            return Some(Err(Errno::EPERM));
+        };
         let mut state = slot.state.take(&self.platform);
-        let guest = state.as_mut().ok_or(Errno::EPERM)?;
-        self.execute(guest, op, at)
+        let Some(guest) = state.as_mut() else {
+            return Some(Err(Errno::EPERM));
+        };
+        guest.shadow.begin_part(progress.begun.take());
+        let result = self.execute(guest, op, at);
+        progress.begun = guest.shadow.end_part();
+        match result {
+            Err(_) if progress.begun.is_some() => None,
+            result => Some(result),
+        }
     }
 
     /// Executes an operation, of a call or of a ring.

@@ -161,6 +161,8 @@ pub(crate) fn of_shadow(error: ShadowError) -> Errno {
     match error {
         ShadowError::Quota => Errno::EDQUOT,
         ShadowError::OutOfFrames(_) => Errno::ENOMEM,
+        // No guest sees it: its call goes on.
+        ShadowError::Unfinished => Errno::EBUSY,
     }
 }
 

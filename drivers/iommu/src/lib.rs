@@ -86,6 +86,7 @@ mod vm;
 
 pub use config::{Config, Nesting, Quota};
 pub use counters::Figures;
+pub use dispatch::Progress;
 pub use error::IommuError;
 pub use fault::Attribution;
 pub use guest_walk::GuestEntry;

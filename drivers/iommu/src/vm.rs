@@ -99,6 +99,8 @@ pub(crate) struct Vm {
     pub(crate) pasid_tables: PasidTables,
     /// The hypervisor looks at the guest's rings by itself.
     pub(crate) polls_rings: bool,
+    /// The ring that was polled last.
+    pub(crate) polled_last: Option<u32>,
     /// Pages that were mapped one by one since an operation of a ring began.
     pub(crate) mapped: u64,
 }
@@ -131,6 +133,7 @@ impl Vm {
                 parents: Parents::default(),
                 pasid_tables: PasidTables::new(usize::from(quota.objects))?,
                 polls_rings: false,
+                polled_last: None,
                 mapped: 0,
             })
         };

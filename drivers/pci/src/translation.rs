@@ -85,6 +85,16 @@ impl TranslationServices {
         }
     }
 
+    /// Whether the function can ask for pages: it has all that this takes but perhaps PASIDs.
+    pub fn has_page_requests(&self) -> bool {
+        self.capabilities.ats.is_some() && self.capabilities.pri.is_some()
+    }
+
+    /// Whether it is a virtual function.
+    pub fn is_virtual(&self) -> bool {
+        self.is_virtual
+    }
+
     /// What its ATS capability says, if it has one.
     pub fn capability<A: ConfigRegionAccess>(&self, access: &A) -> Option<AtsCapability> {
         let word = self

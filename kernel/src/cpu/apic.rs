@@ -187,6 +187,8 @@ pub fn stop_timer() {
 pub(super) enum Signal {
     /// An interrupt.
     Interrupt(Vector),
+    /// An interrupt that nothing masks.
+    NonMaskable,
     /// Puts the CPU into its state of power-on, waiting for a start-up.
     Init,
     /// Starts a CPU that waits so, in real mode, at the start of this page.
@@ -199,11 +201,13 @@ pub(super) enum Signal {
 impl Signal {
     fn command(self) -> u32 {
         const ASSERT: u32 = 1 << 14;
+        const NON_MASKABLE: u32 = 4 << 8;
         const INIT: u32 = 5 << 8;
         const START_UP: u32 = 6 << 8;
         ASSERT
             | match self {
                 Self::Interrupt(vector) => u32::from(vector.number()),
+                Self::NonMaskable => NON_MASKABLE,
                 Self::Init => INIT,
                 Self::StartUp { page } => START_UP | u32::from(page),
             }

@@ -47,6 +47,9 @@ const NAMES: [&str; 32] = [
 ];
 
 pub(super) fn handle(vector: u8, frame: &TrapFrame) -> ! {
+    let Some(stopped) = cpu::stop_the_others() else {
+        exit::leave(ExitStatus::Exception);
+    };
     let name = NAMES
         .get(usize::from(vector))
         .copied()
@@ -64,12 +67,14 @@ pub(super) fn handle(vector: u8, frame: &TrapFrame) -> ! {
         exit::exit(
             ExitStatus::Exception,
             format_args!(
-                "{name}{cause} at {rip:#x}, address {address:#x}, error {error:#x}, rsp {rsp:#x}; backtrace {trace}"
+                "{name}{cause} at {rip:#x}, address {address:#x}, error {error:#x}, rsp {rsp:#x}{stopped}; backtrace {trace}"
             ),
         );
     }
     exit::exit(
         ExitStatus::Exception,
-        format_args!("{name} at {rip:#x}, error {error:#x}, rsp {rsp:#x}; backtrace {trace}"),
+        format_args!(
+            "{name} at {rip:#x}, error {error:#x}, rsp {rsp:#x}{stopped}; backtrace {trace}"
+        ),
     )
 }

@@ -10,6 +10,7 @@ pub mod ioapic;
 mod others;
 mod per_cpu;
 mod segments;
+mod stop;
 mod trap;
 pub mod vectors;
 
@@ -19,6 +20,7 @@ pub(crate) use others::stop as stop_others;
 pub use others::{count, kick, start as start_others};
 pub use per_cpu::{MAX_CPUS, index};
 pub(crate) use per_cpu::{is_stack_guard, ranks, stack_of};
+pub(crate) use stop::{must_stand_still, stand_still, stop_the_others};
 pub use trap::TrapFrame;
 
 /// Brings up the boot CPU's own state: per-CPU area, segments, exceptions. The first thing

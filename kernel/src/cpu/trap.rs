@@ -1,7 +1,7 @@
 //! The interrupt descriptor table, and the way from each of its 256 vectors to Rust.
 
 use super::segments::{DOUBLE_FAULT_STACK, MACHINE_CHECK_STACK, NMI_STACK};
-use super::{exceptions, vectors};
+use super::{exceptions, stop, vectors};
 use core::arch::naked_asm;
 use spin::Once;
 use x86_64::VirtAddr;
@@ -11,6 +11,7 @@ use x86_64::structures::idt::{Entry, HandlerFunc};
 
 /// Vectors that belong to the CPU's exceptions.
 const EXCEPTIONS: u8 = 32;
+const NON_MASKABLE: u8 = 2;
 /// Bytes from one stub to the next.
 const STUB_BYTES: u64 = 16;
 
@@ -156,7 +157,9 @@ extern "C" fn common() {
 
 extern "C" fn dispatch(frame: &mut TrapFrame) {
     let vector = frame.vector as u8;
-    if vector < EXCEPTIONS {
+    if vector == NON_MASKABLE && stop::must_stand_still() {
+        stop::interrupted();
+    } else if vector < EXCEPTIONS {
         exceptions::handle(vector, frame);
     } else {
         vectors::handle(vector);

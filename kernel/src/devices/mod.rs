@@ -4,9 +4,11 @@
 //! Facts come in, decisions with their reasons go out; only [`Errata::apply`] touches
 //! registers, and through a trait. So all of this is tested on a host.
 
+mod asking;
 mod errata;
 mod trust;
 
+pub use asking::{Mute, may_ask};
 pub use errata::Errata;
 pub use trust::{Distrust, ats_trust};
 

@@ -4,6 +4,7 @@ use super::lines::{Interrupt, Line};
 use super::mediated::MediatedEdu;
 use super::{Access, GuestError, Policy};
 use crate::cpu::{apic, vectors};
+use crate::devices::Mute;
 use crate::host::Host;
 use crate::remapping::{interrupt_source, route};
 use crate::vm::Vm;
@@ -29,7 +30,9 @@ pub(super) fn assign(
     policy
         .assign(id, device, u32::from(virtual_id.bits()))
         .map_err(GuestError::Iommu)?;
-    let_translate(host, device);
+    if !let_ask(policy, id, device)? {
+        let_translate(host, device);
+    }
     let address = PciAddress::new(
         device.segment.0,
         source.bus(),
@@ -60,6 +63,25 @@ pub(super) fn assign(
             Err(GuestError::Setup(error))
         }
     }
+}
+
+/// Lets the device ask its guest for pages, where all allow it. The guest sees whether it does
+/// in the device's capabilities, and what lacks in the answer about SVA; why, the log tells.
+/// Whether it does, and so translates for itself too.
+fn let_ask(policy: &Policy, id: VmId, device: DeviceId) -> Result<bool, GuestError> {
+    let ats = match policy.host().may_ask(device) {
+        Ok(ats) => ats,
+        Err(Mute::Device) => return Ok(false),
+        Err(why) => {
+            defmt::info!("{}: asks for no pages: {}", device, Display2Format(&why));
+            return Ok(false);
+        }
+    };
+    policy
+        .allow_page_requests(id, device, ats)
+        .map_err(GuestError::Iommu)?;
+    defmt::info!("{}: asks guest {=u16} for pages", device, id.0);
+    Ok(true)
 }
 
 /// Lets the device translate for itself, where the command line and the firmware allow that. It

@@ -2,13 +2,13 @@
 //! that come later.
 
 use super::GuestError;
+use super::pool::{Place, Pool};
 use crate::cpu::vectors::{self, Vector};
 use crate::platform::KernelPlatform;
 use crate::remapping::Driver;
 use crate::vm::VirtualInterrupts;
 use crate::vm::passthrough::InterruptLine;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, Ordering};
 use iommu_core::{IrqError, IrqHandle, IrqRemapper, IrqTarget};
 use spin::Once;
 
@@ -18,12 +18,12 @@ const MOST: usize = 32;
 static PLATFORM: KernelPlatform = KernelPlatform;
 static LINES: [InterruptLine; MOST] = [const { InterruptLine::new(&PLATFORM) }; MOST];
 static VECTORS: [Once<Vector>; MOST] = [const { Once::new() }; MOST];
-static TAKEN: [AtomicBool; MOST] = [const { AtomicBool::new(false) }; MOST];
+static PLACES: Pool<MOST> = Pool::new();
 
 /// A line that leads to a guest until it is dropped.
 #[derive(Debug)]
 pub(super) struct Line {
-    index: usize,
+    place: Place,
     /// The vector on which the device's interrupt comes.
     pub(super) vector: Vector,
 }
@@ -31,32 +31,24 @@ pub(super) struct Line {
 impl Line {
     /// A line that nobody has. It is off.
     pub(super) fn take(guest: Arc<VirtualInterrupts>) -> Result<Self, GuestError> {
-        let free = |taken: &AtomicBool| !taken.swap(true, Ordering::AcqRel);
-        let index = TAKEN.iter().position(free);
-        let index = index.ok_or(GuestError::OutOfVectors)?;
-        let vector = VECTORS[index].try_call_once(|| vectors::allocate(&LINES[index]));
-        match vector {
-            Ok(&vector) => {
-                LINES[index].lead_to(guest);
-                Ok(Self { index, vector })
-            }
-            Err(_) => {
-                TAKEN[index].store(false, Ordering::Release);
-                Err(GuestError::OutOfVectors)
-            }
-        }
+        let place = PLACES.take().ok_or(GuestError::OutOfVectors)?;
+        let line = &LINES[place.index()];
+        let vector = VECTORS[place.index()].try_call_once(|| vectors::allocate(line));
+        let &vector = vector.map_err(|_| GuestError::OutOfVectors)?;
+        line.lead_to(guest);
+        Ok(Self { place, vector })
     }
 
     /// The way into the guest.
     pub(super) fn line(&self) -> &'static InterruptLine {
-        &LINES[self.index]
+        &LINES[self.place.index()]
     }
 }
 
 impl Drop for Line {
     fn drop(&mut self) {
+        // Before the place is free.
         self.line().cut();
-        TAKEN[self.index].store(false, Ordering::Release);
     }
 }
 

@@ -43,6 +43,8 @@ pub struct Lives<'a> {
     host: &'a Host,
     archive: &'a Archive<'a>,
     order: Order<'a>,
+    /// Of the lives after the first.
+    seeds: fastrand::Rng,
     guest: Option<Guest>,
     voice: Arc<StreamVoice>,
     endings: Endings,
@@ -68,6 +70,7 @@ impl<'a> Lives<'a> {
         Ok(Self {
             host,
             archive,
+            seeds: fastrand::Rng::with_seed(order.seed),
             order,
             voice: guest.voice().clone(),
             guest: Some(guest),
@@ -127,9 +130,7 @@ impl<'a> Lives<'a> {
         if self.others.is_over() || self.error.is_some() {
             return Turn::Over;
         }
-        // One step of a linear congruential generator (Knuth's), so that lives differ.
-        let multiplied = self.order.seed.wrapping_mul(0x5851_f42d_4c95_7f2d);
-        self.order.seed = multiplied.wrapping_add(0x1405_7b7e_f767_814f);
+        self.order.seed = self.seeds.u64(..);
         let voice = self.voice.clone();
         match start_again(self.host, self.archive, &self.order, voice) {
             Ok(mut guest) => {

@@ -1,4 +1,5 @@
-//! How long a guest's calls take.
+//! How long a guest's calls take, and so keep others of its CPU waiting: a call that is done
+//! in parts counts once, and its longest part is its length.
 
 use crate::time;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +13,7 @@ pub struct Taken {
     pub calls: u64,
     /// Nanoseconds that all took together.
     pub nanoseconds: u64,
-    /// Nanoseconds that the longest took.
+    /// Nanoseconds that the longest took, or its longest part.
     pub longest: u64,
 }
 
@@ -37,8 +38,12 @@ impl Meter {
         }
     }
 
-    /// Measures a call.
-    pub(super) fn measure(&self, operation: u64, call: impl FnOnce() -> i64) -> i64 {
+    /// Measures a call, or a part of one that is not done after it.
+    pub(super) fn measure(
+        &self,
+        operation: u64,
+        call: impl FnOnce() -> Option<i64>,
+    ) -> Option<i64> {
         let begun = time::now();
         let result = call();
         let taken = time::now().since(begun).0;
@@ -46,7 +51,8 @@ impl Meter {
             .iter()
             .position(|op| u64::from(op.as_u32()) == operation);
         if let Some(cell) = self.cells.get(known.unwrap_or(Op::ALL.len())) {
-            cell.calls.fetch_add(1, Ordering::Relaxed);
+            let done = u64::from(result.is_some());
+            cell.calls.fetch_add(done, Ordering::Relaxed);
             cell.nanoseconds.fetch_add(taken, Ordering::Relaxed);
             cell.longest.fetch_max(taken, Ordering::Relaxed);
         }
@@ -58,6 +64,14 @@ impl Meter {
         let place = Op::ALL.iter().position(|known| *known == op);
         let cell = place.and_then(|place| self.cells.get(place));
         cell.map(Cell::read).unwrap_or_default()
+    }
+
+    /// The operation whose longest call took longest.
+    pub fn slowest(&self) -> Option<Op> {
+        Op::ALL
+            .iter()
+            .copied()
+            .max_by_key(|op| self.taken(*op).longest)
     }
 
     /// What the calls of all operations took so far.

@@ -15,6 +15,7 @@ mod lives;
 mod mediated;
 mod meter;
 mod policy;
+mod pool;
 mod run;
 mod seats;
 mod surroundings;

@@ -3,6 +3,7 @@
 use super::GuestError;
 use super::meter::Meter;
 use super::seats::MOST_GUESTS;
+use crate::devices::{Mute, may_ask};
 use crate::memory::RegisterWindow;
 use crate::pci::Bus;
 use crate::platform::KernelPlatform;
@@ -14,12 +15,16 @@ use arrayvec::ArrayVec;
 use defmt::Display2Format;
 use edu::Edu;
 use hypervisor_abi::FAULT_VECTOR;
-use iommu::{Config, Iommu, PasidBitmap};
+use iommu::{Config, Iommu, PasidBitmap, Progress};
 use iommu_core::sync::{Mutex, Rank};
-use iommu_core::{DeviceId, Gpa, ResetError, ServiceError, SourceId, VmEvent, VmHost, VmId};
+use iommu_core::{
+    AtsCapability, Backend, BackendError, DeviceId, DomainHandle, Gpa, ResetError, ServiceError,
+    SourceId, VmEvent, VmHost, VmId,
+};
 use pci::{AtsSettings, CommandRegister, ResetFailure, ResetLimits, Resetter, TranslationServices};
 use quirks::Effect;
 use spin::Once;
+use vtd::{NotShareable, SharedTables};
 
 /// Bits of host PASID that are handed out.
 const PASID_BITS: u8 = 20;
@@ -58,20 +63,59 @@ pub fn policy(
 pub struct Hypervisor {
     bus: &'static Bus,
     remapping: &'static Remapping,
-    guests: Mutex<ArrayVec<(VmId, Arc<VirtualInterrupts>), MOST_GUESTS>>,
+    guests: Mutex<ArrayVec<Known, MOST_GUESTS>>,
+}
+
+/// What is known of a guest.
+struct Known {
+    vm: VmId,
+    /// Where its events go.
+    interrupts: Arc<VirtualInterrupts>,
+    /// The tables of its CPUs, if they are kept for devices too.
+    tables: Option<SharedTables>,
 }
 
 impl Hypervisor {
-    /// Names where events of a guest go.
-    pub(super) fn introduce(&self, vm: VmId, interrupts: Arc<VirtualInterrupts>) {
+    /// Names where events of a guest go, and the tables of its CPUs if devices may have them.
+    pub(super) fn introduce(
+        &self,
+        vm: VmId,
+        interrupts: Arc<VirtualInterrupts>,
+        tables: Option<SharedTables>,
+    ) {
+        let known = Known {
+            vm,
+            interrupts,
+            tables,
+        };
         // One that does not fit must ask for its faults.
-        let _ = self.guests.lock(&KernelPlatform).try_push((vm, interrupts));
+        let _ = self.guests.lock(&KernelPlatform).try_push(known);
+    }
+
+    /// Whether a guest's device may ask for pages, and what the driver must know of it.
+    pub(super) fn may_ask(&self, device: DeviceId) -> Result<AtsCapability, Mute> {
+        let topology = &self.bus.topology;
+        let function = topology.function(device).ok_or(Mute::Device)?;
+        let services = TranslationServices::of(function);
+        let remapping = self.remapping;
+        let unit = remapping.driver.capabilities(device);
+        may_ask(
+            &services,
+            unit.is_ok_and(|unit| unit.page_requests),
+            remapping.rules().lets_vouched_translate(),
+            || remapping.ats_trust(device),
+        )?;
+        let capability = services.capability(&self.bus.ecam).ok_or(Mute::Device)?;
+        Ok(AtsCapability {
+            queue_depth: capability.queue_depth,
+            physical_function: device.source,
+        })
     }
 
     /// The guest is gone.
     pub(super) fn forget(&self, vm: VmId) {
         let mut guests = self.guests.lock(&KernelPlatform);
-        let found = guests.iter().position(|(id, _)| *id == vm);
+        let found = guests.iter().position(|known| known.vm == vm);
         let gone = found.map(|index| guests.swap_remove(index));
         drop(guests);
         drop(gone);
@@ -87,8 +131,13 @@ impl Hypervisor {
 
     fn interrupts(&self, vm: VmId) -> Option<Arc<VirtualInterrupts>> {
         let guests = self.guests.lock(&KernelPlatform);
-        let found = guests.iter().find(|(id, _)| *id == vm);
-        found.map(|(_, interrupts)| interrupts.clone())
+        let found = guests.iter().find(|known| known.vm == vm);
+        found.map(|known| known.interrupts.clone())
+    }
+
+    fn tables(&self, vm: VmId) -> Option<SharedTables> {
+        let guests = self.guests.lock(&KernelPlatform);
+        guests.iter().find(|known| known.vm == vm)?.tables
     }
 }
 
@@ -152,6 +201,23 @@ impl VmHost for Hypervisor {
     fn companions(&self, device: DeviceId, tell: &mut dyn FnMut(DeviceId)) {
         let members = self.bus.groups.members(device);
         members.filter(|member| *member != device).for_each(tell);
+    }
+
+    fn share_tables(&self, vm: VmId, device: DeviceId) -> Result<DomainHandle, BackendError> {
+        let tables = self.tables(vm).ok_or(BackendError::Unsupported(device))?;
+        let driver = &self.remapping.driver;
+        driver.create_shared(device, &tables).map_err(|why| {
+            defmt::info!(
+                "{}: does not use the tables of guest {=u16}'s CPU: {}",
+                device,
+                vm.0,
+                Display2Format(&why)
+            );
+            match why {
+                NotShareable::Backend(error) => error,
+                _ => BackendError::Unsupported(device),
+            }
+        })
     }
 
     fn set_page_requests(&self, device: DeviceId, on: bool) -> Result<(), ServiceError> {
@@ -245,11 +311,15 @@ pub(super) struct Caller {
     pub(super) policy: &'static Policy,
     pub(super) vm: VmId,
     pub(super) meter: Arc<Meter>,
+    /// Of the call that the guest's one CPU makes.
+    pub(super) progress: spin::Mutex<Progress>,
 }
 
 impl IommuCalls for Caller {
-    fn call(&self, operation: u64, argument: Gpa) -> i64 {
-        let call = || self.policy.call(self.vm, operation, argument);
+    fn call(&self, operation: u64, argument: Gpa) -> Option<i64> {
+        let mut progress = self.progress.lock();
+        let policy = self.policy;
+        let call = || policy.call_part(self.vm, operation, argument, &mut progress);
         self.meter.measure(operation, call)
     }
 
@@ -259,5 +329,7 @@ impl IommuCalls for Caller {
         if remapping::page_requests::take_pending() {
             self.policy.serve_page_requests();
         }
+        // A guest that is gone, or whose rings are not polled, has nothing to be done.
+        let _ = self.policy.poll_rings(self.vm);
     }
 }

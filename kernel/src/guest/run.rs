@@ -18,15 +18,16 @@ use crate::turns::{self, Task};
 use crate::vcpu::direct::{self, DirectVcpu};
 use crate::vcpu::svm::SvmVcpu;
 use crate::vcpu::{Ending, ExitCounters, Turn, Vcpu};
-use crate::vm::{Setup, VirtualInterrupts, Vm};
+use crate::vm::{Setup, Surroundings, VirtualInterrupts, Vm, Walkers};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::sync::Arc;
 use arrayvec::ArrayVec;
 use core::fmt;
-use iommu::Quota;
-use iommu_core::{DeviceId, Nanoseconds, VmId};
+use iommu::{Progress, Quota};
+use iommu_core::{DeviceId, LeafSizes, Nanoseconds, TableFormat, VmId};
 use spin::Once;
+use vtd::SharedTables;
 
 /// Memory of a guest, in pages, unless it is told otherwise.
 const PAGES: usize = 768;
@@ -89,6 +90,12 @@ pub struct Order<'a> {
     pub device: DeviceId,
     /// Who has the device's registers.
     pub access: Access,
+    /// Its device may use the tables by which its CPU sees memory (`SHARED`). For guests whose
+    /// devices' registers stay with the hypervisor, since those do not lie in the tables; and
+    /// nobody can tell then whether a CPU or a device wrote to a page, so it has no trials.
+    pub shares: bool,
+    /// The hypervisor looks at its rings by itself, between turns.
+    pub polls: bool,
 }
 
 impl<'a> Order<'a> {
@@ -103,6 +110,15 @@ impl<'a> Order<'a> {
             pages: PAGES,
             device,
             access: Access::Whole,
+            shares: false,
+            polls: true,
+        }
+    }
+
+    fn walkers(&self) -> Walkers {
+        match (self.shares, self.access) {
+            (true, Access::Mediated) => Walkers::CpusAndDevices,
+            _ => Walkers::Cpus,
         }
     }
 }
@@ -196,6 +212,29 @@ pub(super) fn start_again(
     }
 }
 
+/// The tables of a guest's CPU, if they are kept for devices too: of the first stage's format
+/// (AMD's nested paging is the CPU's own), of pages of 4 KiB that stay where they are as long
+/// as the guest exists.
+fn shared_tables(vm: &Vm, host_bits: u8) -> Option<SharedTables> {
+    if vm.nested().walkers() == Walkers::Cpus {
+        return None;
+    }
+    Some(SharedTables {
+        format: TableFormat::FirstStage4,
+        root: vm.nested().root()?,
+        leaves: LeafSizes {
+            mib2: false,
+            gib1: false,
+        },
+        // Of the last byte.
+        guest_bits: (u64::BITS - (vm.ram().end() - 1).leading_zeros()) as u8,
+        host_bits,
+        written_back: true,
+        pinned: true,
+        flags_set: true,
+    })
+}
+
 /// The sink of faults, made at the first call.
 fn faults(policy: &'static Policy) -> &'static Faults {
     static FAULTS: Once<Faults> = Once::new();
@@ -228,7 +267,11 @@ impl Guest {
             ),
             BackEnd::Direct => None,
         };
-        let surroundings = MachineAround::shared(host)?;
+        let walkers = order.walkers();
+        let surroundings: Option<&dyn Surroundings> = match walkers {
+            Walkers::Cpus => Some(MachineAround::shared(host)?),
+            Walkers::CpusAndDevices => None,
+        };
         let seat = Seat::take().ok_or(GuestError::TooManyGuests)?;
         let meter = Arc::new(Meter::new());
         let cpu = Cpu::new(order, seat.id())?;
@@ -243,8 +286,10 @@ impl Guest {
                 policy,
                 vm: seat.id(),
                 meter: meter.clone(),
+                progress: spin::Mutex::new(Progress::default()),
             }),
-            surroundings: Some(surroundings),
+            walkers,
+            surroundings,
             voice: voice.clone(),
             kick: |cpu| {
                 // One that is not sent is made up for at the end of the CPU's slice of time.
@@ -284,12 +329,18 @@ impl Guest {
             .map_err(GuestError::Iommu)?;
         self.known = true;
         let host_side = self.policy.host();
-        host_side.introduce(id, self.vm.interrupts().clone());
+        let tables = shared_tables(&self.vm, host.remapping.host_bits);
+        host_side.introduce(id, self.vm.interrupts().clone(), tables);
         self.faults.watch(id, self.vm.notes().clone());
         let (device, access) = (order.device, order.access);
         let interrupt = assign::assign(&mut self.vm, id, self.policy, host, device, access)?;
         // One device.
         let _ = self.interrupts.try_push(interrupt);
+        // What runs as a function has no turns between which anybody could look.
+        if order.polls && order.back_end == BackEnd::Svm {
+            let polled = self.policy.set_polling(id, true);
+            polled.map_err(GuestError::Iommu)?;
+        }
         Ok(())
     }
 

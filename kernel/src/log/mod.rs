@@ -26,4 +26,6 @@ pub(crate) use streams::announce_kernel;
 #[cfg(target_os = "none")]
 pub use streams::{KERNEL, Stream, TooManyStreams, forward, register};
 #[cfg(target_os = "none")]
+pub(crate) use transport::is_mine;
+#[cfg(target_os = "none")]
 pub use transport::{dropped, has_serial, receive_serial, send_serial};

@@ -37,9 +37,17 @@ impl Owner {
         None
     }
 
-    /// Gives the lock back.
+    /// Whether this CPU has the lock.
+    pub(super) fn is_mine(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == cpu::index() + 1
+    }
+
+    /// Gives the lock back. A CPU that shall stand still does so now.
     pub(super) fn release(&self, saved: interrupts::Saved) {
         self.0.store(NOBODY, Ordering::Release);
+        if cpu::must_stand_still() {
+            cpu::stand_still();
+        }
         interrupts::restore(saved);
     }
 }

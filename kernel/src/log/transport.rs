@@ -27,6 +27,11 @@ pub(super) fn count_dropped() {
     DROPPED.fetch_add(1, Ordering::Relaxed);
 }
 
+/// Whether this CPU is in the middle of a record.
+pub(crate) fn is_mine() -> bool {
+    OWNER.is_mine()
+}
+
 /// Sends bytes of a stream, in as many records as they need.
 pub(super) fn send(stream: u8, bytes: &[u8]) {
     let Some(saved) = OWNER.acquire() else {

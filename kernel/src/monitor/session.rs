@@ -7,9 +7,10 @@ use crate::command_line::DumpForm;
 use crate::host::Host;
 use crate::inspect::{self, LiveUnit, write_counters, write_domains};
 use crate::log::{has_serial, receive_serial, send_serial};
-use crate::remapping::Remapping;
+use crate::remapping::{Remapping, remapping};
 use core::fmt::{self, Write};
 use iommu_core::DeviceId;
+use spin::Mutex;
 use vtd_inspect::{Detail, Part, Request, UnitView};
 
 const PROMPT: &str = "vtd> ";
@@ -31,45 +32,108 @@ impl Write for Terminal {
     }
 }
 
-/// Answers questions on the first serial port until `quit`. A machine without one is told so
-/// in the log.
-pub fn run(host: &Host) {
-    if !has_serial() {
-        defmt::warn!("monitor=com1: the machine has no serial port at 0x3f8");
+/// A conversation, from its first prompt on.
+struct Session {
+    input: Input,
+    has_quit: bool,
+}
+
+static SESSION: Mutex<Option<Session>> = Mutex::new(None);
+
+/// Begins to answer questions on the first serial port. A machine without one is told so in
+/// the log.
+pub fn begin() {
+    let mut session = SESSION.lock();
+    if session.is_some() {
         return;
     }
-    let mut terminal = Terminal;
-    // The terminal takes everything.
-    let _ = write!(
-        terminal,
-        "\nThe kernel's monitor; `help` tells what it knows.\n{PROMPT}"
-    );
-    let mut input = Input::default();
-    loop {
-        let Some(byte) = receive_serial() else {
+    if !has_serial() {
+        defmt::warn!("monitor=com1: the machine has no serial port at 0x3f8");
+    } else {
+        // The terminal takes everything.
+        let _ = write!(
+            Terminal,
+            "\nThe kernel's monitor; `help` tells what it knows.\n{PROMPT}"
+        );
+    }
+    *session = Some(Session {
+        input: Input::default(),
+        has_quit: !has_serial(),
+    });
+}
+
+/// Answers until `quit`, unless that has been said before.
+pub fn run(host: &Host) {
+    begin();
+    let mut session = SESSION.lock();
+    let Some(session) = session.as_mut() else {
+        return;
+    };
+    while !session.has_quit {
+        if session.take(host.remapping) == Heard::Nothing {
             core::hint::spin_loop();
-            continue;
-        };
-        match input.take(byte) {
-            Typed::Echo(byte) => send_serial(&[byte]),
-            Typed::Erase => send_serial(b"\x08 \x08"),
-            Typed::Ignored => {}
-            Typed::Line => {
-                let _ = writeln!(terminal);
-                let line = input.take_line();
-                match Command::parse(&line) {
-                    Ok(Command::Quit) => return,
-                    Ok(command) => {
-                        let _ = answer(host.remapping, command, &mut terminal);
-                    }
-                    Err(error) => {
-                        let _ = writeln!(terminal, "{error}");
-                    }
-                }
-                let _ = write!(terminal, "{PROMPT}");
-            }
         }
     }
+}
+
+/// Takes what was typed while guests run, up to the end of a line. For any CPU, between turns;
+/// if another one is at it, nothing is done.
+pub(crate) fn tend() {
+    if let Some(mut session) = SESSION.try_lock()
+        && let Some(session) = session.as_mut()
+        && let Some(remapping) = remapping()
+        && !session.has_quit
+        && session.take(remapping) == Heard::Line
+    {
+        defmt::info!("the monitor has answered while guests run");
+    }
+}
+
+/// What came over the serial port.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    Nothing,
+    Something,
+    /// A whole line, which was answered.
+    Line,
+}
+
+impl Session {
+    /// Takes what was typed, up to the end of a line, and answers that.
+    fn take(&mut self, remapping: &Remapping) -> Heard {
+        let mut heard = Heard::Nothing;
+        while let Some(byte) = receive_serial() {
+            heard = Heard::Something;
+            match self.input.take(byte) {
+                Typed::Echo(byte) => send_serial(&[byte]),
+                Typed::Erase => send_serial(b"\x08 \x08"),
+                Typed::Ignored => {}
+                Typed::Line => {
+                    let line = self.input.take_line();
+                    self.has_quit = converse(remapping, &line);
+                    return Heard::Line;
+                }
+            }
+        }
+        heard
+    }
+}
+
+/// Answers a line. Whether it was the last.
+fn converse(remapping: &Remapping, line: &str) -> bool {
+    let mut terminal = Terminal;
+    let _ = writeln!(terminal);
+    match Command::parse(line) {
+        Ok(Command::Quit) => return true,
+        Ok(command) => {
+            let _ = answer(remapping, command, &mut terminal);
+        }
+        Err(error) => {
+            let _ = writeln!(terminal, "{error}");
+        }
+    }
+    let _ = write!(terminal, "{PROMPT}");
+    false
 }
 
 fn answer(remapping: &Remapping, command: Command, out: &mut dyn Write) -> fmt::Result {

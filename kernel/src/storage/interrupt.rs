@@ -53,7 +53,7 @@ impl DiskInterrupt {
         let Some(capability) = function.capabilities.msix.filter(|_| remapping.interrupts) else {
             return Ok(None);
         };
-        let bar = function.bar(capability.table_bar().into());
+        let bar = function.bar(capability.table_bar());
         let bar = bar.ok_or(StorageError::NoRegisters)?;
         let size = usize::try_from(bar.size).unwrap_or(usize::MAX);
         let window = RegisterWindow::map(bar.base, size).map_err(StorageError::Registers)?;

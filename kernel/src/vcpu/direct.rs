@@ -126,8 +126,15 @@ impl Machine for DirectMachine<'_> {
     }
 
     fn hypercall(&self, operation: u32, argument: Gpa) -> i64 {
-        match self.vm.hypercall(operation.into(), argument.as_u64()) {
+        let (operation, argument) = (u64::from(operation), argument.as_u64());
+        let mut answer = self.vm.hypercall(operation, argument);
+        while answer == Answer::Again {
+            answer = self.vm.go_on(operation, argument);
+        }
+        match answer {
             Answer::Return(result) => result,
+            // What a program does last is not done by half.
+            Answer::Again => Errno::EIO.to_register(),
             // A program ends by returning.
             Answer::Finish(_) => Errno::ENOTTY.to_register(),
             Answer::Wait(limit) => {

@@ -20,6 +20,9 @@ const LONGEST_WAIT: Nanoseconds = Nanoseconds::from_millis(10_000);
 pub enum Answer {
     /// Go on with this result.
     Return(i64),
+    /// The call is not done. Go on with it before anything else of the guest's, by
+    /// [`Vm::go_on`].
+    Again,
     /// Wait for an interrupt, at most so long; then go on with 0, or `ETIMEDOUT`.
     Wait(Nanoseconds),
     /// The guest has ended.
@@ -28,9 +31,10 @@ pub enum Answer {
 
 /// The IOMMU interface.
 pub trait IommuCalls: Send + Sync {
-    /// Does one call and returns what stands in the result register. Operations that are
-    /// not of the interface are `ENOTTY`.
-    fn call(&self, operation: u64, argument: Gpa) -> i64;
+    /// Does one call, or a part of it, and returns what stands in the result register once
+    /// it is done; until then it is called again with the same. Operations that are not of
+    /// the interface are `ENOTTY`.
+    fn call(&self, operation: u64, argument: Gpa) -> Option<i64>;
 
     /// Does what is due by itself. Called now and then while guests run, with interrupts on
     /// and no lock held.
@@ -60,7 +64,7 @@ impl Vm {
     pub fn hypercall(&self, operation: u64, argument: u64) -> Answer {
         self.count_hypercall();
         let Some(own) = Op::from_register(operation) else {
-            return Answer::Return(self.iommu().call(operation, Gpa::new(argument)));
+            return self.go_on(operation, argument);
         };
         let result = match own {
             Op::WaitForInterrupt => self.wait(argument),
@@ -73,6 +77,12 @@ impl Vm {
             Op::Targets => self.targets(argument).map(Answer::Return),
         };
         result.unwrap_or_else(|errno| Answer::Return(errno.to_register()))
+    }
+
+    /// Goes on with a call that is not done.
+    pub fn go_on(&self, operation: u64, argument: u64) -> Answer {
+        let result = self.iommu().call(operation, Gpa::new(argument));
+        result.map_or(Answer::Again, Answer::Return)
     }
 
     fn argument<A: Argument>(&self, at: u64) -> Result<A, Errno> {

@@ -18,7 +18,7 @@ mod virtual_machine;
 pub use calls::{Answer, IommuCalls, Mediated, Voice};
 pub use image::{Entry, ImageError};
 pub use interrupts::{Kick, VirtualInterrupts};
-pub use nested::{Kind, NestedError, NestedTables};
+pub use nested::{Kind, NestedError, NestedTables, Walkers};
 pub use ports::{ConfigBus, ConfigPorts};
 pub use ram::{Canary, GuestRam};
 pub use trial::{FaultNotes, Refusal, Surroundings, Verdict, Watch, Witness};

@@ -74,12 +74,27 @@ impl From<OutOfFrames> for NestedError {
 pub struct NestedTables {
     /// The first is the root.
     tables: Vec<Frame>,
+    walkers: Walkers,
+}
+
+/// Who walks the tables.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(target_os = "none", derive(defmt::Format))]
+pub enum Walkers {
+    /// The guest's CPUs alone, which set the flags of what was accessed and written.
+    Cpus,
+    /// Devices too. A unit may be unable to set flags, or to see what lies in a CPU's cache:
+    /// all are set from the beginning, and what changes is written back.
+    CpusAndDevices,
 }
 
 impl NestedTables {
     /// Tables in which nothing is mapped.
-    pub fn new(platform: &(impl Platform + ?Sized)) -> Result<Self, OutOfFrames> {
-        let mut nested = Self { tables: Vec::new() };
+    pub fn new(platform: &(impl Platform + ?Sized), walkers: Walkers) -> Result<Self, OutOfFrames> {
+        let mut nested = Self {
+            tables: Vec::new(),
+            walkers,
+        };
         nested.add_table(platform)?;
         Ok(nested)
     }
@@ -108,9 +123,8 @@ impl NestedTables {
     }
 
     fn cell(&self, table: u16, gpa: Gpa, level: u32) -> Option<&AtomicU64> {
-        let shift = PAGE_SHIFT + 9 * (level - 1);
-        let index = (gpa.as_u64() >> shift) as usize % Frame::CELLS_IN_PAGE;
-        self.tables.get(usize::from(table))?.cells().get(index)
+        let cells = self.tables.get(usize::from(table))?.cells();
+        cells.get(index(gpa, level))
     }
 
     /// The cell of the leaf for a page, if there is a table for it.
@@ -140,7 +154,9 @@ impl NestedTables {
         if gpa.as_u64() >> 48 != 0 {
             return Err(NestedError::TooHigh(gpa));
         }
-        let leaf = entry(hpa)?
+        let leaf = self
+            .entry(hpa)?
+            .with_dirty(self.walkers == Walkers::CpusAndDevices)
             .with_cache_disable(kind == Kind::Registers)
             .with_write_through(kind == Kind::Registers)
             .with_no_execute(kind == Kind::Registers);
@@ -153,7 +169,29 @@ impl NestedTables {
             return Err(NestedError::Occupied(gpa));
         }
         cell.store(leaf.into_bits(), Ordering::Release);
+        self.write_back(platform, table, gpa, 1);
         Ok(())
+    }
+
+    /// Makes an entry seen by units that do not look into the CPUs' caches.
+    fn write_back(&self, platform: &(impl Platform + ?Sized), table: u16, gpa: Gpa, level: u32) {
+        if self.walkers == Walkers::CpusAndDevices
+            && let Some(table) = self.tables.get(usize::from(table))
+        {
+            let index = index(gpa, level);
+            platform.write_back(table, index..index.saturating_add(1));
+        }
+    }
+
+    /// An entry with full rights that leads to a page or table.
+    fn entry(&self, hpa: Hpa) -> Result<Entry, NestedError> {
+        let accessed = self.walkers == Walkers::CpusAndDevices;
+        Ok(entry(hpa)?.with_accessed(accessed))
+    }
+
+    /// Who walks them.
+    pub fn walkers(&self) -> Walkers {
+        self.walkers
     }
 
     fn descend(
@@ -172,16 +210,21 @@ impl NestedTables {
         }
         let next = self.add_table(platform)?;
         let hpa = self.tables.get(usize::from(next)).map(Frame::hpa);
-        let upper = entry(hpa.ok_or(NestedError::OutOfFrames)?)?.with_table(next);
+        let upper = self.entry(hpa.ok_or(NestedError::OutOfFrames)?)?;
         if let Some(cell) = self.cell(table, gpa, level) {
-            cell.store(upper.into_bits(), Ordering::Release);
+            cell.store(upper.with_table(next).into_bits(), Ordering::Release);
         }
+        self.write_back(platform, table, gpa, level);
         Ok(next)
     }
 
     /// Whether the guest's CPU wrote to a page since the last call. The CPU's translations
-    /// must be flushed before the guest runs again.
+    /// must be flushed before the guest runs again. Nobody knows where devices walk the
+    /// tables too.
     pub fn take_dirty(&self, gpa: Gpa) -> bool {
+        if self.walkers == Walkers::CpusAndDevices {
+            return false;
+        }
         let dirty = Entry::new().with_dirty(true).into_bits();
         self.leaf(gpa)
             .is_some_and(|cell| cell.fetch_and(!dirty, Ordering::Relaxed) & dirty != 0)
@@ -197,7 +240,13 @@ impl NestedTables {
     }
 }
 
-/// An entry with full rights that leads to a page or table.
+/// The place of an address's entry in a table of some level.
+fn index(gpa: Gpa, level: u32) -> usize {
+    let shift = PAGE_SHIFT + 9 * (level - 1);
+    (gpa.as_u64() >> shift) as usize % Frame::CELLS_IN_PAGE
+}
+
+/// An entry with full rights, and no flag set.
 fn entry(hpa: Hpa) -> Result<Entry, NestedError> {
     Entry::new()
         .with_present(true)
@@ -215,7 +264,7 @@ mod tests {
     #[test]
     fn a_mapped_page_is_found_and_its_neighbours_are_not() {
         let platform = TestPlatform::new(16);
-        let mut nested = NestedTables::new(&platform).unwrap();
+        let mut nested = NestedTables::new(&platform, Walkers::Cpus).unwrap();
         let gpa = Gpa::new(0x7f_8765_4000);
         nested
             .map(&platform, gpa, Hpa::new(0x12_3000), Kind::Memory)
@@ -233,7 +282,7 @@ mod tests {
     #[test]
     fn a_page_is_mapped_once() {
         let platform = TestPlatform::new(16);
-        let mut nested = NestedTables::new(&platform).unwrap();
+        let mut nested = NestedTables::new(&platform, Walkers::Cpus).unwrap();
         let (gpa, hpa) = (Gpa::new(0x1000), Hpa::new(0x5000));
         nested.map(&platform, gpa, hpa, Kind::Memory).unwrap();
         assert_eq!(
@@ -247,7 +296,7 @@ mod tests {
     #[test]
     fn addresses_that_no_entry_can_hold_are_refused() {
         let platform = TestPlatform::new(16);
-        let mut nested = NestedTables::new(&platform).unwrap();
+        let mut nested = NestedTables::new(&platform, Walkers::Cpus).unwrap();
         let high = Gpa::new(1 << 48);
         assert_eq!(
             nested.map(&platform, high, Hpa::new(0), Kind::Memory),
@@ -264,7 +313,7 @@ mod tests {
     #[test]
     fn a_page_that_the_cpu_wrote_is_known_once() {
         let platform = TestPlatform::new(16);
-        let mut nested = NestedTables::new(&platform).unwrap();
+        let mut nested = NestedTables::new(&platform, Walkers::Cpus).unwrap();
         let gpa = Gpa::new(0x3000);
         nested
             .map(&platform, gpa, Hpa::new(0x5000), Kind::Memory)
@@ -281,12 +330,31 @@ mod tests {
     #[test]
     fn registers_are_not_cached_and_not_executed() {
         let platform = TestPlatform::new(16);
-        let mut nested = NestedTables::new(&platform).unwrap();
+        let mut nested = NestedTables::new(&platform, Walkers::Cpus).unwrap();
         let gpa = Gpa::new(0x3000);
         nested
             .map(&platform, gpa, Hpa::new(0xfebf_0000), Kind::Registers)
             .unwrap();
         let leaf = nested.leaf(gpa).unwrap().load(Ordering::Relaxed);
         assert_eq!(leaf, 1 << 63 | 0xfebf_0000 | 0b1_1111);
+    }
+
+    #[test]
+    fn what_devices_walk_has_its_flags_set_and_keeps_them() {
+        let platform = TestPlatform::new(16);
+        let flags = |walkers| {
+            let mut nested = NestedTables::new(&platform, walkers).unwrap();
+            let gpa = Gpa::new(0x3000);
+            nested
+                .map(&platform, gpa, Hpa::new(0x5000), Kind::Memory)
+                .unwrap();
+            assert!(!nested.take_dirty(gpa));
+            let upper = nested.cell(0, gpa, 4).unwrap().load(Ordering::Relaxed);
+            let leaf = nested.leaf(gpa).unwrap().load(Ordering::Relaxed);
+            nested.release(&platform);
+            [upper & 0x60, leaf & 0x60]
+        };
+        assert_eq!(flags(Walkers::CpusAndDevices), [0x20, 0x60]);
+        assert_eq!(flags(Walkers::Cpus), [0, 0]);
     }
 }

@@ -276,6 +276,11 @@ impl GuestMemory for GuestRam {
         Ok(self.cell(gpa)?.load(Ordering::Acquire))
     }
 
+    fn cells(&self, gpa: Gpa) -> Option<&[AtomicU64]> {
+        let frame = self.frame(gpa).ok()?;
+        gpa.is_aligned(PAGE_SHIFT).then(|| frame.cells())
+    }
+
     fn copy_in(&self, gpa: Gpa, buffer: &mut [u8]) -> Result<(), GuestMemoryError> {
         for piece in self.pieces(gpa, buffer.len())? {
             if let Some(bytes) = buffer.get_mut(piece.bytes) {

@@ -3,7 +3,7 @@
 use super::calls::{IommuCalls, Mediated, Voice};
 use super::image::{self, Entry, ImageError};
 use super::interrupts::{Kick, VirtualInterrupts};
-use super::nested::{Kind, NestedError, NestedTables};
+use super::nested::{Kind, NestedError, NestedTables, Walkers};
 use super::passthrough::PassthroughDevice;
 use super::ports::ConfigBus;
 use super::ram::GuestRam;
@@ -34,6 +34,8 @@ pub struct Setup<'a> {
     pub tsc_per_ms: u64,
     /// What the program is told to do.
     pub parameter: u64,
+    /// Who will walk the tables that its CPUs use.
+    pub walkers: Walkers,
     /// The IOMMU interface.
     pub iommu: Arc<dyn IommuCalls>,
     /// What trials are judged by; without, there are none.
@@ -123,7 +125,7 @@ impl Vm {
             setup.pages,
             &mut random,
         )?);
-        let mut nested = match NestedTables::new(platform) {
+        let mut nested = match NestedTables::new(platform, setup.walkers) {
             Ok(nested) => nested,
             Err(error) => {
                 give_back(platform, ram, None);
@@ -398,8 +400,8 @@ pub(super) mod tests {
     struct Echo;
 
     impl IommuCalls for Echo {
-        fn call(&self, operation: u64, argument: Gpa) -> i64 {
-            operation.wrapping_add(argument.as_u64()).cast_signed()
+        fn call(&self, operation: u64, argument: Gpa) -> Option<i64> {
+            Some(operation.wrapping_add(argument.as_u64()).cast_signed())
         }
 
         fn tend(&self) {}
@@ -444,6 +446,7 @@ pub(super) mod tests {
             seed: 1,
             tsc_per_ms: 1,
             parameter: 0,
+            walkers: Walkers::Cpus,
             iommu: Arc::new(Echo),
             surroundings: Some(&Nothing),
             voice: voice.clone(),
@@ -463,6 +466,7 @@ pub(super) mod tests {
                 seed: 1,
                 tsc_per_ms: 1,
                 parameter: 0,
+                walkers: Walkers::Cpus,
                 iommu: Arc::new(Echo),
                 surroundings: Some(&Nothing),
                 voice: Arc::new(Ear::default()),

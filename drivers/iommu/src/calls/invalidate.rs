@@ -3,7 +3,7 @@
 use crate::argument::{check_entry_size, copy_entry, element};
 use crate::dispatch::Answer;
 use crate::error::{Refusal, of_settle, of_shadow};
-use crate::shadow::{MAX_RANGES, RootId, add_debt};
+use crate::shadow::{MAX_RANGES, MAX_WORK, RootId, ShadowError, add_debt};
 use crate::vm::{Binding, Translation, Vm};
 use crate::{Iommu, PasidAllocator};
 use arrayvec::ArrayVec;
@@ -15,8 +15,6 @@ use iommu_core::{
 
 /// Entries that one call does, at most.
 pub(crate) const MAX_ENTRIES: u32 = 512;
-/// Shadow entries after which a call stops between two ranges.
-pub(crate) const MAX_WORK: u64 = 1 << 16;
 
 /// The shadows of one table: one for each kind that its devices need.
 type RootsOfTable = ArrayVec<RootId, 8>;
@@ -55,9 +53,10 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             .saturating_mul(entries_of(prepared.granularity, ask.entry_count));
         let mut batch = self.batch_for(guest, ranges.saturating_add(told))?;
         guest.shadow.begin(ranges);
+        guest.shadow.let_stop();
         let looked = self.look(guest, ask, &prepared, &mut batch);
         // What was done is settled, whatever came after it.
-        let settled = self.settle(guest, &mut batch);
+        let settled = self.settle_part(guest, &mut batch);
         self.note_invalidation(guest, ask.ioas_id, settled);
         match settled.and(looked) {
             Ok(()) => Ok(ask.completed.into()),
@@ -103,11 +102,12 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         let ranges = ranges.min(MAX_RANGES);
         let mut batch = self.batch_for(guest, ranges.saturating_add(told))?;
         guest.shadow.begin(ranges);
+        guest.shadow.let_stop();
         let mut result = Ok(());
         for (ioas_id, entry) in changes {
             result = result.and(self.forget_table(guest, *ioas_id, entry.as_ref(), &mut batch));
         }
-        self.settle(guest, &mut batch).and(result)
+        self.settle_part(guest, &mut batch).and(result)
     }
 
     fn forget_table<'b>(
@@ -125,7 +125,23 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             return looked.and(self.tell(&nested, Scope::Everything, batch));
         };
         let range = range_of(entry, levels)?;
-        self.one_range(guest, (&roots, &nested), entry, range, batch)
+        let of_table = (&roots, &nested);
+        let done = self.one_range(guest, of_table, entry, range, batch);
+        done.map_err(Errno::from)
+    }
+
+    /// Settles what may be a part of a call. If hardware does not confirm, that is how the call
+    /// ends.
+    fn settle_part<'b>(
+        &'b self,
+        guest: &mut Vm,
+        batch: &mut Batch<'b, B::Debt>,
+    ) -> Result<(), Errno> {
+        let settled = self.settle(guest, batch);
+        if settled.is_err() {
+            guest.shadow.give_up_part();
+        }
+        settled
     }
 
     fn everything(&self, guest: &mut Vm, roots: &RootsOfTable) -> Result<(), Errno> {
@@ -165,7 +181,14 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             let entry: InvalidateRange = copy_entry(&*guest.memory, at, ask.entry_size)?;
             let range = range_of(&entry, prepared.levels)?;
             let of_table = (&prepared.roots, &prepared.nested);
-            self.one_range(guest, of_table, &entry, range, batch)?;
+            match self.one_range(guest, of_table, &entry, range, batch) {
+                // The guest asks for the rest, as for what comes after.
+                Err(Stopped::Unfinished) if index > 0 => {
+                    guest.shadow.give_up_part();
+                    break;
+                }
+                done => done?,
+            }
             ask.completed = index.saturating_add(1);
             if guest.shadow.work().saturating_sub(before) > MAX_WORK {
                 break;
@@ -181,17 +204,40 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         entry: &InvalidateRange,
         range: AddressRange<Iova>,
         batch: &mut Batch<'b, B::Debt>,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), Stopped> {
         let memory = guest.memory.clone();
         let context = Vm::context(&memory, &self.platform);
         for &root in roots {
-            guest
-                .shadow
-                .sync(&context, root, &range)
-                .map_err(of_shadow)?;
+            guest.shadow.sync(&context, root, &range)?;
         }
         let leaf_only = entry.flags & InvalidateRange::LEAF != 0;
         self.tell(nested, Scope::Range { range, leaf_only }, batch)
+            .map_err(Stopped::Failed)
+    }
+}
+
+/// Why a range is not done.
+enum Stopped {
+    /// The call has done its work for now.
+    Unfinished,
+    Failed(Errno),
+}
+
+impl From<ShadowError> for Stopped {
+    fn from(error: ShadowError) -> Self {
+        match error {
+            ShadowError::Unfinished => Self::Unfinished,
+            error => Self::Failed(of_shadow(error)),
+        }
+    }
+}
+
+impl From<Stopped> for Errno {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Unfinished => of_shadow(ShadowError::Unfinished),
+            Stopped::Failed(errno) => errno,
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! What exists. No effect.
 
-use super::invalidate::{MAX_ENTRIES, MAX_WORK};
+use super::invalidate::MAX_ENTRIES;
 use crate::dispatch::Answer;
+use crate::shadow::MAX_WORK;
 use crate::vm::Vm;
 use crate::{Iommu, PasidAllocator};
 use iommu_abi::{

@@ -12,7 +12,7 @@ use crate::dispatch::Answer;
 use crate::error::Refusal;
 use crate::object::Object;
 use crate::ring::{Pending, Ring};
-use crate::shadow::RING_RANGES;
+use crate::shadow::{MAX_WORK, RING_RANGES};
 use crate::vm::{Translation, Vm};
 use crate::{Iommu, IommuError, PasidAllocator};
 use alloc::vec::Vec;
@@ -23,7 +23,7 @@ use iommu_core::{Address, Backend, Batch, Gpa, GuestMemory, Platform, VmHost, Vm
 
 /// Work after which a call stops between two operations: entries of tables that it looked
 /// at, and what [`OPERATION`] and [`INVALIDATION`] say.
-const BUDGET: u64 = super::invalidate::MAX_WORK;
+const BUDGET: u64 = MAX_WORK;
 /// What an operation counts that may wait for hardware by itself.
 const OPERATION: u64 = 1 << 8;
 /// What an invalidation counts beside the entries that it looks at.
@@ -39,6 +39,8 @@ const TOLD_BY_ONE: usize = 2048;
 struct Served {
     completed: u32,
     remaining: u32,
+    /// What it cost, as [`BUDGET`] counts.
+    work: u64,
     /// Why the ring cannot go on.
     outcome: Result<(), Errno>,
 }
@@ -146,8 +148,9 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         Ok(())
     }
 
-    /// Does what a guest has submitted to the rings that are polled, as much of each as
-    /// one call would. Returns how many operations were done.
+    /// Does what a guest has submitted to the rings that are polled, as much of all as one
+    /// call would, and begins where it ended the last time. Returns how many operations were
+    /// done.
     ///
     /// A ring that cannot go on is not polled any more, and its guest sees that: it will
     /// learn why when it enters the ring.
@@ -156,14 +159,27 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         let mut state = slot.state.take(&self.platform);
         let guest = state.as_mut().ok_or(IommuError::NoGuest(vm))?;
         let memory = guest.memory.clone();
-        let (mut after, mut done) = (None, 0u32);
-        while let Some((id, ring)) = guest.objects.ring_after(after) {
+        let (begin, mut turned) = (guest.polled_last, false);
+        let (mut after, mut done, mut work) = (begin, 0u32, 0u64);
+        while work < BUDGET {
+            let Some((id, ring)) = guest.objects.ring_after(after) else {
+                if turned || begin.is_none() {
+                    break;
+                }
+                (after, turned) = (None, true);
+                continue;
+            };
+            if turned && begin.is_some_and(|begin| id > begin) {
+                break;
+            }
             after = Some(id);
             if !ring.polled {
                 continue;
             }
+            guest.polled_last = after;
             let served = self.serve_ring(guest, id, ring, u32::MAX);
             done = done.saturating_add(served.completed);
+            work = work.saturating_add(served.work);
             if served.outcome.is_err()
                 && let Ok(ring) = guest.objects.ring(id)
             {
@@ -207,6 +223,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
                 return Served {
                     completed: 0,
                     remaining: 0,
+                    work: 0,
                     outcome: Err(errno),
                 };
             }
@@ -225,12 +242,15 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         Served {
             completed,
             remaining: pending.submitted.saturating_sub(completed),
+            work: course.work,
             outcome,
         }
     }
 
     fn run_course(&self, guest: &mut Vm, course: &mut Course) -> Result<(), Errno> {
         let memory = guest.memory.clone();
+        // An operation that was begun is done, so that none has to be remembered.
+        guest.shadow.in_one_go();
         guest.shadow.begin(0);
         guest.mapped = 0;
         while course.work < BUDGET

@@ -13,6 +13,8 @@
 //!   those. A page below an entry that is new is looked at whole.
 //! * [`release`](Shadow::release) gives a root up, and what nobody else needs.
 //! * [`forget`](Shadow::forget) takes host memory out, wherever it is mapped.
+//! * An invalidation that has done its work stops ([`part`]) and goes on where it was when
+//!   it is called again.
 //! * [`settle`](Shadow::settle) says what hardware must be told ([`plan`]) and hands over
 //!   the frames that must wait for it.
 //!
@@ -25,6 +27,7 @@ mod forget;
 mod key;
 mod kind;
 mod pages;
+mod part;
 mod plan;
 mod roots;
 mod settle;
@@ -33,6 +36,7 @@ mod sync;
 
 pub(crate) use kind::Kind;
 pub(crate) use pages::ShadowError;
+pub(crate) use part::MAX_WORK;
 pub(crate) use roots::RootId;
 pub(crate) use settle::{SettleError, add as add_debt};
 pub(crate) use source::{INTERRUPT_RANGE, meets_interrupts};
@@ -40,6 +44,7 @@ pub(crate) use source::{INTERRUPT_RANGE, meets_interrupts};
 use key::{Key, page_of};
 use kind::Kinds;
 use pages::Pages;
+use part::Part;
 use plan::Plan;
 use roots::Roots;
 
@@ -69,6 +74,8 @@ pub(crate) struct Shadow {
     call: u64,
     /// Entries looked at in this call.
     work: u64,
+    /// What of the call is done in one go.
+    part: Part,
 }
 
 impl Shadow {
@@ -82,13 +89,15 @@ impl Shadow {
             plan: Plan::new(RING_RANGES)?,
             call: 0,
             work: 0,
+            part: Part::default(),
         })
     }
 
     /// Begins a call, which can make hardware forget `ranges` ranges one by one.
     pub(crate) fn begin(&mut self, ranges: usize) {
         self.call = self.call.wrapping_add(1);
-        self.work = 0;
+        self.part.count(core::mem::take(&mut self.work));
+        self.part.stops = false;
         self.plan.begin(ranges);
     }
 

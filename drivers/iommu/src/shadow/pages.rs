@@ -90,6 +90,8 @@ pub(crate) enum ShadowError {
     Quota,
     /// The machine has no frame now.
     OutOfFrames(OutOfFrames),
+    /// The call has done its work for now, and goes on later.
+    Unfinished,
 }
 
 /// All shadow pages of a guest.

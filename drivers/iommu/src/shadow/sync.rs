@@ -6,9 +6,15 @@ use super::pages::{EntryRef, PageId, ShadowError, Target};
 use super::plan::Run;
 use super::source::{self, Wanted};
 use super::{Context, RootId, Shadow};
+use core::sync::atomic::{AtomicU64, Ordering};
 use io_pgtable::spec::{FirstStageEntry, SecondStageEntry};
 use io_pgtable::{Entry, decode, encode_leaf, encode_table, index_of, span_shift};
 use iommu_core::{Access, AddressRange, Coherence, Frame, Hpa, Iova, Platform, Stage, TableFormat};
+
+/// Of an entry of the guest's (§9.7): without it the entry says nothing.
+const PRESENT: u64 = 1;
+/// The last entry of a page.
+const LAST: usize = Frame::CELLS_IN_PAGE - 1;
 
 /// A part of what a page spans, by the offsets of its first and last byte.
 #[derive(Clone, Copy)]
@@ -119,7 +125,7 @@ impl Shadow {
         let Some(page) = self.pages.get(id) else {
             return Ok(());
         };
-        let (key, known) = (page.key, page.source);
+        let (key, known, looked_at) = (page.key, page.source, page.looked_at);
         let Some(kind) = self.kinds.get(key.kind).copied() else {
             return Ok(());
         };
@@ -131,25 +137,29 @@ impl Shadow {
         }
         let top = low_bits(span_shift(key.level).saturating_add(9));
         let whole = span.first == 0 && span.last >= top;
-        if let Some(page) = self.pages.get_mut(id) {
-            if whole && page.looked_at == self.call {
-                return Ok(());
-            }
-            if whole {
-                page.looked_at = self.call;
-                page.stale = false;
-                page.backing = backing;
-            }
-            page.source = source;
+        if whole && self.is_done(looked_at) {
+            return Ok(());
+        }
+        if whole && self.must_stop() {
+            return Err(ShadowError::Unfinished);
+        }
+        if whole && let Some(page) = self.pages.get_mut(id) {
+            page.stale = false;
+            page.backing = backing;
         }
         let (first, last) = (
             index_of(span.first.min(top), key.level),
             index_of(span.last.min(top), key.level),
         );
+        let table = source.and_then(|source| context.memory.cells(source.table));
         let mut run: Option<Run> = None;
         let mut result = Ok(());
-        for index in first..=last {
-            self.work = self.work.saturating_add(1);
+        let mut next = first;
+        while let Some(index) = self.next_of_note(table, id, next, last) {
+            if index != next {
+                self.note(&mut run);
+            }
+            next = index.saturating_add(1);
             let wanted = source::wanted(context.memory, &kind, &key, source.as_ref(), index);
             let synced = match self.sync_entry(context, &kind, id, index, &wanted) {
                 Ok(synced) => synced,
@@ -165,14 +175,51 @@ impl Shadow {
                 } else {
                     span.below(key.level, index)
                 };
+                // Never looked at whole: what was linked empty.
+                let fresh = self.pages.get(child).is_some_and(|it| it.looked_at == 0);
                 result = self.look_at(context, child, span);
+                if fresh && result.is_err_and(|error| error != ShadowError::Unfinished) {
+                    let told = self.set(context.platform, &kind, EntryRef::new(id, index), 0);
+                    self.extend(&mut run, id, index, told);
+                }
             }
             if result.is_err() {
                 break;
             }
         }
         self.note(&mut run);
+        if result.is_ok()
+            && let Some(page) = self.pages.get_mut(id)
+        {
+            page.source = source;
+            if whole {
+                page.looked_at = self.call;
+            }
+        }
         result
+    }
+
+    /// The first entry from `first` to `last` that the guest or the shadow has. Counts those
+    /// that it passes as looked at: all of them, if the guest's table cannot be seen as a
+    /// whole.
+    fn next_of_note(
+        &mut self,
+        table: Option<&[AtomicU64]>,
+        id: PageId,
+        first: usize,
+        last: usize,
+    ) -> Option<usize> {
+        if first > last {
+            return None;
+        }
+        let shadow = self.pages.get(id).map(|page| page.table.cells());
+        let found = match (table, shadow) {
+            (Some(table), Some(shadow)) => first_present(table, shadow, first, last),
+            _ => Some(first),
+        };
+        let passed = found.unwrap_or(last).saturating_sub(first);
+        self.work = self.work.saturating_add(passed as u64).saturating_add(1);
+        found
     }
 
     /// Adds an entry to the run of those that hardware must be told of, or ends the run.
@@ -249,6 +296,8 @@ impl Shadow {
             Wanted::Table { child, access } => {
                 let (id, created) = match self.pages.find(child) {
                     Some(id) => (id, false),
+                    // It is looked at like any other that is new here.
+                    None if self.stops() => (self.create_empty(context, *child)?, false),
                     None => (self.create(context, *child)?, true),
                 };
                 let table = self.pages.get(id).map(|page| page.table.hpa());
@@ -284,6 +333,23 @@ impl Shadow {
         Ok(id)
     }
 
+    /// A new page with nothing in it. Hardware may find it at once.
+    fn create_empty<P: Platform>(
+        &mut self,
+        context: &Context<'_, P>,
+        key: Key,
+    ) -> Result<PageId, ShadowError> {
+        let id = self.pages.create(context.platform, key)?;
+        let coherence = self.kinds.get(key.kind).map(|kind| kind.coherence);
+        if coherence == Some(Coherence::WriteBack)
+            && let Some(page) = self.pages.get(id)
+        {
+            let cells = 0..Frame::CELLS_IN_PAGE;
+            context.platform.write_back(&page.table, cells);
+        }
+        Ok(id)
+    }
+
     fn fill<P: Platform>(
         &mut self,
         context: &Context<'_, P>,
@@ -298,8 +364,10 @@ impl Shadow {
         page.source = source::source(context.memory, page, kind);
         page.backing = source::backing(context.memory, page);
         let (key, source) = (page.key, page.source);
-        for index in 0..Frame::CELLS_IN_PAGE {
-            self.work = self.work.saturating_add(1);
+        let table = source.and_then(|source| context.memory.cells(source.table));
+        let mut next = 0;
+        while let Some(index) = self.next_of_note(table, id, next, LAST) {
+            next = index.saturating_add(1);
             let wanted = source::wanted(context.memory, kind, &key, source.as_ref(), index);
             let (entry, child) = self.realise(context, kind, id, &wanted)?;
             if entry == 0 {
@@ -378,7 +446,9 @@ impl Shadow {
         let Some(kind) = self.kinds.get(page.key.kind).copied() else {
             return;
         };
-        for index in 0..Frame::CELLS_IN_PAGE {
+        let mut next = 0;
+        while let Some(index) = self.next_present(id, next) {
+            next = index.saturating_add(1);
             let at = EntryRef::new(id, index);
             let entry = self.pages.entry(at);
             if let Some(target) = self.target(&kind, at, entry) {
@@ -390,6 +460,29 @@ impl Shadow {
         }
         self.pages.remove(platform, id);
     }
+
+    /// The first entry of a page from `first` on that is not 0.
+    fn next_present(&self, id: PageId, first: usize) -> Option<usize> {
+        let cells = self.pages.get(id)?.table.cells();
+        let mut left = cells.iter().enumerate().skip(first);
+        let found = left.find(|(_, cell)| cell.load(Ordering::Relaxed) != 0);
+        found.map(|(index, _)| index)
+    }
+}
+
+/// The first of some entries that is present in a guest's table, or not 0 in its shadow.
+fn first_present(
+    table: &[AtomicU64],
+    shadow: &[AtomicU64],
+    first: usize,
+    last: usize,
+) -> Option<usize> {
+    let table = table.get(first..=last)?;
+    let shadow = shadow.get(first..=last)?;
+    let found = table.iter().zip(shadow).position(|(guest, shadow)| {
+        guest.load(Ordering::Acquire) & PRESENT != 0 || shadow.load(Ordering::Relaxed) != 0
+    });
+    found.map(|place| first.saturating_add(place))
 }
 
 /// An entry that leads to a table and allows no more than `access`.

@@ -142,6 +142,8 @@ pub struct SvmVcpu {
     exits: ExitCounters,
     started: bool,
     waiting: Option<Waiting>,
+    /// A call of its is under way.
+    calling: bool,
     /// Where it ran last.
     cpu: Option<u32>,
 }
@@ -181,6 +183,7 @@ impl SvmVcpu {
             exits: ExitCounters::default(),
             started: false,
             waiting: None,
+            calling: false,
             cpu: None,
         })
     }
@@ -251,8 +254,15 @@ impl SvmVcpu {
 
     /// Runs the guest until it exits. With interrupts off from before looking for what
     /// waits, so that what comes in between makes the guest exit at once.
-    fn enter(&mut self, vm: &Vm, svm: &Svm) {
+    ///
+    /// False, and nothing was run, if the slice has ended since anybody looked: its interrupt
+    /// has come already, and none would end the guest's stay.
+    fn enter(&mut self, vm: &Vm, svm: &Svm) -> bool {
         let saved = interrupts::disable();
+        if slice::is_over() || vm.interrupts().is_stopped() {
+            interrupts::restore(saved);
+            return false;
+        }
         self.offer_interrupt(vm);
         let moved = self.cpu.replace(cpu::index()) != Some(cpu::index());
         let flush = match vm.take_flush() || moved {
@@ -268,6 +278,7 @@ impl SvmVcpu {
         // What was injected has been delivered, or comes back as interrupted.
         self.vmcb().control.inject = EventInjection::new();
         interrupts::restore(saved);
+        true
     }
 
     fn count(&mut self, code: ExitCode) {
@@ -299,16 +310,16 @@ impl SvmVcpu {
             if slice::is_over() {
                 return Turn::Again;
             }
-            self.enter(vm, svm);
-            let code = ExitCode::new(self.vmcb().control.exit_code);
-            self.count(code);
-            let mut registers = self.registers;
-            let mut ports = core::mem::take(&mut self.ports);
-            let next = exit::handle(vm, self.vmcb(), &mut registers, &mut ports, end);
-            self.registers = registers;
-            self.ports = ports;
+            let next = match self.calling {
+                true => {
+                    let registers = self.registers;
+                    exit::go_on(vm, self.vmcb(), &registers)
+                }
+                false => self.next_exit(vm, svm, end),
+            };
+            self.calling = matches!(next, Next::Call);
             match next {
-                Next::Resume => {}
+                Next::Resume | Next::Call => {}
                 Next::Wait(waiting) => {
                     self.waiting = Some(waiting);
                     return Turn::Wait(waiting.until);
@@ -316,6 +327,21 @@ impl SvmVcpu {
                 Next::End(ending) => return Turn::End(ending),
             }
         }
+    }
+
+    /// Lets the guest go on until it exits, and does what it asks for.
+    fn next_exit(&mut self, vm: &Vm, svm: &Svm, end: Nanoseconds) -> Next {
+        if !self.enter(vm, svm) {
+            return Next::Resume;
+        }
+        let code = ExitCode::new(self.vmcb().control.exit_code);
+        self.count(code);
+        let mut registers = self.registers;
+        let mut ports = core::mem::take(&mut self.ports);
+        let next = exit::handle(vm, self.vmcb(), &mut registers, &mut ports, end);
+        self.registers = registers;
+        self.ports = ports;
+        next
     }
 
     /// Goes on after a wait, if what it waits for has come or the time is over.
@@ -331,7 +357,7 @@ impl SvmVcpu {
         self.waiting = None;
         match waiting.end(self.vmcb(), came) {
             Next::End(ending) => Some(Turn::End(ending)),
-            Next::Resume | Next::Wait(_) => None,
+            Next::Resume | Next::Call | Next::Wait(_) => None,
         }
     }
 }

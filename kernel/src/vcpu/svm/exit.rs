@@ -13,6 +13,8 @@ use iommu_core::{Gpa, Nanoseconds};
 pub(super) enum Next {
     /// The guest goes on.
     Resume,
+    /// The guest's call goes on before the guest does, by [`go_on`].
+    Call,
     /// The guest waits.
     Wait(Waiting),
     /// It does not.
@@ -113,7 +115,19 @@ fn hypercall(vm: &Vm, vmcb: &mut Vmcb, registers: &GuestRegisters, end: Nanoseco
         // Programs of a guest have no hypercalls.
         return inject(vmcb, INVALID_OPCODE, None);
     }
-    match vm.hypercall(vmcb.save.rax, registers.rdi) {
+    let answer = vm.hypercall(vmcb.save.rax, registers.rdi);
+    answered(vmcb, answer, end)
+}
+
+/// Goes on with a call that was not done: the guest still stands before it.
+pub(super) fn go_on(vm: &Vm, vmcb: &mut Vmcb, registers: &GuestRegisters) -> Next {
+    let answer = vm.go_on(vmcb.save.rax, registers.rdi);
+    answered(vmcb, answer, Nanoseconds(u64::MAX))
+}
+
+fn answered(vmcb: &mut Vmcb, answer: Answer, end: Nanoseconds) -> Next {
+    match answer {
+        Answer::Again => Next::Call,
         Answer::Return(result) => finish_call(vmcb, result),
         Answer::Finish(outcome) => Next::End(Ending::Finished(outcome)),
         Answer::Wait(limit) => Next::Wait(Waiting {

@@ -217,6 +217,7 @@ fn same(ram: &GuestRam, one: &Places, other: &Places) -> bool {
 mod tests {
     use super::super::witness::Verdict;
     use super::*;
+    use crate::vm::Walkers;
     use core::sync::atomic::Ordering;
     use hypervisor_abi::Deed;
     use iommu_core::{
@@ -252,7 +253,7 @@ mod tests {
                 std::boxed::Box::leak(std::boxed::Box::new(TestPlatform::new(128)));
             let mut random = fastrand::Rng::with_seed(9);
             let ram = GuestRam::new(platform, Gpa::new(0), 16, &mut random).unwrap();
-            let nested = NestedTables::new(platform).unwrap();
+            let nested = NestedTables::new(platform, Walkers::Cpus).unwrap();
             for (at, entry) in [
                 (ROOT + 0x700, 0x2007),
                 (0x2000, 0x3007),

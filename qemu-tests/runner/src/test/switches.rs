@@ -205,6 +205,16 @@ pub(crate) const ALL: &[Switch] = &[
         ..PLAIN
     },
     Switch {
+        name: "the_monitor_answers_while_a_guest_runs",
+        append: "monitor=com1 guest=svm",
+        talk: &[("units", &["unit 0: registers at 0xfed90000, segment 0"])],
+        logs: &[
+            "the monitor has answered while guests run",
+            "guest 0: Finished(Pass)",
+        ],
+        ..PLAIN
+    },
+    Switch {
         name: "the_monitor_answers_on_the_serial_port",
         append: "monitor=com1 guest=none",
         dmar: Some("reserved-edu"),

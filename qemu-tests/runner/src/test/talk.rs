@@ -55,11 +55,12 @@ pub(crate) fn begin(socket: PathBuf, exchanges: &'static [Exchange]) -> JoinHand
 fn talk(socket: &Path, exchanges: &[Exchange]) -> Result<Vec<String>> {
     let mut stream = connect(socket)?;
     stream.set_read_timeout(Some(Duration::from_millis(200)))?;
-    until_prompt(&mut stream)?;
+    let mut heard = Vec::new();
+    until_prompt(&mut stream, &mut heard)?;
     let mut problems = Vec::new();
     for (typed, wanted) in exchanges {
         stream.write_all(format!("{typed}\r").as_bytes())?;
-        let answer = until_prompt(&mut stream)?;
+        let answer = until_prompt(&mut stream, &mut heard)?;
         problems.extend(missing(typed, &answer, wanted));
     }
     stream.write_all(b"quit\r")?;
@@ -112,11 +113,10 @@ fn is_slow(error: &std::io::Error) -> bool {
     )
 }
 
-/// What comes up to the next prompt. The log's records come over the same line before the
-/// first one.
-fn until_prompt(stream: &mut UnixStream) -> Result<String> {
+/// What comes up to the next prompt. The log's records come over the same line: before the
+/// first one, and in between while guests run. What was heard behind it is for the next.
+fn until_prompt(stream: &mut UnixStream, bytes: &mut Vec<u8>) -> Result<String> {
     let begun = Instant::now();
-    let mut bytes = Vec::new();
     let mut piece = [0; 4096];
     while begun.elapsed() < PATIENCE {
         match stream.read(&mut piece) {
@@ -125,8 +125,9 @@ fn until_prompt(stream: &mut UnixStream) -> Result<String> {
             Err(error) if is_slow(&error) => {}
             Err(error) => return Err(error.into()),
         }
-        if bytes.ends_with(PROMPT.as_bytes()) {
-            return Ok(String::from_utf8_lossy(&bytes).into_owned());
+        if let Some(at) = find(bytes, PROMPT.as_bytes()) {
+            let answer: Vec<u8> = bytes.drain(..at + PROMPT.len()).collect();
+            return Ok(String::from_utf8_lossy(&answer).into_owned());
         }
     }
     let end = bytes.len().saturating_sub(200);
@@ -135,6 +136,12 @@ fn until_prompt(stream: &mut UnixStream) -> Result<String> {
         PATIENCE.as_secs(),
         String::from_utf8_lossy(&bytes[end..])
     )
+}
+
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes
+        .windows(wanted.len())
+        .position(|window| window == wanted)
 }
 
 #[cfg(test)]

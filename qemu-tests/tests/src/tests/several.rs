@@ -277,6 +277,54 @@ fn a_guest_that_never_yields_is_stopped_by_another_cpu_and_its_neighbour_goes_on
     end_all(guests)
 }
 
+/// Panics when the others have begun.
+struct Panicking {
+    at: Nanoseconds,
+}
+
+impl Task for Panicking {
+    fn turn(&mut self) -> Turn {
+        match time::now() < self.at {
+            true => Turn::Wait(self.at),
+            false => panic!("this CPU has had enough"),
+        }
+    }
+}
+
+/// Is in the middle of a log record most of the time.
+struct Talker;
+
+impl Task for Talker {
+    fn turn(&mut self) -> Turn {
+        defmt::trace!("talking");
+        Turn::Again
+    }
+}
+
+boot_test!(
+    a_panic_stops_all_other_cpus_first,
+    modes = "legacy",
+    widths = "48",
+    caching = "off",
+    cpus = "4",
+    exit = "panic",
+    says = "3 of 3 other CPUs stopped",
+);
+fn a_panic_stops_all_other_cpus_first(bench: &mut Bench) -> Outcome {
+    let copier = bench.copier()?.id();
+    let mut looping = bench.guest(&Order {
+        parameter: deed::LOOP,
+        ..Order::new("limits", bench.seed(), copier)
+    })?;
+    looping.set_limit(LONG);
+    let mut panicking = Panicking {
+        at: Nanoseconds(time::now().0 + 50_000_000),
+    };
+    // The fourth CPU halts.
+    turns::together(&mut [&mut panicking, &mut looping, &mut Talker]);
+    Err(Deviation::failed(format_args!("nobody panicked")))
+}
+
 /// Two guests that behave and one that does not, all at once; how the latter's lives ended.
 fn beside_a_hostile_one(
     bench: &mut Bench,
@@ -392,6 +440,9 @@ boot_test!(
 fn a_hostile_guest_delays_the_calls_of_another_within_bounds(bench: &mut Bench) -> Outcome {
     /// Two CPUs share what the emulator counts as one time, so twice is as on CPUs of their own.
     const MOST_TIMES: u64 = 4;
+    /// 2.4 million instructions: what a call may look at (65,536 entries), at less than forty
+    /// for each. It is the emulator's time, in which no hardware is waited for.
+    const MOST_ALONE: u64 = 2_500_000_000;
     /// A call that only reads waits for locks and for interrupts.
     const MOST_TO_READ: u64 = 100_000_000;
     let copiers = bench.copiers(2)?;
@@ -401,6 +452,9 @@ fn a_hostile_guest_delays_the_calls_of_another_within_bounds(bench: &mut Bench) 
     alone.run(LONG);
     well(&alone, 50)?;
     let before = longest_calls(&alone);
+    if let Some(op) = alone.meter().slowest() {
+        defmt::info!("the slowest operation alone: {}", defmt::Debug2Format(&op));
+    }
     end(alone)?;
 
     let mut beside = bench.guest(&order)?;
@@ -429,6 +483,11 @@ fn a_hostile_guest_delays_the_calls_of_another_within_bounds(bench: &mut Bench) 
     ] {
         report::figure(name, count);
     }
+    check!(
+        before[0] < MOST_ALONE,
+        "{} ns, and nobody was there",
+        before[0]
+    );
     let [longest, reading] = after;
     check!(
         longest < MOST_TIMES * before[0],
