@@ -3,7 +3,10 @@
 use guest_machine::pci::Function;
 use guest_machine::{Calls, Machine, Outcome, Pages, Trouble, iommu};
 use hypervisor_abi::{Argument, Transfer};
-use iommu_abi::{Capabilities, Destroy, Errno, IoasAllocate};
+use iommu_abi::{
+    Bind, Capabilities, Destroy, DeviceEntry, DeviceInfo, DeviceList, Errno, FaultEvent, FaultRead,
+    IoasAllocate, Unbind,
+};
 use iommu_core::{Gpa, Nanoseconds, PAGE_SIZE, SourceId};
 
 /// What the guest says if all held.
@@ -31,7 +34,11 @@ pub(super) fn share_and_copy(machine: &dyn Machine) -> Outcome {
 /// Unbinds.
 pub(super) fn stop_sharing(machine: &dyn Machine) -> Outcome {
     verdict(Guest::new(machine).and_then(|guest| {
-        iommu::unbind(&guest.calls, guest.device, None)?;
+        let mut unbind = Unbind {
+            device_id: guest.device,
+            ..Unbind::new()
+        };
+        iommu::call(&guest.calls, &mut unbind)?;
         let mut destroy = Destroy {
             // The first handle is the device's.
             id: guest.device + 1,
@@ -44,7 +51,11 @@ pub(super) fn stop_sharing(machine: &dyn Machine) -> Outcome {
 /// Asks, and must be refused: by the call, and by what is said of the device before.
 pub(super) fn is_refused(machine: &dyn Machine) -> Outcome {
     verdict(Guest::new(machine).and_then(|guest| {
-        let info = iommu::device_info(&guest.calls, guest.device)?;
+        let mut info = DeviceInfo {
+            device_id: guest.device,
+            ..DeviceInfo::new()
+        };
+        iommu::call(&guest.calls, &mut info)?;
         let offered = Capabilities::from_bits_truncate(info.capabilities);
         let offered = offered.contains(Capabilities::SHARED);
         Trouble::unless_equal("sharing is offered", 0, offered.into())?;
@@ -68,7 +79,7 @@ impl<'m> Guest<'m> {
         let function = Function::find(machine, edu::VENDOR, edu::DEVICE)?;
         function.enable(true);
         let function = function.id();
-        let device = iommu::device(&calls, function)?;
+        let device = only_device(&calls)?;
         Ok(Self {
             calls,
             pages,
@@ -91,7 +102,12 @@ impl<'m> Guest<'m> {
     fn share_and_copy(&mut self) -> Result<(), Trouble> {
         let machine = self.calls.machine();
         let table = self.share()?;
-        iommu::bind(&self.calls, self.device, table, None)?;
+        let mut bind = Bind {
+            device_id: self.device,
+            ioas_id: table,
+            ..Bind::new()
+        };
+        iommu::call(&self.calls, &mut bind)?;
         for _ in 0..COPIES {
             let (source, target) = (self.pages.take(machine)?, self.pages.take(machine)?);
             let mut bytes = [0; PAGE_SIZE as usize];
@@ -102,11 +118,7 @@ impl<'m> Guest<'m> {
             self.wait_until_is(target, &bytes)?;
             machine.write(source, &[0; PAGE_SIZE as usize])?;
         }
-        Trouble::unless_equal(
-            "faults",
-            0,
-            iommu::read_fault(&self.calls)?.is_some().into(),
-        )?;
+        Trouble::unless_equal("faults", 0, self.fault()?.is_some().into())?;
         // What differs is that this is no memory of the guest's, for its CPU as for its device.
         let beyond = Gpa::new(machine.start().memory_end());
         self.transfer(true, beyond)?;
@@ -141,8 +153,23 @@ impl<'m> Guest<'m> {
         })
     }
 
+    /// The address of a fault, if there was one.
+    fn fault(&self) -> Result<Option<u64>, Trouble> {
+        let mut read = FaultRead {
+            buffer: self.calls.array().as_u64(),
+            entry_size: size_of::<FaultEvent>() as u32,
+            capacity: 1,
+            ..FaultRead::new()
+        };
+        iommu::call(&self.calls, &mut read)?;
+        let mut events = [FaultEvent::default()];
+        self.calls.read_array(&mut events)?;
+        let [event] = events;
+        Ok((read.count > 0).then_some(event.address))
+    }
+
     fn next_fault(&self) -> Result<u64, Trouble> {
-        self.within(|| Ok(iommu::read_fault(&self.calls)?.map(|event| event.address)))
+        self.within(|| self.fault())
     }
 
     /// Tries until there is a result.
@@ -162,4 +189,19 @@ impl<'m> Guest<'m> {
             machine.relax();
         }
     }
+}
+
+/// The handle of the one device that the guest has.
+fn only_device(calls: &Calls) -> Result<u32, Trouble> {
+    let mut list = DeviceList {
+        buffer: calls.array().as_u64(),
+        entry_size: size_of::<DeviceEntry>() as u32,
+        capacity: 1,
+        ..DeviceList::new()
+    };
+    iommu::call(calls, &mut list)?;
+    let mut entries = [DeviceEntry::default()];
+    calls.read_array(&mut entries)?;
+    let [entry] = entries;
+    Ok(entry.device_id)
 }
