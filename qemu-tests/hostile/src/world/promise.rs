@@ -8,6 +8,7 @@ use crate::broken::Fault;
 use crate::calls::Disturbs;
 use crate::ram::lock;
 use iommu_core::Pasid;
+use std::collections::BTreeMap;
 
 impl World {
     /// Ends the promises that a call is about to change.
@@ -56,7 +57,9 @@ impl World {
         if self.setting.fault == Some(Fault::GivesMemoryAway) {
             return;
         }
-        // A guest that is ended meanwhile is promised nothing more.
+        let hosts = self.hosts(guest, life);
+        // A guest that is ended meanwhile is promised nothing more. From here on there is no
+        // step: whoever stopped at one with this lock would stop all others for ever.
         let alive = lock(&self.guests[guest].life);
         if !is_same(&alive, life) {
             return;
@@ -65,7 +68,7 @@ impl World {
         for device in &belief.devices {
             self.release_of(life, device, 0, u64::MAX);
             if device.slice {
-                self.promise_slice(guest, life, &belief, device);
+                self.promise_slice(life, &belief, device, &hosts);
                 continue;
             }
             for (address, gpa, writable) in belief.reachable(device.handle, None) {
@@ -79,17 +82,39 @@ impl World {
         }
     }
 
-    /// The same for what the guest bound of a device that others share.
-    fn promise_slice(&self, guest: usize, life: &Life, belief: &Belief, device: &Device) {
-        let bound = belief.bound.iter();
-        for bound in bound.filter(|bound| bound.device == device.handle) {
-            let number = bound.pasid.and_then(Pasid::new);
-            let resolved = number.and_then(|number| {
+    /// Which PASIDs of the machine stand for those of the guest's that it bound.
+    fn hosts(&self, guest: usize, life: &Life) -> Hosts {
+        let belief = lock(&life.belief).clone();
+        let slices = belief.devices.iter().filter(|device| device.slice);
+        let mut numbers = BTreeMap::new();
+        for device in slices {
+            let bound = belief.bound.iter();
+            for bound in bound.filter(|bound| bound.device == device.handle) {
+                let Some(number) = bound.pasid.and_then(Pasid::new) else {
+                    continue;
+                };
                 let vm = self.guests[guest].vm;
                 let host = self.iommu.host_pasid(vm, device_id(device.source), number);
-                host.ok()
-            });
-            let Some(host) = resolved.map(Pasid::as_u32) else {
+                if let Ok(host) = host {
+                    numbers.insert(number.as_u32(), host.as_u32());
+                }
+            }
+        }
+        Hosts {
+            taken: belief.pasids_taken,
+            numbers,
+        }
+    }
+
+    /// The same for what the guest bound of a device that others share.
+    fn promise_slice(&self, life: &Life, belief: &Belief, device: &Device, hosts: &Hosts) {
+        if hosts.taken != belief.pasids_taken {
+            // A number may stand for another one by now.
+            return;
+        }
+        let bound = belief.bound.iter();
+        for bound in bound.filter(|bound| bound.device == device.handle) {
+            let Some(&host) = bound.pasid.and_then(|number| hosts.numbers.get(&number)) else {
                 continue;
             };
             for (address, gpa, writable) in belief.reachable(device.handle, bound.pasid) {
@@ -102,4 +127,11 @@ impl World {
             }
         }
     }
+}
+
+/// PASIDs of the machine's by those of a guest's.
+struct Hosts {
+    /// How many the guest had taken up to then.
+    taken: u64,
+    numbers: BTreeMap<u32, u32>,
 }
