@@ -8,7 +8,7 @@ use super::bad_input;
 use super::case::{Case, Demonstration, Verdict};
 use super::execute::Context;
 use super::qemus::Qemus;
-use super::{all_cases, case};
+use super::{all_cases, case, switches};
 use crate::build::{self, Artefacts, Group};
 use crate::cli::Matrix;
 use crate::host::Ending;
@@ -87,4 +87,5 @@ fn boots_the_kernel(test: &str) -> bool {
     let test = case::test_of(test);
     Demonstration::ALL.iter().any(|known| known.name == test)
         || bad_input::ALL.iter().any(|known| known.name == test)
+        || switches::ALL.iter().any(|known| known.name == test)
 }
