@@ -1,5 +1,5 @@
 //! Records a caller of the newest version of the interface, as `old_callers.rs` replays it:
-//! `cargo test -p iommu --test record_caller -- --ignored` prints it. Done once for each
+//! `cargo test -p iommu --test record_caller -- --nocapture` prints it. Done once for each
 //! version, when it is finished; the record is kept and this goes on with the types.
 
 mod common;
@@ -396,6 +396,7 @@ fn ring(recorder: &mut Recorder) {
 #[test]
 fn a_record_of_the_newest_version_can_be_made() {
     let lines = record();
+    print(&lines);
     let calls = lines.iter().filter(|line| line.starts_with("call"));
     assert!(calls.count() > 80);
     for &op in Op::ALL
@@ -407,16 +408,14 @@ fn a_record_of_the_newest_version_can_be_made() {
     }
 }
 
-#[test]
-#[ignore = "prints a record to be kept"]
-fn print_the_record() {
+fn print(lines: &[String]) {
     println!(
         "# A caller of version {VERSION} of the interface: what it passed, what it was answered, and"
     );
     println!(
         "# what its device reached. Recorded when that version was the newest; never changed since."
     );
-    for line in record() {
+    for line in lines {
         println!("{line}");
     }
 }
