@@ -209,6 +209,7 @@ pub(crate) fn predict_tables(
         let set = walk::flags_set(emulator, case);
         let words = set
             .into_iter()
+            .map(|(at, word)| (at, walk::flags_left(case, at, word).unwrap_or(word)))
             .filter(|(at, word)| model.get(at) != Some(word));
         predicted.extend(words.map(|(at, word)| (at, (unsnooped, word))));
     }

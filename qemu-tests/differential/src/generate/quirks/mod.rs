@@ -82,6 +82,11 @@ pub(super) fn cards() -> Vec<Card> {
             entries::around_interrupts,
         ),
         (Mode::First, "flags without snooping", entries::unsnooped),
+        (
+            Mode::First,
+            "one flag without snooping",
+            entries::one_flag_unsnooped,
+        ),
         (Mode::First, "one flag of two in a ROM", entries::one_flag),
         (Mode::First, "one flag of two", entries::one_flag_in_ram),
         (
