@@ -15,7 +15,7 @@ const PASID_IOTLB: u8 = 6;
 const PASID_CACHE: u8 = 7;
 
 pub(super) fn cards() -> Vec<Card> {
-    [(Mode::Legacy, 100), (Mode::Second, 90), (Mode::First, 100)]
+    [(Mode::Legacy, 100), (Mode::Second, 90), (Mode::First, 97)]
         .into_iter()
         .map(|(mode, count)| Card {
             count,
