@@ -1,6 +1,6 @@
 //! Several CPUs, and several guests at once.
 
-use crate::bench::Bench;
+use crate::bench::{Bench, end};
 use crate::check::{Deviation, Outcome, check, check_eq};
 use crate::registry::boot_test;
 use hypervisor_abi::Outcome as Word;
@@ -117,12 +117,6 @@ fn well(guest: &Guest, least: u64) -> Outcome {
     check_eq!(trials.failed, 0, "trials that did not hold");
     check!(trials.all >= least, "{} trials", trials.all);
     Ok(())
-}
-
-fn end(guest: Guest) -> Outcome {
-    guest
-        .end()
-        .map_err(|error| Deviation::failed(format_args!("the guest cannot be ended: {error}")))
 }
 
 /// What is free now, in pages, and used of the heap, in bytes.
