@@ -7,7 +7,7 @@ use hypervisor_abi::Outcome as Word;
 use iommu_abi::Op;
 use iommu_core::Nanoseconds;
 use kernel::cpu::{self, MAX_CPUS};
-use kernel::guest::{Access, Endings, Guest, Lives, Order, Stopper};
+use kernel::guest::{Access, BackEnd, Endings, Guest, Lives, Order, Stopper};
 use kernel::log::report;
 use kernel::memory;
 use kernel::time;
@@ -416,6 +416,30 @@ fn two_guests_and_a_hostile_one_race_on_cpus_of_their_own(bench: &mut Bench) -> 
     let endings = beside_a_hostile_one(bench, nested_bind::SHORT, 10, SHORT_LIFE)?;
     lived(&endings, 2)?;
     nothing_is_parked(bench)
+}
+
+boot_test!(
+    a_call_over_large_tables_is_done_in_parts_and_is_one_to_the_guest,
+    caching = "off",
+    cpus = "1",
+    provokes = "refused-dma refused-at-once absent-interrupt",
+    seconds = "60",
+);
+fn a_call_over_large_tables_is_done_in_parts_and_is_one_to_the_guest(bench: &mut Bench) -> Outcome {
+    let copier = bench.copier()?.id();
+    for back_end in [BackEnd::Svm, BackEnd::Direct] {
+        let mut guest = bench.guest(&Order {
+            back_end,
+            ..Order::new("nested-bind", bench.seed(), copier)
+        })?;
+        guest.run(LONG);
+        well(&guest, 50)?;
+        let taken = guest.meter().taken(Op::Invalidate);
+        let more = taken.parts - taken.calls;
+        check!(more >= 2, "{more} more parts than calls");
+        end(guest)?;
+    }
+    Ok(())
 }
 
 /// How long a guest's calls took: the longest of all, and the longest that only reads.
