@@ -504,6 +504,13 @@ pub trait Backend: Send + Sync {
     /// Answers a group of page requests.
     fn respond(&self, response: &PageResponse) -> Result<(), BackendError>;
 
+    /// Answers several groups and waits once for all of them. On error any of them may not
+    /// have been taken; it is the first one.
+    fn respond_all(&self, responses: &[PageResponse]) -> Result<(), BackendError> {
+        let answered = responses.iter().map(|response| self.respond(response));
+        answered.fold(Ok(()), Result::and)
+    }
+
     /// Lets a device keep translations in a TLB of its own and ask for the pages that it
     /// lacks. Whoever does so trusts the device: what it has translated is not looked at
     /// again. The device does no DMA meanwhile.
@@ -536,7 +543,7 @@ pub trait Backend: Send + Sync {
     /// it (§7.10). The slot leads nowhere any more.
     ///
     /// `true`: the queue has overflown meanwhile, and answers of the unit itself may be under
-    /// way. Drain it and ask again.
+    /// way. Ask again: nothing that the device asked before is answered after that.
     fn flush_page_requests(&self, slot: Slot) -> Result<bool, BackendError> {
         let _ = slot;
         Ok(false)
@@ -646,6 +653,10 @@ impl<B: Backend + ?Sized> Backend for &B {
 
     fn respond(&self, response: &PageResponse) -> Result<(), BackendError> {
         (**self).respond(response)
+    }
+
+    fn respond_all(&self, responses: &[PageResponse]) -> Result<(), BackendError> {
+        (**self).respond_all(responses)
     }
 
     fn enable_page_requests(

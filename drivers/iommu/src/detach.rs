@@ -19,6 +19,9 @@ pub(crate) struct Detached {
     pub(crate) outcome: Result<(), IommuError>,
     /// The slot leads nowhere, and the binding is gone. If not, it is as before.
     pub(crate) blocked: bool,
+    /// What its device asked before may wait in the units' queues: all of it is to be taken
+    /// ([`Iommu::serve_page_requests`]) before the slot leads anywhere again.
+    pub(crate) asked: bool,
 }
 
 /// Debts of a replacement beside those of the shadow: two for each id of the device, in case
@@ -27,16 +30,18 @@ pub(crate) const REPLACE_DEBTS: usize = 4 + 2 * MAX_REQUESTERS;
 
 impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     /// Blocks a slot, and gives up what only it used. Hardware has forgotten everything on
-    /// return, or what it may know is in quarantine.
+    /// return, or what it may know is in quarantine; only what the device asked may be left.
     pub(crate) fn detach(&self, guest: &mut Vm, place: usize) -> Detached {
         let failed = |error| Detached {
             outcome: Err(error),
             blocked: false,
+            asked: false,
         };
         let Some(binding) = guest.bindings.get(place).copied() else {
             return Detached {
                 outcome: Ok(()),
                 blocked: true,
+                asked: false,
             };
         };
         let room = guest.shadow.debts(0).saturating_add(REPLACE_DEBTS);
@@ -56,14 +61,14 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         self.owners.lock(&self.platform).unbind(binding.slot());
         // Requests of before the flush may be under way still, whatever was bound when.
         let device = guest.objects.device(binding.device_id);
-        if device.is_ok_and(|device| device.asks.is_some())
-            && let Some(vm) = self.slot(guest.id)
-        {
+        let asked = device.is_ok_and(|device| device.asks.is_some());
+        if asked && let Some(vm) = self.slot(guest.id) {
             outcome = outcome.and(self.end_page_requests(vm, binding.slot()));
         }
         Detached {
             outcome,
             blocked: true,
+            asked,
         }
     }
 

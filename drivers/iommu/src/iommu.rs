@@ -5,6 +5,7 @@ use crate::detach::REPLACE_DEBTS;
 use crate::inbox::Inbox;
 use crate::object::{Device, Object};
 use crate::owners::Owners;
+use crate::page_request::Serving;
 use crate::vm::{SharedMemory, Vm, VmSlot};
 use crate::{Config, Figures, IommuError, PasidAllocator, PasidBitmap, Quota};
 use alloc::vec::Vec;
@@ -27,8 +28,8 @@ pub struct Iommu<B, P, H, A = PasidBitmap> {
     pub(crate) config: Config,
     pub(crate) owners: Mutex<Owners>,
     pub(crate) counters: Counters,
-    /// Held while page requests go from the units to their guests.
-    pub(crate) serving: Turn<()>,
+    /// How page requests go from the units to their guests.
+    pub(crate) serving: Serving,
     /// Held while a device begins or ceases to be shared.
     pub(crate) sharing: Turn<()>,
     slots: Vec<VmSlot>,
@@ -57,7 +58,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
             config,
             owners: Mutex::new(Rank::Owners, owners),
             counters: Counters::default(),
-            serving: Turn::new(()),
+            serving: Serving::new().ok_or(IommuError::OutOfMemory)?,
             sharing: Turn::new(()),
             slots,
         })
@@ -318,6 +319,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         which: impl Fn(&crate::vm::Binding) -> bool,
     ) -> Result<(), IommuError> {
         let mut result = Ok(());
+        let mut asked = false;
         let mut place = 0usize;
         while let Some(binding) = guest.bindings.get(place) {
             let mut stays = true;
@@ -325,10 +327,15 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
                 let detached = self.detach(guest, place);
                 result = result.and(detached.outcome);
                 stays = !detached.blocked;
+                asked |= detached.asked;
             }
             if stays {
                 place = place.saturating_add(1);
             }
+        }
+        if asked {
+            // Once for all of them.
+            self.serve_page_requests();
         }
         result
     }

@@ -30,11 +30,13 @@ pub enum Fault {
     GivesMemoryAway,
     /// One answer to a group of page requests in four does not reach its device.
     SwallowsAnswers,
+    /// Whoever takes page requests from the units waits for hardware at each of them.
+    LingersOverRequests,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::SwallowsFlushes,
         Self::FlushesOnePage,
         Self::CallsEverythingLeaf,
@@ -44,6 +46,7 @@ impl Fault {
         Self::ForgetsWriteBacks,
         Self::GivesMemoryAway,
         Self::SwallowsAnswers,
+        Self::LingersOverRequests,
     ];
 
     /// What it does, in a few words.
@@ -58,6 +61,7 @@ impl Fault {
             Self::ForgetsWriteBacks => "does not write tables back",
             Self::GivesMemoryAway => "gives memory away that a guest still has",
             Self::SwallowsAnswers => "loses one answer to a device's page requests in four",
+            Self::LingersOverRequests => "lets guests wait for each page request of others",
         }
     }
 }
@@ -216,7 +220,15 @@ impl<D: Backend> Backend for Broken<D> {
     }
 
     fn drain_page_requests(&self, sink: &mut dyn FnMut(&PageRequest)) {
-        self.driver.drain_page_requests(sink);
+        if self.fault != Some(Fault::LingersOverRequests) {
+            return self.driver.drain_page_requests(sink);
+        }
+        self.driver.drain_page_requests(&mut |request| {
+            for _ in 0..8 {
+                let _ = self.driver.flush_page_requests(request.slot);
+            }
+            sink(request);
+        });
     }
 
     fn respond(&self, response: &PageResponse) -> Result<(), BackendError> {
@@ -224,6 +236,14 @@ impl<D: Backend> Backend for Broken<D> {
             return Ok(());
         }
         self.driver.respond(response)
+    }
+
+    fn respond_all(&self, responses: &[PageResponse]) -> Result<(), BackendError> {
+        let taken = responses.iter().copied();
+        let taken: Vec<_> = taken
+            .filter(|_| !self.errs(Fault::SwallowsAnswers, 4))
+            .collect();
+        self.driver.respond_all(&taken)
     }
 
     fn enable_page_requests(

@@ -83,11 +83,12 @@ impl Campaign {
             let actions = setting.actions();
             let result = course::run(&setting, &actions, Order::Interleaved, false);
             calls += result.tally.calls;
-            if let Some(finding) = result.findings.first() {
+            let found = result.findings.first().map(|found| found.words.clone());
+            if let Some(words) = found.or_else(|| result.tally.late_words()) {
                 return Ok(Caught {
                     fault,
                     calls,
-                    words: finding.words.clone(),
+                    words,
                 });
             }
         }

@@ -68,7 +68,7 @@ struct Running {
     begun: u64,
     /// Its own steps, waiting included.
     steps: u64,
-    /// Turns of waiting loops among them.
+    /// Turns of waiting loops among them, in its call.
     waits: u64,
 }
 
@@ -245,12 +245,14 @@ impl Course {
         match running.act.turn() {
             Turn::Stopped(point) => {
                 player.waits = point == Point::Wait;
-                running.waits += u64::from(player.waits);
+                // What we do around a call of the guest's is not its wait.
+                let calls = stage::caller_of(at).is_some();
+                running.waits += u64::from(player.waits && calls);
             }
             Turn::Ended(result) => {
                 player.waits = false;
                 if let Some(running) = player.running.take() {
-                    self.ended(running, result);
+                    self.ended(at, running, result);
                 }
                 return;
             }
@@ -272,7 +274,7 @@ impl Course {
         }
     }
 
-    fn ended(&mut self, running: Running, result: std::result::Result<String, String>) {
+    fn ended(&mut self, at: usize, running: Running, result: std::result::Result<String, String>) {
         let action = running.action;
         let words = match result {
             Ok(words) => words,
@@ -281,7 +283,7 @@ impl Course {
                 "panicked".to_owned()
             }
         };
-        self.measure(&running);
+        self.measure(&running, stage::take_orphan(at));
         if self.wants_trace {
             self.result.trace.push(format!(
                 "  steps {}..{}: {}: {}",
@@ -295,13 +297,14 @@ impl Course {
         self.look();
     }
 
-    fn measure(&mut self, running: &Running) {
+    fn measure(&mut self, running: &Running, orphan: bool) {
         let Actor::Cpu { guest, .. } = running.action.actor else {
             return;
         };
         let setting = &self.world.setting;
-        // Who finds itself dead makes no call.
-        if setting.measured && setting.guests[guest].polite && running.steps > 2 {
+        // Who finds itself dead makes no call, and nobody is left to wait for it.
+        let makes = running.steps > 2 && !orphan;
+        if setting.measured && setting.guests[guest].polite && makes {
             let of = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
             self.latencies.push((
                 running.action.deed,
@@ -327,6 +330,7 @@ impl Course {
     fn end(mut self) -> Result {
         let step = self.step;
         let alone = self.world.setting.guests.len() == 1;
+        let seed = self.world.setting.seed;
         if !self.result.findings.is_empty() {
             // Not taken apart: what it found may have left it in any state.
             self.result.tally.calls = crate::ram::lock(&self.world.tally).calls;
@@ -355,6 +359,7 @@ impl Course {
             let all = if alone {
                 &mut tally.alone
             } else {
+                tally.slowest = tally.slowest.max((latency.waits, seed));
                 &mut tally.latencies
             };
             all.entry(op.as_u32()).or_default().push(latency);

@@ -39,7 +39,9 @@ fn main() -> ExitCode {
         patience: Duration::from_secs(arguments.shrink),
     };
     if let Some(seed) = arguments.run {
-        return last_line(&campaign.again(seed), &[]);
+        let verdict = campaign.again(seed);
+        print!("{}", verdict.tally.report());
+        return last_line(&verdict, &[]);
     }
     let begun = Instant::now();
     let progress = |done: u64, all: u64| {

@@ -136,7 +136,7 @@ impl Setting {
         if fault == Some(Fault::ForgetsWriteBacks) {
             units[0] = kinds[4].clone();
         }
-        let measured = random.u8(..8) == 0;
+        let measured = random.u8(..8) == 0 || fault == Some(Fault::LingersOverRequests);
         let sick = !measured && random.u8(..6) == 0;
         let guests: Vec<GuestPlan> = (0..random.usize(2..5))
             .map(|index| guest(index == 0 && !sick, &mut random))

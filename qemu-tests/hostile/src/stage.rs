@@ -11,6 +11,7 @@ use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 use iommu_core::sync::Rank;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 
@@ -52,6 +53,18 @@ thread_local! {
 thread_local! {
     /// The guest for which each actor makes a call, by the number of its life.
     static CALLERS: RefCell<Vec<Option<u32>>> = const { RefCell::new(Vec::new()) };
+    /// Actors whose guest had ended when their call did.
+    static ORPHANS: RefCell<BTreeSet<usize>> = const { RefCell::new(BTreeSet::new()) };
+}
+
+/// Notes that the guest of the actor has ended, for which it made a call.
+pub(crate) fn orphan() {
+    ORPHANS.with_borrow_mut(|orphans| orphans.insert(ACTOR.get()));
+}
+
+/// Whether the guest of an actor's last call had ended, asked once.
+pub(crate) fn take_orphan(actor: usize) -> bool {
+    ORPHANS.with_borrow_mut(|orphans| orphans.remove(&actor))
 }
 
 /// Notes for whom the actor makes a call; `None` when it is over.
@@ -65,9 +78,13 @@ pub(crate) fn call_for(life: Option<u32>) {
     });
 }
 
-/// For whom the actor makes a call.
+/// For whom the actor that acts makes a call.
 pub(crate) fn caller() -> Option<u32> {
-    let actor = ACTOR.get();
+    caller_of(ACTOR.get())
+}
+
+/// For whom an actor makes a call.
+pub(crate) fn caller_of(actor: usize) -> Option<u32> {
     CALLERS.with_borrow(|callers| callers.get(actor).copied().flatten())
 }
 
@@ -220,4 +237,5 @@ impl<R> Act<R> {
 pub(crate) fn clear() {
     HELD.with_borrow_mut(Vec::clear);
     CALLERS.with_borrow_mut(Vec::clear);
+    ORPHANS.with_borrow_mut(BTreeSet::clear);
 }

@@ -290,8 +290,12 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         let pasid = pasid_argument(ask.flags & Unbind::PASID != 0, ask.pasid)?;
         guest.objects.device(ask.device_id)?;
         let place = guest.binding(ask.device_id, pasid).ok_or(Errno::ENOENT)?;
-        let outcome = self.detach(guest, place).outcome;
+        let detached = self.detach(guest, place);
+        if detached.asked {
+            self.serve_page_requests();
+        }
         self.sweep(guest);
+        let outcome = detached.outcome;
         outcome.map(|()| 0).map_err(|error| of_detach(error).into())
     }
 }

@@ -9,7 +9,7 @@ use crate::{Iommu, PasidAllocator};
 use iommu_abi::{
     Errno, FaultEvent, FaultEventKind, QueueAllocate, QueueBind, QueueKind, QueueUnbind,
 };
-use iommu_core::{Backend, PageResponse, Platform, ResponseCode, VmEvent, VmHost};
+use iommu_core::{Backend, Platform, VmEvent, VmHost};
 
 impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     pub(crate) fn queue_allocate(&self, guest: &mut Vm, ask: &mut QueueAllocate) -> Answer {
@@ -72,20 +72,10 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         // Its memory is given back with interrupts on.
         drop(taken.ok_or(Errno::EBUSY)?);
         guest.objects.remove(id);
-        let mut result = Ok(0);
-        loop {
-            let told = slot.inbox.lock(&self.platform).groups.take_told_by(id);
-            let Some(told) = told else { break };
-            let answered = self.backend.respond(&PageResponse {
-                slot: told.group.slot,
-                group: told.group.index,
-                code: ResponseCode::InvalidRequest,
-            });
-            if let Err(error) = answered {
-                result = Err(of_backend(error).into());
-            }
-        }
-        result
+        let refused = self.refuse_groups(slot, |groups| groups.take_told_by(id));
+        refused
+            .map(|()| 0)
+            .map_err(|error| of_backend(error).into())
     }
 
     /// An object is no more: no queue tells of it.

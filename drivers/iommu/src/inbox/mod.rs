@@ -9,11 +9,10 @@ mod groups;
 mod queues;
 
 pub(crate) use events::{EventQueue, Pushed};
-pub(crate) use groups::{AnswerError, Group, Part};
+pub(crate) use groups::{AnswerError, Group, Groups, Part, Told};
 pub(crate) use queues::{Queue, RouteError};
 
 use crate::Quota;
-use groups::Groups;
 use iommu_abi::{FaultEvent, NO_ID, QueueKind};
 use queues::Queues;
 

@@ -54,6 +54,14 @@ pub struct State {
     /// Page requests that wait, and the answers that devices got.
     pub asked: Vec<PageRequest>,
     pub answered: Vec<PageResponse>,
+    /// How many answers were given together, each time.
+    pub answered_at_once: Vec<usize>,
+    /// Slots whose requests were drained.
+    pub drained: Vec<Slot>,
+    /// Each drain finds that requests were dropped.
+    pub overflows: bool,
+    /// Times that the requests were taken.
+    pub passes: u64,
     /// Locks that were held each time that hardware was waited for.
     pub locks_at_commit: Vec<usize>,
     fail: BTreeMap<&'static str, u64>,
@@ -82,6 +90,8 @@ pub struct Hardware {
     pub lazy: AtomicBool,
     /// Called after every step with what devices can reach now.
     reachable: Mutex<Option<Check>>,
+    /// Called when page requests have been taken, before anybody is told.
+    after_taking: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 impl Hardware {
@@ -92,6 +102,7 @@ impl Hardware {
             state: Mutex::default(),
             lazy: AtomicBool::new(false),
             reachable: Mutex::default(),
+            after_taking: Mutex::default(),
         });
         let watcher = Arc::downgrade(&hardware);
         platform.watch(move |_| {
@@ -105,6 +116,11 @@ impl Hardware {
     /// Has `check` look at all host pages that any device can reach, after every step.
     pub fn watch_reachable(&self, check: impl Fn(&BTreeSet<u64>) + Send + 'static) {
         *self.reachable.lock().unwrap() = Some(Box::new(check));
+    }
+
+    /// Does something when page requests are taken the next time, before anybody is told.
+    pub fn after_taking(&self, act: impl FnOnce() + Send + 'static) {
+        *self.after_taking.lock().unwrap() = Some(Box::new(act));
     }
 
     /// Makes the next call of a function fail.
@@ -721,7 +737,15 @@ impl Backend for Unit {
     fn drain_faults(&self, _: &mut dyn FnMut(&FaultRecord)) {}
 
     fn drain_page_requests(&self, sink: &mut dyn FnMut(&PageRequest)) {
-        let asked = std::mem::take(&mut self.state.lock().unwrap().asked);
+        let asked = {
+            let mut state = self.state.lock().unwrap();
+            state.passes += 1;
+            std::mem::take(&mut state.asked)
+        };
+        let act = self.after_taking.lock().unwrap().take();
+        if let Some(act) = act {
+            act();
+        }
         asked.iter().for_each(sink);
     }
 
@@ -735,8 +759,20 @@ impl Backend for Unit {
     }
 
     fn respond(&self, response: &PageResponse) -> Result<(), BackendError> {
-        self.state.lock().unwrap().answered.push(*response);
+        self.respond_all(std::slice::from_ref(response))
+    }
+
+    fn respond_all(&self, responses: &[PageResponse]) -> Result<(), BackendError> {
+        let mut state = self.state.lock().unwrap();
+        state.answered.extend(responses);
+        state.answered_at_once.push(responses.len());
         Ok(())
+    }
+
+    fn flush_page_requests(&self, slot: Slot) -> Result<bool, BackendError> {
+        let mut state = self.state.lock().unwrap();
+        state.drained.push(slot);
+        Ok(state.overflows)
     }
 
     fn explain(

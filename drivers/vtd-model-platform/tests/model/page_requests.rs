@@ -18,6 +18,9 @@ use vtd_model::{
 /// A function with a device-TLB.
 const CACHING: u16 = 0x0420;
 
+/// IQT (§11.4.9.2).
+const QUEUE_TAIL: usize = 0x88;
+
 /// What devices are told (§7.6.1).
 pub(crate) const SUCCESS: u8 = 0;
 pub(crate) const INVALID_REQUEST: u8 = 1;
@@ -304,6 +307,67 @@ fn who_may_not_ask_is_refused_at_once() {
         tenant.unbind(Some(other));
         // The unit says so itself where it has no entry for the requester.
         house.driver_faults();
+    });
+}
+
+#[test]
+fn however_many_requests_are_refused_they_cost_one_round() {
+    each_space(Quota::default(), |house, tenant, space| {
+        // Bound, and not for asking.
+        let (_, silent) = tenant.root();
+        tenant.unbind(space.pasid);
+        tenant.bind(space.pasid, &silent);
+        for (count, most) in [(1, 1_u32), (100, 100)] {
+            let asked: Vec<_> = (0..count).map(|n| space.asks(0x5000, n, true)).collect();
+            let rounds = || house.iommu.backend().statistics(0).expect("a unit").waits;
+            let before = rounds();
+            // Some are under way still, if it is left to chance.
+            let served = ask(house, &asked);
+            assert!((most.div_ceil(4)..=most).contains(&served.answered));
+            assert_eq!(rounds(), before + 1);
+            let answers = take_answers(house);
+            assert_eq!(answers.len(), served.answered as usize);
+            for (_, code, automatic) in answers {
+                assert_eq!((code, automatic), (INVALID_REQUEST, false));
+            }
+            while house.iommu.serve_page_requests().requests != 0 {
+                take_answers(house);
+            }
+        }
+    });
+}
+
+#[test]
+fn who_unbinds_does_not_wait_longer_because_others_ask_all_the_time() {
+    each(|house| {
+        let mut tenant = asking(house, Quota::default());
+        let mut rounds = Vec::new();
+        let (noisy, quiet) = (bound(&mut tenant, false), bound(&mut tenant, true));
+        for floods in [false, true] {
+            let flood: Vec<_> = (0..200).map(|n| noisy.asks(0x5000, n, true)).collect();
+            // Whenever the unit is told something, its queue overflows.
+            house.platform.before_writes(move |machine, _, offset, _| {
+                if floods && offset == QUEUE_TAIL {
+                    flood
+                        .iter()
+                        .for_each(|request| machine.page_request(request));
+                    machine.settle(100);
+                }
+            });
+            let waits = || house.iommu.backend().statistics(0).expect("a unit").waits;
+            let before = waits();
+            tenant.unbind(quiet.pasid);
+            rounds.push(waits() - before);
+            house.platform.before_writes(|_, _, _, _| ());
+            house.iommu.serve_page_requests();
+            take_answers(house);
+            let again = tenant
+                .client
+                .bind_asking(tenant.device, quiet.pasid, &quiet.table);
+            again.expect("bound");
+        }
+        // Each drain once more, and the answers to those that had no room.
+        assert!(rounds[1] <= rounds[0] + 3, "{rounds:?}");
     });
 }
 

@@ -7,7 +7,6 @@ use super::replace::leads_to;
 use crate::Event;
 use crate::domain::{Kept, Needs, PagingTables, Translation};
 use crate::invalidation::{Debt, Kind};
-use crate::queue::Descriptor;
 use crate::slots::Attributes;
 use crate::unit::Unit;
 use io_pgtable::{Limits, PermissionTable, TableConfig};
@@ -15,8 +14,8 @@ use iommu_core::{
     Access, Address, AddressRange, AtsCapability, Attachment, Backend, BackendError, Batch,
     Coherence, DeviceCapabilities, DeviceId, DomainHandle, DomainSpec, FaultReason, FaultRecord,
     FlushError, Flushed, FrameList, Hpa, Iova, MapError, Mmio, NestedSpec, Observer, Owed,
-    PAGE_SHIFT, PageAttributes, PageRequest, PageResponse, Platform, Replaced, ResponseCode, Run,
-    Scope, ServiceError, Slot, Stage, TableFormat, WalkStep,
+    PAGE_SHIFT, PageAttributes, PageRequest, PageResponse, Platform, Replaced, Run, Scope,
+    ServiceError, Slot, Stage, TableFormat, WalkStep,
 };
 
 impl<P: Platform + Observer<Event>, M: Mmio, S> Driver<P, M, S> {
@@ -387,23 +386,11 @@ where
     }
 
     fn respond(&self, response: &PageResponse) -> Result<(), BackendError> {
-        let device = response.slot.device;
-        let (_, unit) = self.locate(device)?;
-        if unit.page_requests.is_none() {
-            return Err(BackendError::Unsupported(device));
-        }
-        let answer = Descriptor::PageGroupResponse {
-            source: device.source,
-            pasid: response.slot.pasid,
-            group: response.group,
-            code: match response.code {
-                ResponseCode::Success => 0,
-                ResponseCode::InvalidRequest => 1,
-                ResponseCode::Failure => 15,
-            },
-        };
-        unit.invalidate(&self.platform, &[answer])
-            .map_err(|error| self.unconfirmed_error(unit, device, error))
+        self.answer(core::slice::from_ref(response))
+    }
+
+    fn respond_all(&self, responses: &[PageResponse]) -> Result<(), BackendError> {
+        self.answer(responses)
     }
 
     fn enable_page_requests(

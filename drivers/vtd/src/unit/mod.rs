@@ -90,7 +90,10 @@ impl<M: Mmio> Unit<M> {
         descriptors: &[Descriptor],
     ) -> Result<(), QueueError> {
         match &self.queue {
-            Some(queue) => self.submit(platform, queue, descriptors, false),
+            Some(queue) => {
+                let mut left = descriptors.iter().copied();
+                self.submit(platform, queue, false, &mut || left.next())
+            }
             None => descriptors
                 .iter()
                 .try_for_each(|one| self.invalidate_by_register(platform, *one)),
@@ -123,17 +126,27 @@ impl<M: Mmio> Unit<M> {
         descriptors: &[Descriptor],
     ) -> Result<(), QueueError> {
         let drain = self.abilities.drains_page_requests();
-        self.submit(platform, queue, descriptors, drain)
+        let mut left = descriptors.iter().copied();
+        self.submit(platform, queue, drain, &mut || left.next())
+    }
+
+    /// Gives answers to page requests, and waits for all of them.
+    pub(crate) fn answer<P: Platform + Observer<Event>>(
+        &self,
+        platform: &P,
+        queue: &Queue,
+        answers: &mut dyn FnMut() -> Option<Descriptor>,
+    ) -> Result<(), QueueError> {
+        self.submit(platform, queue, false, answers)
     }
 
     fn submit<P: Platform + Observer<Event>>(
         &self,
         platform: &P,
         queue: &Queue,
-        descriptors: &[Descriptor],
         drain_page_requests: bool,
+        source: &mut dyn FnMut() -> Option<Descriptor>,
     ) -> Result<(), QueueError> {
-        let mut left = descriptors.iter().copied();
         let begun = platform.now();
         loop {
             let ticket = queue.submit(
@@ -141,7 +154,7 @@ impl<M: Mmio> Unit<M> {
                 &self.registers,
                 &self.counters,
                 drain_page_requests,
-                &mut || left.next(),
+                source,
             );
             if let Some(ticket) = ticket {
                 queue.wait(

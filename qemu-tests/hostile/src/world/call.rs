@@ -30,6 +30,11 @@ impl World {
             Deed::Call(op) => {
                 let known = lock(&life.belief).clone();
                 let polite = self.setting.guests[guest].polite;
+                // Who was asked does not let its devices wait for long.
+                let op = match known.told.is_empty() || random.u8(..3) == 0 {
+                    true => op,
+                    false => [Op::PageResponse, Op::LinuxPageResponse][random.usize(..2)],
+                };
                 // Now and then without what must come before it.
                 let op = match polite || random.u8(..64) != 0 {
                     true => calls::possible(op, &known),
@@ -99,6 +104,10 @@ impl World {
             .iommu
             .call(self.guests[guest].vm, operation, Gpa::new(address));
         stage::call_for(None);
+        let nobody = result == Errno::EPERM.to_register();
+        if nobody && !is_same(&lock(&self.guests[guest].life), life) {
+            stage::orphan();
+        }
         let back = life.ram.read(address, call.argument.len());
         let op = Op::from_register(operation);
         lock(&self.tally).call(op, result);
