@@ -39,6 +39,8 @@ pub struct Facts {
     /// What lies behind it is on no bus that is seen, and requests under its id or under ids
     /// that are no function's (Intel's VMD, non-transparent bridges).
     pub carries_others: bool,
+    /// Under how many ids its requests may come.
+    pub ids: usize,
 }
 
 /// Base class of display controllers.
@@ -106,6 +108,8 @@ pub enum Refusal {
     VirtualFunction,
     /// Others request under its id.
     CarriesOthers,
+    /// Its requests come under more ids than are kept track of.
+    TooManyIds,
     /// Another device, which cannot be kept apart from it, keeps memory.
     Companion {
         /// The other.
@@ -150,6 +154,9 @@ impl fmt::Display for Refusal {
             }
             Self::CarriesOthers => {
                 "what lies behind it is on no bus that is seen and requests under its id or its bus's (VMD, which the firmware's set-up can turn off, or a non-transparent bridge)"
+            }
+            Self::TooManyIds => {
+                "its requests may come under the ids of more bridges and phantom functions than are kept track of; put it behind fewer bridges"
             }
             Self::Companion { .. } => "of its companions",
         })
@@ -219,6 +226,9 @@ impl Rules {
         if facts.carries_others {
             return Err(Refusal::CarriesOthers);
         }
+        if facts.ids > iommu::MAX_REQUESTERS {
+            return Err(Refusal::TooManyIds);
+        }
         if facts.is_display() && self.graphics == Graphics::Leave {
             return Err(Refusal::LeftAlone);
         }
@@ -252,6 +262,7 @@ mod tests {
             has_region,
             is_virtual: false,
             carries_others: false,
+            ids: 1,
         }
     }
 
@@ -362,6 +373,17 @@ mod tests {
         assert_eq!(refused(part), Err(Refusal::VirtualFunction));
         assert_eq!(refused(whole), Err(Refusal::CarriesOthers));
         assert_eq!(refused(plain), Ok(()));
+    }
+
+    #[test]
+    fn a_device_whose_ids_cannot_all_be_kept_is_refused() {
+        let with = |ids| Facts {
+            ids,
+            ..facts(NETWORK, 0, false)
+        };
+        let given = |ids| rules("").pass_through(&with(ids), true);
+        assert_eq!(given(iommu::MAX_REQUESTERS), Ok(()));
+        assert_eq!(given(iommu::MAX_REQUESTERS + 1), Err(Refusal::TooManyIds));
     }
 
     #[test]

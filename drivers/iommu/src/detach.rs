@@ -4,7 +4,7 @@
 use crate::counters::count;
 use crate::error::{of_flush, of_settle};
 use crate::object::Object;
-use crate::requesters::{IDS, Slots};
+use crate::requesters::{MAX_REQUESTERS, Slots};
 use crate::shadow::add_debt;
 use crate::vm::{Binding, Translation, Vm};
 use crate::{Iommu, IommuError, PasidAllocator};
@@ -23,7 +23,7 @@ pub(crate) struct Detached {
 
 /// Debts of a replacement beside those of the shadow: two for each id of the device, in case
 /// it is undone, and the domain's.
-pub(crate) const REPLACE_DEBTS: usize = 4 + 2 * IDS;
+pub(crate) const REPLACE_DEBTS: usize = 4 + 2 * MAX_REQUESTERS;
 
 impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     /// Blocks a slot, and gives up what only it used. Hardware has forgotten everything on

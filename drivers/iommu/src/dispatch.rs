@@ -3,6 +3,7 @@
 use crate::argument::{Copied, copy_argument};
 use crate::counters::count;
 use crate::error::Refusal;
+use crate::shadow::Shadow;
 use crate::vm::Vm;
 use crate::{Iommu, PasidAllocator};
 use iommu_abi::{Argument, Errno, Op};
@@ -18,6 +19,10 @@ pub struct Progress {
     begun: Option<u64>,
 }
 
+/// Parts of a call that [`Iommu::call`] makes by itself before it does the rest in one go: more
+/// than tables that stay as they are take. Of tables that change all the while there is no end.
+const PARTS: u32 = 16;
+
 impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     /// Executes a guest's hypercall and returns what its result register shall hold: 0 or a
     /// count, or a negated error number.
@@ -26,12 +31,15 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     /// guest-physical; nothing about it is trusted. Not for interrupt handlers.
     pub fn call(&self, vm: VmId, operation: u64, argument: Gpa) -> i64 {
         let mut progress = Progress::default();
-        loop {
+        for _ in 0..PARTS {
             if let Some(result) = self.call_part(vm, operation, argument, &mut progress) {
                 return result;
             }
             self.platform.relax();
         }
+        let in_one_go = |shadow: &mut Shadow| shadow.in_one_go();
+        let result = self.try_call(vm, operation, argument, &mut progress, in_one_go);
+        self.to_register(result)
     }
 
     /// Like [`call`](Self::call), but returns `None` when the work of one call is done and
@@ -39,6 +47,9 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     /// it returns the result. The virtual CPU does nothing of the guest's in between, and
     /// `progress` belongs to this one call. A call that nobody goes on with leaves what was
     /// done; hardware has been told of that.
+    ///
+    /// A guest whose tables change all the while keeps itself here for as long as they do:
+    /// whoever goes on looks each time whether it shall.
     ///
     /// Of what is looked at by entry only invalidations stop so; see `docs/shadow.md` for
     /// what bounds the others.
@@ -49,14 +60,23 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         argument: Gpa,
         progress: &mut Progress,
     ) -> Option<i64> {
-        if progress.begun.is_none() {
+        let begun = progress.begun.take();
+        if begun.is_none() {
             count(&self.counters.calls, 1);
         }
-        match self.try_call(vm, operation, argument, progress)? {
-            Ok(result) => Some(i64::try_from(result).unwrap_or(i64::MAX)),
+        let begin = |shadow: &mut Shadow| shadow.begin_part(begun);
+        match self.try_call(vm, operation, argument, progress, begin) {
+            Err(_) if progress.begun.is_some() => None,
+            result => Some(self.to_register(result)),
+        }
+    }
+
+    fn to_register(&self, result: Result<u64, Errno>) -> i64 {
+        match result {
+            Ok(result) => i64::try_from(result).unwrap_or(i64::MAX),
             Err(errno) => {
                 count(&self.counters.refusals, 1);
-                Some(errno.to_register())
+                errno.to_register()
             }
         }
     }
@@ -67,24 +87,16 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         operation: u64,
         at: Gpa,
         progress: &mut Progress,
-    ) -> Option<Result<u64, Errno>> {
-        let Some(op) = Op::from_register(operation) else {
-            return Some(Err(Errno::ENOTTY));
-        };
-        let Some(slot) = self.slot(vm) else {
-            return Some(Err(Errno::EPERM));
-        };
+        begin: impl FnOnce(&mut Shadow),
+    ) -> Result<u64, Errno> {
+        let op = Op::from_register(operation).ok_or(Errno::ENOTTY)?;
+        let slot = self.slot(vm).ok_or(Errno::EPERM)?;
         let mut state = slot.state.take(&self.platform);
-        let Some(guest) = state.as_mut() else {
-            return Some(Err(Errno::EPERM));
-        };
-        guest.shadow.begin_part(progress.begun.take());
+        let guest = state.as_mut().ok_or(Errno::EPERM)?;
+        begin(&mut guest.shadow);
         let result = self.execute(guest, op, at);
         progress.begun = guest.shadow.end_part();
-        match result {
-            Err(_) if progress.begun.is_some() => None,
-            result => Some(result),
-        }
+        result
     }
 
     /// Executes an operation, of a call or of a ring.

@@ -94,4 +94,5 @@ pub use iommu::{Forgotten, Iommu};
 pub use iommu_core::PasidAllocator;
 pub use page_request::PageRequestsServed;
 pub use pasid::PasidBitmap;
+pub use requesters::MAX_REQUESTERS;
 pub use vm::SharedMemory;

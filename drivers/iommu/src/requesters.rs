@@ -14,15 +14,19 @@ use iommu_core::{
     Attachment, Backend, BackendError, Batch, DeviceId, Platform, Slot, SourceId, VmHost,
 };
 
-/// Ids of a device at most, its own among them.
-pub(crate) const IDS: usize = 16;
+/// Ids under which requests of one device may come, its own among them. A device with more is
+/// given to no guest: [`IommuError::TooManyAliases`].
+pub const MAX_REQUESTERS: usize = 16;
 
 /// Where requests of a device or of a PASID of it are looked up, its own id first.
-pub(crate) type Slots = ArrayVec<Slot, IDS>;
+pub(crate) type Slots = ArrayVec<Slot, MAX_REQUESTERS>;
 
 impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
     /// The other ids of a device.
-    pub(crate) fn aliases(&self, device: DeviceId) -> Result<ArrayVec<SourceId, IDS>, IommuError> {
+    pub(crate) fn aliases(
+        &self,
+        device: DeviceId,
+    ) -> Result<ArrayVec<SourceId, MAX_REQUESTERS>, IommuError> {
         let mut ids = ArrayVec::new();
         let mut fits = true;
         self.host.aliases(device, &mut |id| {
@@ -99,7 +103,7 @@ impl<B: Backend, P: Platform, H: VmHost, A: PasidAllocator> Iommu<B, P, H, A> {
         to: Attachment,
         batch: &mut Batch<'b, B::Debt>,
     ) -> Result<bool, BackendError> {
-        let mut before = ArrayVec::<(Slot, Attachment), IDS>::new();
+        let mut before = ArrayVec::<(Slot, Attachment), MAX_REQUESTERS>::new();
         let mut hitless = true;
         for &slot in slots {
             match self.backend.replace(slot, to) {

@@ -13,7 +13,7 @@
 //! (PCIe 6.0, 6.12); of these, what it does not have it is not able to let pass. A function of
 //! several that has none of these services promises nothing.
 
-use crate::{AccessControl, ExpressPort, Function, OutOfMemory, TooManyRequesters, Topology};
+use crate::{AccessControl, ExpressPort, Function, OutOfMemory, Topology};
 use alloc::vec::Vec;
 use core::fmt;
 use iommu_core::{DeviceId, Segment, SourceId};
@@ -62,30 +62,6 @@ pub struct Groups {
     members: Vec<Member>,
 }
 
-/// Why groups could not be told.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum GroupError {
-    /// No memory.
-    OutOfMemory,
-    /// A function with too many ids.
-    Requesters(TooManyRequesters),
-}
-
-impl From<OutOfMemory> for GroupError {
-    fn from(OutOfMemory: OutOfMemory) -> Self {
-        Self::OutOfMemory
-    }
-}
-
-impl fmt::Display for GroupError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::OutOfMemory => f.write_str("no memory for isolation groups"),
-            Self::Requesters(error) => error.fmt(f),
-        }
-    }
-}
-
 impl Groups {
     /// No functions.
     pub const fn new() -> Self {
@@ -95,7 +71,7 @@ impl Groups {
     }
 
     /// The groups of a machine, by what its functions' registers say now.
-    pub fn of(topology: &Topology) -> Result<Self, GroupError> {
+    pub fn of(topology: &Topology) -> Result<Self, OutOfMemory> {
         let mut groups = Self::new();
         let functions = topology.functions();
         groups
@@ -125,14 +101,13 @@ impl Groups {
         Ok(groups)
     }
 
-    fn tie_by_requester(&mut self, topology: &Topology) -> Result<(), GroupError> {
+    fn tie_by_requester(&mut self, topology: &Topology) -> Result<(), OutOfMemory> {
         let mut users: Vec<(Segment, SourceId, usize)> = Vec::new();
         for (index, function) in topology.functions().iter().enumerate() {
-            let ids = topology
-                .requesters(function.id)
-                .map_err(GroupError::Requesters)?;
-            users.try_reserve(ids.len()).map_err(|_| OutOfMemory)?;
-            users.extend(ids.into_iter().map(|id| (function.id.segment, id, index)));
+            for id in topology.requesters(function.id) {
+                users.try_reserve(1).map_err(|_| OutOfMemory)?;
+                users.push((function.id.segment, id, index));
+            }
         }
         users.sort_unstable();
         for pair in users.windows(2) {
@@ -329,6 +304,20 @@ mod tests {
         machine.express(2, 0, 0, 0).multiple_functions();
         machine.express(2, 0, 1, 0);
         machine
+    }
+
+    #[test]
+    fn a_function_behind_any_number_of_bridges_is_in_the_group_of_all_behind_them() {
+        let machine = desktop(FULL_ACCESS_CONTROL);
+        machine.endpoint(0, 4, 0);
+        for depth in 0..20 {
+            machine.bridge(0x40 + depth, 1, 0, 0x41 + depth, 0x60);
+        }
+        let (near, far) = (id(0x41, 2, 0), id(0x54, 2, 0));
+        machine.endpoint(0x41, 2, 0);
+        machine.endpoint(0x54, 2, 0);
+        assert_eq!(members(&machine, far), [near, far]);
+        assert_eq!(members(&machine, id(0, 4, 0)), [id(0, 4, 0)]);
     }
 
     #[test]

@@ -3,68 +3,45 @@
 //! device uses by mistake.
 
 use crate::{ExpressPort, Function, Topology};
-use arrayvec::ArrayVec;
-use core::fmt;
 use iommu_core::{DeviceId, SourceId};
 use quirks::{Alias, Effect};
 
-/// Ids of one function at most. A function with seven phantom ones behind no bridge has 8;
-/// a chain of conventional bridges adds one each.
-pub const REQUESTERS: usize = 12;
-
-/// The ids of a function's requests, its own first.
-pub type Requesters = ArrayVec<SourceId, REQUESTERS>;
-
-/// A function whose requests could come under more ids than are kept track of.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct TooManyRequesters(pub DeviceId);
-
-impl fmt::Display for TooManyRequesters {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "requests of {} may come under more than {REQUESTERS} ids",
-            self.0
-        )
-    }
-}
-
-impl core::error::Error for TooManyRequesters {}
-
 impl Topology {
-    /// The ids under which requests of a function come. For one that is not there, its own.
-    pub fn requesters(&self, id: DeviceId) -> Result<Requesters, TooManyRequesters> {
-        let mut all = All {
-            device: id,
-            ids: Requesters::new(),
+    /// The ids under which requests of a function come, its own first, none twice. For one that
+    /// is not there, its own.
+    ///
+    /// With seven phantom functions there are eight; a chain of conventional bridges adds one
+    /// for each.
+    pub fn requesters(&self, id: DeviceId) -> impl Iterator<Item = SourceId> + '_ {
+        let is_first = move |&(place, source): &(usize, SourceId)| {
+            let mut before = self.sources(id).take(place);
+            before.all(|other| other != source)
         };
-        all.add(id.source)?;
-        let Some(function) = self.function(id) else {
-            return Ok(all.ids);
-        };
-        for quirk in function.quirks() {
-            if let Effect::RequestsAs(alias) = quirk.effect {
-                all.add(of_alias(id.source, alias))?;
-            }
-        }
-        for phantom in phantoms(function) {
-            all.add(phantom)?;
-        }
-        for bridge in self.ancestors(id) {
-            if let Some(alias) = taken_over_by(bridge) {
-                all.add(alias)?;
-            }
-        }
-        Ok(all.ids)
+        let all = self.sources(id).enumerate().filter(is_first);
+        all.map(|(_, source)| source)
+    }
+
+    /// The same, where some may come twice.
+    fn sources(&self, id: DeviceId) -> impl Iterator<Item = SourceId> + '_ {
+        let function = self.function(id);
+        let quirks = function.into_iter().flat_map(Function::quirks);
+        let by_mistake = quirks.filter_map(move |quirk| match quirk.effect {
+            Effect::RequestsAs(alias) => Some(of_alias(id.source, alias)),
+            _ => None,
+        });
+        let phantoms = function.into_iter().flat_map(phantoms);
+        let bridges = function.into_iter().flat_map(move |_| self.ancestors(id));
+        core::iter::once(id.source)
+            .chain(by_mistake)
+            .chain(phantoms)
+            .chain(bridges.filter_map(taken_over_by))
     }
 
     /// A function whose requests come under this id too, which is another's or nobody's.
     pub(crate) fn who_requests_as(&self, id: DeviceId) -> Option<DeviceId> {
         let uses = |function: &&Function| {
             function.id.segment == id.segment
-                && self
-                    .requesters(function.id)
-                    .is_ok_and(|ids| ids.contains(&id.source))
+                && self.sources(function.id).any(|source| source == id.source)
         };
         self.functions.iter().find(uses).map(|function| function.id)
     }
@@ -85,14 +62,8 @@ impl Topology {
     /// A bridge from PCI Express may leave an interrupt its sender's id or put its own in
     /// place, so behind one the bus is all that is certain; likewise for a function that
     /// uses several ids of its bus.
-    pub fn interrupt_requester(
-        &self,
-        id: DeviceId,
-    ) -> Result<InterruptRequester, TooManyRequesters> {
-        let all = self.requesters(id)?;
-        let Some(last) = all.last().copied() else {
-            return Ok(InterruptRequester::Id(id.source));
-        };
+    pub fn interrupt_requester(&self, id: DeviceId) -> InterruptRequester {
+        let last = self.requesters(id).last().unwrap_or(id.source);
         let own = id.source.bus();
         let is_function = |alias: &SourceId| *alias == last && last.devfn() == 0 && last.bus() != 0;
         let behind_express = self.ancestors(id).any(|bridge| {
@@ -101,28 +72,15 @@ impl Topology {
                 .is_some_and(|behind| behind.secondary == last.bus())
                 && taken_over_by(bridge).as_ref().is_some_and(is_function)
         });
-        Ok(match all.len() {
-            1 => InterruptRequester::Id(id.source),
-            _ if behind_express => InterruptRequester::Buses(last.bus(), own.max(last.bus())),
-            _ if all.iter().all(|alias| alias.bus() == own) => InterruptRequester::Buses(own, own),
-            _ => InterruptRequester::Id(last),
-        })
-    }
-}
-
-struct All {
-    device: DeviceId,
-    ids: Requesters,
-}
-
-impl All {
-    fn add(&mut self, id: SourceId) -> Result<(), TooManyRequesters> {
-        if self.ids.contains(&id) {
-            return Ok(());
+        if self.requesters(id).nth(1).is_none() {
+            InterruptRequester::Id(id.source)
+        } else if behind_express {
+            InterruptRequester::Buses(last.bus(), own.max(last.bus()))
+        } else if self.requesters(id).all(|alias| alias.bus() == own) {
+            InterruptRequester::Buses(own, own)
+        } else {
+            InterruptRequester::Id(last)
         }
-        self.ids
-            .try_push(id)
-            .map_err(|_| TooManyRequesters(self.device))
     }
 }
 
@@ -165,7 +123,7 @@ mod tests {
     use std::vec::Vec;
 
     fn requesters(machine: &Machine, device: DeviceId) -> Vec<SourceId> {
-        scanned(machine).requesters(device).unwrap().to_vec()
+        scanned(machine).requesters(device).collect()
     }
 
     fn source(bus: u8, device: u8, function: u8) -> SourceId {
@@ -237,7 +195,7 @@ mod tests {
 
     #[test]
     fn interrupts_come_from_where_requests_come_from() {
-        let of = |machine: &Machine, device| scanned(machine).interrupt_requester(device).unwrap();
+        let of = |machine: &Machine, device| scanned(machine).interrupt_requester(device);
         let machine = Machine::new();
         machine.root_port(0, 1, 0, 1, 3);
         machine.bridge(1, 0, 0, 2, 3).port(7);
@@ -300,17 +258,15 @@ mod tests {
     }
 
     #[test]
-    fn a_function_with_more_ids_than_can_be_kept_is_an_error_that_names_it() {
+    fn each_of_a_chain_of_bridges_speaks_for_what_is_behind_it() {
         let machine = Machine::new();
-        for depth in 0..14 {
+        for depth in 0..20 {
             machine.bridge(depth, 1, 0, depth + 1, 20);
         }
-        machine.endpoint(14, 2, 0);
-        let topology = scanned(&machine);
-        assert_eq!(
-            topology.requesters(id(14, 2, 0)),
-            Err(TooManyRequesters(id(14, 2, 0)))
-        );
-        assert!(topology.requesters(id(10, 1, 0)).is_ok());
+        machine.endpoint(20, 2, 0);
+        let ids = requesters(&machine, id(20, 2, 0));
+        let bridges = (0..20).rev().map(|bus| source(bus, 1, 0));
+        let expected: Vec<_> = [source(20, 2, 0)].into_iter().chain(bridges).collect();
+        assert_eq!(ids, expected);
     }
 }

@@ -11,6 +11,8 @@ use iommu_abi::Op;
 pub struct Taken {
     /// Calls.
     pub calls: u64,
+    /// Parts that they were done in, at least one each.
+    pub parts: u64,
     /// Nanoseconds that all took together.
     pub nanoseconds: u64,
     /// Nanoseconds that the longest took, or its longest part.
@@ -20,6 +22,7 @@ pub struct Taken {
 #[derive(Default)]
 struct Cell {
     calls: AtomicU64,
+    parts: AtomicU64,
     nanoseconds: AtomicU64,
     longest: AtomicU64,
 }
@@ -53,6 +56,7 @@ impl Meter {
         if let Some(cell) = self.cells.get(known.unwrap_or(Op::ALL.len())) {
             let done = u64::from(result.is_some());
             cell.calls.fetch_add(done, Ordering::Relaxed);
+            cell.parts.fetch_add(1, Ordering::Relaxed);
             cell.nanoseconds.fetch_add(taken, Ordering::Relaxed);
             cell.longest.fetch_max(taken, Ordering::Relaxed);
         }
@@ -79,6 +83,7 @@ impl Meter {
         let cells = self.cells.iter().map(Cell::read);
         cells.fold(Taken::default(), |all, one| Taken {
             calls: all.calls.saturating_add(one.calls),
+            parts: all.parts.saturating_add(one.parts),
             nanoseconds: all.nanoseconds.saturating_add(one.nanoseconds),
             longest: all.longest.max(one.longest),
         })
@@ -90,6 +95,7 @@ impl Cell {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Taken {
             calls: load(&self.calls),
+            parts: load(&self.parts),
             nanoseconds: load(&self.nanoseconds),
             longest: load(&self.longest),
         }

@@ -195,7 +195,7 @@ impl VmHost for Hypervisor {
 
     fn aliases(&self, device: DeviceId, tell: &mut dyn FnMut(SourceId)) {
         let ids = self.bus.topology.requesters(device);
-        ids.into_iter().flatten().skip(1).for_each(tell);
+        ids.skip(1).for_each(tell);
     }
 
     fn companions(&self, device: DeviceId, tell: &mut dyn FnMut(DeviceId)) {

@@ -9,7 +9,7 @@ use crate::devices::Errata;
 use crate::firmware::{Firmware, FirmwareError};
 use crate::time::KernelClock;
 use core::fmt;
-use pci::{Bar, BarKind, Function, GroupError, Groups, OutOfMemory, Topology};
+use pci::{Bar, BarKind, Function, Groups, OutOfMemory, Topology};
 use spin::Once;
 
 /// The machine's functions, and how their configuration space is reached.
@@ -32,10 +32,8 @@ pub enum BusError {
     Firmware(FirmwareError),
     /// Configuration space cannot be mapped.
     Ecam(EcamError),
-    /// No memory for the list.
+    /// No memory for the list, or for the groups.
     OutOfMemory,
-    /// It cannot be told which of them can be kept apart.
-    Groups(GroupError),
 }
 
 impl fmt::Display for BusError {
@@ -44,7 +42,6 @@ impl fmt::Display for BusError {
             Self::Firmware(error) => write!(f, "{error}"),
             Self::Ecam(error) => write!(f, "{error}"),
             Self::OutOfMemory => f.write_str("no memory for the list of PCI functions"),
-            Self::Groups(error) => write!(f, "{error}"),
         }
     }
 }
@@ -86,7 +83,7 @@ pub fn start(firmware: &Firmware, bars: BarSizing) -> Result<&'static Bus, BusEr
     for function in topology.functions() {
         describe(function);
     }
-    let groups = Groups::of(&topology).map_err(BusError::Groups)?;
+    let groups = Groups::of(&topology)?;
     Ok(BUS.call_once(|| Bus {
         ecam,
         topology,

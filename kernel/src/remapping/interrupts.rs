@@ -7,19 +7,15 @@ use iommu_core::{DeviceId, IrqError, IrqHandle, IrqMessage, IrqRemapper, IrqTarg
 use pci::InterruptRequester;
 use vtd::InterruptSource;
 
-/// Whom the device's interrupts come from. A device with more ids than are kept track of is
-/// held to its own; policy has refused it before.
+/// Whom the device's interrupts come from.
 pub fn interrupt_source(bus: &Bus, device: DeviceId) -> InterruptSource {
     match bus.topology.interrupt_requester(device) {
-        Ok(InterruptRequester::Buses(first, last)) => InterruptSource::Buses {
+        InterruptRequester::Buses(first, last) => InterruptSource::Buses {
             bridge: device,
             first,
             last,
         },
-        Ok(InterruptRequester::Id(id)) => {
-            InterruptSource::Function(DeviceId::new(device.segment, id))
-        }
-        Err(_) => InterruptSource::Function(device),
+        InterruptRequester::Id(id) => InterruptSource::Function(DeviceId::new(device.segment, id)),
     }
 }
 

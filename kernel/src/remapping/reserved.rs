@@ -8,6 +8,7 @@ use crate::memory;
 use crate::platform::KernelPlatform;
 use crate::rules::Reach;
 use crate::start::boot_info;
+use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 use boot::MemoryKind;
 use iommu_core::{
@@ -15,49 +16,98 @@ use iommu_core::{
     DomainSpec, Hpa, Iova, Order, OutOfFrames, Owed, PAGE_SIZE, Platform, Run, Slot, TableFormat,
 };
 
+const NO_MEMORY: OutOfFrames = OutOfFrames { order: Order::PAGE };
+
 type PreparingDriver = super::start::PreparingDriver;
 
-/// Attaches every device that keeps something to what it keeps, before translation starts.
+/// Lets every device that keeps something reach that before translation starts, under each of
+/// the ids that its requests may come under.
 pub(super) fn keep_all(survey: &Survey, driver: &PreparingDriver) -> Result<(), RemappingError> {
-    for function in survey.bus.topology.functions() {
-        let device = function.id;
-        let kept = match survey.reach(device) {
-            Reach::Regions => keep_regions(survey, driver, device),
-            Reach::Everything => leave_alone(driver, device),
-            Reach::Nothing | Reach::Denied | Reach::RegionsBlocked => Ok(()),
-        };
-        kept.map_err(|error| RemappingError::Reserved { device, error })?;
+    let topology = &survey.bus.topology;
+    for device in topology.functions().iter().map(|function| function.id) {
+        let reach = survey.reach(device);
+        if reach == Reach::Regions {
+            tell_regions(survey, device);
+        }
+        if !reach.keeps_mastering() {
+            continue;
+        }
+        for source in topology.requesters(device) {
+            let id = DeviceId::new(device.segment, source);
+            // Of several behind one bridge the first did it for all.
+            if keepers(survey, id).next() == Some(device) {
+                keep(survey, driver, id)
+                    .map_err(|error| RemappingError::Reserved { device, error })?;
+            }
+        }
     }
     Ok(())
 }
 
-/// Maps a device's reserved regions one to one.
-fn keep_regions(
-    survey: &Survey,
-    driver: &PreparingDriver,
-    device: DeviceId,
-) -> Result<(), ReservedError> {
-    let mut domain = Identity::new(driver, device)?;
-    for region in survey.dmar.regions_of(device, survey.bus) {
-        let range = &region.range;
-        if memory::is_usable(range) {
-            // Others own that memory, or will: the device must not reach it (§8.4 has the
-            // firmware list such regions as reserved).
-            say::warn(format_args!(
-                "{device}: the DMAR reserves {} to {} for it, which the memory map lists as usable; it stays blocked there",
-                range.first(),
-                range.last()
-            ));
-            continue;
-        }
-        say::info(format_args!(
-            "{device}: keeps reaching {} to {} (RMRR)",
-            range.first(),
-            range.last()
-        ));
-        domain.map(range)?;
+/// The devices that keep something and whose requests may come under this id.
+fn keepers(survey: &Survey, id: DeviceId) -> impl Iterator<Item = DeviceId> {
+    let topology = &survey.bus.topology;
+    let all = topology.functions().iter().map(|function| function.id);
+    all.filter(move |device| {
+        let mut sources = topology.requesters(*device);
+        device.segment == id.segment
+            && survey.reach(*device).keeps_mastering()
+            && sources.any(|source| source == id.source)
+    })
+}
+
+/// Lets requests under one id reach what any device keeps that they may be of: they cannot be
+/// told apart.
+fn keep(survey: &Survey, driver: &PreparingDriver, id: DeviceId) -> Result<(), ReservedError> {
+    if keepers(survey, id).any(|device| survey.reach(device) == Reach::Everything) {
+        return leave_alone(driver, id);
     }
-    domain.attach(device)
+    let mut ranges = Vec::new();
+    for range in keepers(survey, id).flat_map(|device| regions(survey, device)) {
+        ranges
+            .try_reserve(1)
+            .map_err(|_| BackendError::OutOfFrames(NO_MEMORY))?;
+        ranges.push(range);
+    }
+    ranges.sort_unstable_by_key(AddressRange::first);
+    let mut domain = Identity::new(driver, id)?;
+    let mut ranges = ranges.into_iter();
+    let mut last = ranges.next();
+    for range in ranges {
+        // One region may be listed for several devices, or twice.
+        let both = last.and_then(|last| last.merged(&range));
+        if let (None, Some(last)) = (both, last) {
+            domain.map(&last)?;
+        }
+        last = both.or(Some(range));
+    }
+    if let Some(last) = last {
+        domain.map(&last)?;
+    }
+    domain.attach(id)
+}
+
+/// The regions that a device keeps. Not those in memory that others own, or will: the device
+/// must not reach it (§8.4 has the firmware list such regions as reserved).
+fn regions(survey: &Survey, device: DeviceId) -> impl Iterator<Item = AddressRange<Hpa>> {
+    let all = survey.dmar.regions_of(device, survey.bus);
+    all.map(|region| region.range)
+        .filter(|range| !memory::is_usable(range))
+}
+
+fn tell_regions(survey: &Survey, device: DeviceId) {
+    for region in survey.dmar.regions_of(device, survey.bus) {
+        let (first, last) = (region.range.first(), region.range.last());
+        if memory::is_usable(&region.range) {
+            say::warn(format_args!(
+                "{device}: the DMAR reserves {first} to {last} for it, which the memory map lists as usable; it stays blocked there"
+            ));
+        } else {
+            say::info(format_args!(
+                "{device}: keeps reaching {first} to {last} (RMRR)"
+            ));
+        }
+    }
 }
 
 /// Lets a device reach all of memory at its own addresses, as before.
@@ -157,8 +207,7 @@ fn slot(device: DeviceId) -> Slot {
 }
 
 fn batch<'q>() -> Result<Batch<'q, <PreparingDriver as Backend>::Debt>, ReservedError> {
-    let no_memory = OutOfFrames { order: Order::PAGE };
-    Ok(Batch::with_capacity(1).ok_or(BackendError::OutOfFrames(no_memory))?)
+    Ok(Batch::with_capacity(1).ok_or(BackendError::OutOfFrames(NO_MEMORY))?)
 }
 
 fn settle<'q, B: Backend>(

@@ -209,8 +209,7 @@ impl Survey {
             let name = bus.groups.name(function.id).unwrap_or(function.id);
             say::info(format_args!("{function}: in the group of {name}: {bond}"));
         }
-        let ids = bus.topology.requesters(function.id);
-        for alias in ids.iter().flatten().skip(1) {
+        for alias in bus.topology.requesters(function.id).skip(1) {
             say::info(format_args!("{function}: requests come as {alias} too"));
         }
     }
@@ -315,6 +314,7 @@ pub(super) fn facts(bus: &Bus, dmar: &Dmar<'_>, function: &Function) -> Facts {
         has_region: dmar.regions_of(spoken_of, bus).next().is_some(),
         is_virtual: function.physical.is_some(),
         carries_others: function.quirk(Effect::CarriesOthers).is_some(),
+        ids: bus.topology.requesters(function.id).count(),
     }
 }
 

@@ -86,6 +86,14 @@ impl<'v> DirectMachine<'v> {
         Ok(Self { vm, windows, end })
     }
 
+    fn wait(&self, limit: Nanoseconds) -> i64 {
+        let until = Nanoseconds(time::now().0.saturating_add(limit.0)).min(self.end);
+        match wait::for_interrupt(self.vm, until) {
+            true => 0,
+            false => Errno::ETIMEDOUT.to_register(),
+        }
+    }
+
     fn window(&self, at: Gpa) -> Option<(&RegisterWindow, usize)> {
         self.windows.iter().find_map(|(base, window)| {
             let offset = at.as_u64().checked_sub(base.as_u64())? as usize;
@@ -128,21 +136,13 @@ impl Machine for DirectMachine<'_> {
     fn hypercall(&self, operation: u32, argument: Gpa) -> i64 {
         let (operation, argument) = (u64::from(operation), argument.as_u64());
         let mut answer = self.vm.hypercall(operation, argument);
-        while answer == Answer::Again {
-            answer = self.vm.go_on(operation, argument);
-        }
-        match answer {
-            Answer::Return(result) => result,
-            // What a program does last is not done by half.
-            Answer::Again => Errno::EIO.to_register(),
-            // A program ends by returning.
-            Answer::Finish(_) => Errno::ENOTTY.to_register(),
-            Answer::Wait(limit) => {
-                let until = Nanoseconds(time::now().0.saturating_add(limit.0)).min(self.end);
-                match wait::for_interrupt(self.vm, until) {
-                    true => 0,
-                    false => Errno::ETIMEDOUT.to_register(),
-                }
+        loop {
+            match answer {
+                Answer::Again => answer = self.vm.go_on(operation, argument),
+                Answer::Return(result) => return result,
+                // A program ends by returning.
+                Answer::Finish(_) => return Errno::ENOTTY.to_register(),
+                Answer::Wait(limit) => return self.wait(limit),
             }
         }
     }

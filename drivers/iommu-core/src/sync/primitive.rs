@@ -35,6 +35,9 @@ mod machines {
 
     /// A lock that is had in the order in which it was asked for: whoever waits waits for
     /// those before it, once each, and for who tries at a moment when it is free.
+    ///
+    /// Not `spin`'s lock with tickets: that one relaxes by a function of its type, and here a
+    /// platform, which is a value, is told of each turn of waiting.
     #[derive(Debug)]
     pub(in super::super) struct Lock<T> {
         /// The number that the next to ask gets.

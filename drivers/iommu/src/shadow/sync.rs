@@ -11,8 +11,6 @@ use io_pgtable::spec::{FirstStageEntry, SecondStageEntry};
 use io_pgtable::{Entry, decode, encode_leaf, encode_table, index_of, span_shift};
 use iommu_core::{Access, AddressRange, Coherence, Frame, Hpa, Iova, Platform, Stage, TableFormat};
 
-/// Of an entry of the guest's (§9.7): without it the entry says nothing.
-const PRESENT: u64 = 1;
 /// The last entry of a page.
 const LAST: usize = Frame::CELLS_IN_PAGE - 1;
 
@@ -480,7 +478,9 @@ fn first_present(
     let table = table.get(first..=last)?;
     let shadow = shadow.get(first..=last)?;
     let found = table.iter().zip(shadow).position(|(guest, shadow)| {
-        guest.load(Ordering::Acquire) & PRESENT != 0 || shadow.load(Ordering::Relaxed) != 0
+        // Without P an entry of the guest's says nothing (§9.7).
+        let guest = FirstStageEntry::from_bits(guest.load(Ordering::Acquire));
+        guest.present() || shadow.load(Ordering::Relaxed) != 0
     });
     found.map(|place| first.saturating_add(place))
 }

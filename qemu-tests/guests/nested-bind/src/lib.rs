@@ -89,6 +89,11 @@ const STEPS: &[Step] = &[
         steps::change::invalidate_many_at_once,
     ),
     step(
+        "everything",
+        "what changed anywhere in large tables is made known by one call",
+        steps::change::invalidate_everything,
+    ),
+    step(
         "read-only",
         "a read-only page can be read and not written",
         steps::refuse::read_only,

@@ -164,6 +164,13 @@ impl<'m> Session<'m> {
         iommu::invalidate(&mut self.iommu, table, pages)
     }
 
+    /// Makes known that anything may have changed.
+    pub(crate) fn invalidate_everything(&mut self) -> Result<(), Trouble> {
+        let table = self.table.as_ref();
+        let table = table.ok_or(Trouble::Unsuitable("a table that is bound"))?;
+        Ok(self.iommu.flush_everything(table)?)
+    }
+
     /// Where an address leads by the guest's table; it must be mapped.
     pub(crate) fn page_of(&self, address: Gva) -> Result<Gpa, Trouble> {
         let found = self.space.translate(self.machine(), address)?;

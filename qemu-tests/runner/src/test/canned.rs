@@ -20,12 +20,17 @@ const DMA_CTRL_PLATFORM_OPT_IN: u8 = 1 << 2;
 /// DRHD: all devices that no other unit has (§8.3).
 const INCLUDE_PCI_ALL: u8 = 1;
 /// Where the machine's devices are: `edu`, `iommu-testdev`, a display device.
-const EDU: (u8, u8) = (4, 0);
-const TESTDEV: (u8, u8) = (5, 0);
-const DISPLAY: (u8, u8) = (6, 0);
+const EDU: &[(u8, u8)] = &[(4, 0)];
+const TESTDEV: &[(u8, u8)] = &[(5, 0)];
+const DISPLAY: &[(u8, u8)] = &[(6, 0)];
 
-/// Names, the devices that have a region, and the region.
-type Row = (&'static str, &'static [(u8, u8)], (u64, u64));
+/// A device behind a root port and a bridge to a conventional bus.
+const BRIDGED: &[(u8, u8)] = &[(8, 0), (0, 0), (3, 0)];
+/// Another one beside it.
+const BESIDE: &[(u8, u8)] = &[(8, 0), (0, 0), (5, 0)];
+
+/// Names, the devices that have a region by their paths, and the region.
+type Row = (&'static str, &'static [&'static [(u8, u8)]], (u64, u64));
 const OPT_IN: &str = "opt-in";
 const ALL: &[Row] = &[
     ("plain", &[], RESERVED),
@@ -33,6 +38,7 @@ const ALL: &[Row] = &[
     ("reserved-edu", &[EDU, TESTDEV], RESERVED),
     ("reserved-usable", &[EDU], USABLE),
     ("reserved-display", &[DISPLAY], RESERVED),
+    ("reserved-bridged", &[BRIDGED, BESIDE], RESERVED),
 ];
 
 impl Canned {
@@ -61,8 +67,8 @@ impl Canned {
             return table.build();
         }
         let mut region = Structure::rmrr(*base, *limit);
-        for &device in *devices {
-            region = region.scope(Scope::endpoint(0, &[device]));
+        for path in *devices {
+            region = region.scope(Scope::endpoint(0, path));
         }
         table.with(region).build()
     }

@@ -3,6 +3,7 @@
 mod copier;
 mod domain;
 mod faults;
+mod guests;
 mod hand_over;
 mod interrupts;
 mod lines;
@@ -14,6 +15,7 @@ mod unit;
 pub(crate) use copier::Copier;
 pub(crate) use domain::Domain;
 pub(crate) use faults::{BLOCKED, NOT_MAPPED, WRITE_DENIED};
+pub(crate) use guests::{end, run_in, verdict};
 pub(crate) use hand_over::LeftBehind;
 pub(crate) use interrupts::{Counter, Line};
 pub(crate) use lines::LineCounter;

@@ -4,25 +4,18 @@
 //! Each operation is one hypercall, and so one exit. QEMU's trace counts the same descriptors,
 //! doorbells and waits in all, which the runner compares.
 
-use crate::bench::Bench;
-use crate::check::{Deviation, Outcome, check_eq};
+use crate::bench::{Bench, verdict};
+use crate::check::Outcome;
 use crate::registry::boot_test;
 use arrayvec::ArrayString;
 use core::fmt::Write;
 use guest_machine::iommu::Iommu;
 use guest_machine::iommu_guest::{self, DeviceId, Format, Rights, Wishes};
 use guest_machine::pci::Function;
-use guest_machine::{AddressSpace, Machine, Outcome as Word, Pages, Trouble, error, iommu};
-use iommu_core::{Gva, Nanoseconds, PAGE_SIZE};
-use kernel::guest::{BackEnd, Order};
+use guest_machine::{AddressSpace, Machine, Outcome as Word, Pages, Trouble, iommu};
+use iommu_core::{Gva, PAGE_SIZE};
 use kernel::log::report;
 use kernel::remapping::remapping;
-use kernel::time;
-use kernel::vcpu::direct::DirectVcpu;
-use kernel::vcpu::{Ending, Turn, Vcpu};
-
-/// Longer than the program needs, in the machine's time.
-const LIMIT: Nanoseconds = Nanoseconds::from_millis(600_000);
 
 boot_test!(
     every_call_costs_one_doorbell_and_one_wait_at_most,
@@ -32,19 +25,7 @@ boot_test!(
     cpus = "1",
 );
 fn every_call_costs_one_doorbell_and_one_wait_at_most(bench: &mut Bench) -> Outcome {
-    let copier = bench.copier()?;
-    let order = Order {
-        // What is run is the program below; the one that is named has the log.
-        back_end: BackEnd::Direct,
-        ..Order::new("nested-bind", bench.seed(), copier.id())
-    };
-    let guest = bench.guest(&order)?;
-    let end = Nanoseconds(time::now().0.saturating_add(LIMIT.0));
-    let turn = DirectVcpu::new(program).turn(guest.vm(), end);
-    let passed = Turn::End(Ending::Finished(Word::Pass));
-    check_eq!(turn, passed, "how the guest ended");
-    let ended = guest.end();
-    ended.map_err(|error| Deviation::failed(format_args!("the guest cannot be ended: {error}")))
+    bench.run_as_guest(program)
 }
 
 /// Descriptors, doorbells, waits.
@@ -102,13 +83,7 @@ const fn once(descriptors: u64) -> Work {
 }
 
 fn program(machine: &dyn Machine) -> Word {
-    match measure(machine) {
-        Ok(()) => Word::Pass,
-        Err(trouble) => {
-            error!("{}", trouble);
-            Word::Fail
-        }
-    }
+    verdict(measure(machine))
 }
 
 fn measure(machine: &dyn Machine) -> Result<(), Trouble> {

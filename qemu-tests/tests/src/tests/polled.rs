@@ -12,7 +12,7 @@ use kernel::vcpu::Ending;
 use kernel::vm::{Answer, GuestRam};
 use limits::deed;
 
-use crate::bench::Bench;
+use crate::bench::{Bench, end};
 use crate::check::{Deviation, Outcome, check, check_eq};
 use crate::registry::boot_test;
 
@@ -149,7 +149,5 @@ fn operations_in_a_polled_ring_are_done_without_an_exit_of_their_guest(
     };
     check_eq!(calls, Some(0), "exits for calls");
     drop((writer, ram));
-    guest
-        .end()
-        .map_err(|error| Deviation::failed(format_args!("the guest cannot be ended: {error}")))
+    end(guest)
 }

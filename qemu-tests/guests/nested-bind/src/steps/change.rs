@@ -109,3 +109,27 @@ pub(crate) fn invalidate_many_at_once(session: &mut Session) -> Result<(), Troub
     session.copy("copy-again", source, destination, PAGE)?;
     session.same_bytes(source, destination, PAGE)
 }
+
+/// What changed somewhere in large tables is made known by one call, which takes more looks at
+/// entries than one turn of the guest's has.
+pub(crate) fn invalidate_everything(session: &mut Session) -> Result<(), Trouble> {
+    /// Each takes two tables of its own at least, whose 512 entries are looked at.
+    const MANY: usize = 80;
+    let page = session.random_page()?;
+    let mut pages = [Gva::new(0); MANY];
+    for slot in &mut pages {
+        *slot = session.fresh_address()?;
+        session.map(*slot, page)?;
+    }
+    session.calls_only("call", Session::invalidate_everything)?;
+    let (source, _) = session.map_random_page()?;
+    let [first, .., last] = pages;
+    session.copy("copy", source, first, PAGE)?;
+    session.same_bytes(source, last, PAGE)?;
+    let fresh = session.random_page()?;
+    session.map(last, fresh)?;
+    session.calls_only("call-again", Session::invalidate_everything)?;
+    let (source, _) = session.map_random_page()?;
+    session.copy("copy-again", source, last, PAGE)?;
+    session.same_bytes(source, last, PAGE)
+}

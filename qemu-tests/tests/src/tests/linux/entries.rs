@@ -1,6 +1,7 @@
 //! A guest that keeps a PASID table of its own, whose entry of PASID 0 is that of requests
 //! without one.
 
+use crate::bench::verdict;
 use crate::tests::pasid::guest::Guest;
 use edu::Direction;
 use guest_machine::iommu_guest::{DirectorySize, Errno};
@@ -16,13 +17,7 @@ const SECOND_STAGE: u64 = 2 << 6;
 
 /// The program.
 pub(super) fn program(machine: &dyn Machine) -> Outcome {
-    match keep_a_table(machine) {
-        Ok(()) => Outcome::Pass,
-        Err(trouble) => {
-            defmt::error!("{}", trouble);
-            Outcome::Fail
-        }
-    }
+    verdict(keep_a_table(machine))
 }
 
 /// The entry of PASID 0.

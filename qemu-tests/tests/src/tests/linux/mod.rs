@@ -9,14 +9,9 @@ mod entries;
 mod structures;
 
 use super::pasid::PASID_BITS;
-use iommu_core::Nanoseconds;
-use kernel::guest::{BackEnd, Order};
-use kernel::time;
-use kernel::vcpu::direct::{DirectVcpu, Program};
-use kernel::vcpu::{Ending, Turn, Vcpu};
 
 use crate::bench::Bench;
-use crate::check::{Deviation, Outcome, check_eq};
+use crate::check::Outcome;
 use crate::registry::boot_test;
 
 boot_test!(
@@ -28,7 +23,7 @@ boot_test!(
 fn a_guest_binds_invalidates_and_reads_faults_by_linux_structures(bench: &mut Bench) -> Outcome {
     let copier = bench.copier()?;
     bench.driver().pretend_pasid_bits(copier.id(), PASID_BITS)?;
-    run(bench, structures::program)
+    bench.run_as_guest(structures::program)
 }
 
 boot_test!(
@@ -36,25 +31,5 @@ boot_test!(
     provokes = "refused-dma"
 );
 fn a_guest_says_in_a_pasid_table_of_its_own_what_plain_requests_use(bench: &mut Bench) -> Outcome {
-    run(bench, entries::program)
-}
-
-/// Runs a program as a guest with the `edu` device.
-fn run(bench: &mut Bench, program: Program) -> Outcome {
-    /// In the machine's time.
-    const LIMIT: Nanoseconds = Nanoseconds::from_millis(600_000);
-    let copier = bench.copier()?;
-    let order = Order {
-        // What is run is another program; the one that is named has the log.
-        back_end: BackEnd::Direct,
-        ..Order::new("nested-bind", bench.seed(), copier.id())
-    };
-    let guest = bench.guest(&order)?;
-    let end = Nanoseconds(time::now().0.saturating_add(LIMIT.0));
-    let turn = DirectVcpu::new(program).turn(guest.vm(), end);
-    let passed = Turn::End(Ending::Finished(hypervisor_abi::Outcome::Pass));
-    check_eq!(turn, passed, "how the guest ended");
-    guest
-        .end()
-        .map_err(|error| Deviation::failed(format_args!("the guest cannot be ended: {error}")))
+    bench.run_as_guest(entries::program)
 }

@@ -1,6 +1,7 @@
 //! A guest that speaks by the structures of `linux/iommu.h` alone, as the bytes that a C
 //! program has.
 
+use crate::bench::verdict;
 use crate::tests::pasid::guest::{Guest, NUMBER, walk_the_entry_of_the_guest};
 use edu::Direction;
 use guest_machine::iommu_guest::{Errno, GuestPasid};
@@ -188,13 +189,7 @@ fn u32_at(bytes: &[u8; 64], at: usize) -> u32 {
 
 /// The program.
 pub(super) fn program(machine: &dyn Machine) -> Outcome {
-    match bind_change_and_unbind(machine) {
-        Ok(()) => Outcome::Pass,
-        Err(trouble) => {
-            defmt::error!("{}", trouble);
-            Outcome::Fail
-        }
-    }
+    verdict(bind_change_and_unbind(machine))
 }
 
 fn bind_change_and_unbind(machine: &dyn Machine) -> Result<(), Trouble> {

@@ -1,5 +1,6 @@
 //! The guest's side: binds a table to a PASID, lets the device copy, and looks at the faults.
 
+use crate::bench::verdict;
 use edu::{Direction, Edu, Transfer};
 use guest_machine::iommu::{Iommu, Room};
 use guest_machine::iommu_guest::{self, Fault, Format};
@@ -10,8 +11,6 @@ use iommu_core::{
 };
 use kernel::remapping::{Driver, remapping};
 
-/// What the guest says if all held.
-pub(super) const PASSED: Outcome = Outcome::Pass;
 /// The guest's own number for the PASID.
 pub(in crate::tests) const NUMBER: u32 = 0x2a;
 /// Longer than a fault event takes.
@@ -21,13 +20,7 @@ const BYTES: u16 = 256;
 
 /// The program.
 pub(super) fn program(machine: &dyn Machine) -> Outcome {
-    match bind_copy_and_unbind(machine) {
-        Ok(()) => PASSED,
-        Err(trouble) => {
-            defmt::error!("{}", trouble);
-            Outcome::Fail
-        }
-    }
+    verdict(bind_copy_and_unbind(machine))
 }
 
 fn bind_copy_and_unbind(machine: &dyn Machine) -> Result<(), Trouble> {

@@ -4,14 +4,10 @@
 
 pub(in crate::tests) mod guest;
 
-use iommu_core::{Access, Nanoseconds, Pasid};
-use kernel::guest::{BackEnd, Order};
-use kernel::time;
-use kernel::vcpu::direct::DirectVcpu;
-use kernel::vcpu::{Ending, Turn, Vcpu};
+use iommu_core::{Access, Pasid};
 
 use crate::bench::{BLOCKED, Bench, Copier};
-use crate::check::{Deviation, Outcome, check, check_eq};
+use crate::check::{Deviation, Outcome, check};
 use crate::registry::boot_test;
 
 /// Bits of PASID that the unit is taken to have.
@@ -59,24 +55,7 @@ boot_test!(
     provokes = "refused-dma"
 );
 fn a_guest_binds_its_table_to_a_pasid_of_its_own_numbering(bench: &mut Bench) -> Outcome {
-    /// In the machine's time.
-    const LIMIT: Nanoseconds = Nanoseconds::from_millis(600_000);
     let copier = bench.copier()?;
     bench.driver().pretend_pasid_bits(copier.id(), PASID_BITS)?;
-    let order = Order {
-        // What is run is another program, below; the one that is named has the log.
-        back_end: BackEnd::Direct,
-        ..Order::new("nested-bind", bench.seed(), copier.id())
-    };
-    let guest = bench.guest(&order)?;
-    let end = Nanoseconds(time::now().0.saturating_add(LIMIT.0));
-    let turn = DirectVcpu::new(guest::program).turn(guest.vm(), end);
-    check_eq!(
-        turn,
-        Turn::End(Ending::Finished(guest::PASSED)),
-        "how the guest ended"
-    );
-    guest
-        .end()
-        .map_err(|error| Deviation::failed(format_args!("the guest cannot be ended: {error}")))
+    bench.run_as_guest(guest::program)
 }

@@ -1,5 +1,6 @@
 //! The guest's side: changes many pages of its table, and tells all of them by one call.
 
+use crate::bench::verdict;
 use edu::{Direction, Edu, Transfer};
 use guest_machine::iommu_guest::Format;
 use guest_machine::pci::Function;
@@ -8,8 +9,6 @@ use guest_machine::{AddressSpace, Calls, Machine, Outcome, Pages, Trouble, Windo
 use iommu_core::{Gva, Iova, PAGE_SIZE};
 use kernel::remapping::remapping;
 
-/// What the guest says if all held.
-pub(super) const PASSED: Outcome = Outcome::Pass;
 /// Pages that are changed, each told by an operation of its own.
 const PAGES: usize = 24;
 /// Times that they are.
@@ -22,13 +21,7 @@ const BYTES: u16 = 256;
 
 /// The program.
 pub(super) fn program(machine: &dyn Machine) -> Outcome {
-    match change_many(machine) {
-        Ok(()) => PASSED,
-        Err(trouble) => {
-            defmt::error!("{}", trouble);
-            Outcome::Fail
-        }
-    }
+    verdict(change_many(machine))
 }
 
 fn change_many(machine: &dyn Machine) -> Result<(), Trouble> {
