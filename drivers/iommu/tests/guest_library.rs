@@ -22,6 +22,22 @@ fn root() -> PhysFrame {
     PhysFrame::containing_address(PhysAddr::new(ROOT))
 }
 
+/// Of the device's, by its own id.
+fn refused_write(reason: FaultReason) -> FaultRecord {
+    FaultRecord {
+        unit: 0,
+        device: requester(4),
+        pasid: None,
+        kind: FaultKind::Dma {
+            address: Iova::new(0x1_3000),
+            access: Access::WRITE,
+        },
+        reason,
+        privileged: false,
+        at: Nanoseconds(0),
+    }
+}
+
 #[test]
 fn a_list_longer_than_a_page_holds_is_flushed_in_several_calls() {
     let bench = Bench::new(Setup::new(FirstStage4));
@@ -97,18 +113,7 @@ fn pasids_faults_and_abilities_come_through() {
     guest.unbind_pasid(device_id, pasid).unwrap();
     guest.free_pasid(pasid).unwrap();
 
-    let record = FaultRecord {
-        unit: 0,
-        device: requester(4),
-        pasid: None,
-        kind: FaultKind::Dma {
-            address: Iova::new(0x1_3000),
-            access: Access::WRITE,
-        },
-        reason: FaultReason::CONTEXT_NOT_PRESENT,
-        privileged: false,
-        at: Nanoseconds(0),
-    };
+    let record = refused_write(FaultReason::CONTEXT_NOT_PRESENT);
     bench.machine.policy.report(&record).unwrap();
     let mut faults = Vec::new();
     let read = guest.read_faults(|fault| faults.push(fault)).unwrap();
@@ -249,18 +254,7 @@ fn a_fault_by_linux_structures_says_what_the_native_one_says() {
     let bench = Bench::new(Setup::new(FirstStage4));
     let mut guest = bench.machine.guest();
     let device_id = DeviceId::from_u32(bench.device_id);
-    let record = FaultRecord {
-        unit: 0,
-        device: requester(4),
-        pasid: None,
-        kind: FaultKind::Dma {
-            address: Iova::new(0x1_3000),
-            access: Access::WRITE,
-        },
-        reason: FaultReason::FIRST_STAGE_NOT_PRESENT,
-        privileged: false,
-        at: Nanoseconds(0),
-    };
+    let record = refused_write(FaultReason::FIRST_STAGE_NOT_PRESENT);
     bench.machine.policy.report(&record).unwrap();
     let mut events = Vec::new();
     let read = guest.linux_read_events(|event| events.push(event)).unwrap();

@@ -24,11 +24,7 @@ fn enable(world: &World, source: u16) {
 
 /// A unit with Device-TLBs, and an attached device that uses its own.
 fn caching_device(plan: Plan) -> (World, DomainHandle) {
-    let world = Plan {
-        ecap: plan.ecap | 1 << 2,
-        ..plan
-    }
-    .boot();
+    let world = plan.with_device_tlbs().boot();
     let domain = world.domain();
     world.map(domain, 5);
     world.attach(slot(NET), Attachment::Domain(domain));
@@ -49,11 +45,7 @@ fn invalidate_page(world: &World, domain: DomainHandle) -> Result<Told, FlushErr
 #[test]
 fn the_entry_is_open_before_the_device_is_turned_on_and_told_to_hardware() {
     for (plan, bit) in [(Plan::legacy(), 1 << 2), (Plan::first_stage(), 1 << 2)] {
-        let world = Plan {
-            ecap: plan.ecap | 1 << 2,
-            ..plan
-        }
-        .boot();
+        let world = plan.with_device_tlbs().boot();
         let domain = world.domain();
         world.attach(slot(NET), Attachment::Domain(domain));
         assert_eq!(world.context(NET).unwrap()[0] & bit, 0);
@@ -71,12 +63,7 @@ fn the_entry_is_open_before_the_device_is_turned_on_and_told_to_hardware() {
 
 #[test]
 fn a_device_that_cannot_be_turned_on_leaves_the_entry_closed() {
-    let plan = Plan::first_stage();
-    let world = Plan {
-        ecap: plan.ecap | 1 << 2,
-        ..plan
-    }
-    .boot();
+    let world = Plan::first_stage().with_device_tlbs().boot();
     let domain = world.domain();
     world.attach(slot(NET), Attachment::Domain(domain));
     let failed = world
@@ -91,12 +78,7 @@ fn a_device_that_cannot_be_turned_on_leaves_the_entry_closed() {
 
 #[test]
 fn an_entry_that_hardware_was_not_told_to_be_open_is_closed_again() {
-    let plan = Plan::first_stage();
-    let world = Plan {
-        ecap: plan.ecap | 1 << 2,
-        ..plan
-    }
-    .boot();
+    let world = Plan::first_stage().with_device_tlbs().boot();
     let domain = world.domain();
     world.attach(slot(NET), Attachment::Domain(domain));
     for asleep in [true, false] {

@@ -89,12 +89,7 @@ fn a_flush_that_fails_gives_nothing_back() {
 
 #[test]
 fn devices_with_tlbs_are_told_too() {
-    let plan = Plan::first_stage();
-    let world = Plan {
-        ecap: plan.ecap | 1 << 2,
-        ..plan
-    }
-    .boot();
+    let world = Plan::first_stage().with_device_tlbs().boot();
     let domain = world.domain();
     world.attach(slot(EDU), Attachment::Domain(domain));
     let settings = vtd::DeviceTlb {

@@ -101,6 +101,15 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// The unit knows Device-TLBs (§11.4.3).
+    pub(crate) fn with_device_tlbs(self) -> Self {
+        const DT: u64 = 1 << 2;
+        Self {
+            ecap: self.ecap | DT,
+            ..self
+        }
+    }
+
     pub(crate) fn legacy() -> Self {
         Self {
             cap: fake::CAP,

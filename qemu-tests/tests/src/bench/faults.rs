@@ -5,7 +5,7 @@ use kernel::remapping::faults;
 use iommu_core::{Access, FaultKind, FaultReason, FaultRecord, Iova, Nanoseconds, Platform};
 
 use super::{Bench, Copier, PLATFORM};
-use crate::check::Deviation;
+use crate::check::{Deviation, Outcome, check_eq};
 
 /// Longer than a fault event takes.
 const PATIENCE: Nanoseconds = Nanoseconds::from_millis(100);
@@ -102,4 +102,15 @@ fn access_8_bytes(copier: &Copier, address: Iova, access: Access) -> Result<(), 
         true => copier.store(address, 8),
         false => copier.load(address, 8),
     }
+}
+
+/// A fault is of an interrupt request, for this reason, by this entry.
+pub(crate) fn refused_by_entry(fault: &FaultRecord, index: u16, reason: FaultReason) -> Outcome {
+    check_eq!(fault.reason, reason, "the reason");
+    check_eq!(
+        fault.kind,
+        FaultKind::Interrupt { index },
+        "what was refused"
+    );
+    Ok(())
 }

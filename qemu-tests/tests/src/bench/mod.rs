@@ -14,7 +14,7 @@ mod unit;
 
 pub(crate) use copier::Copier;
 pub(crate) use domain::Domain;
-pub(crate) use faults::{BLOCKED, NOT_MAPPED, WRITE_DENIED};
+pub(crate) use faults::{BLOCKED, NOT_MAPPED, WRITE_DENIED, refused_by_entry};
 pub(crate) use guests::{end, run_in, verdict};
 pub(crate) use hand_over::LeftBehind;
 pub(crate) use interrupts::{Counter, Line};

@@ -1,8 +1,8 @@
 //! Interrupts of devices: those that they were given, and no others.
 
-use iommu_core::{FaultKind, FaultReason};
+use iommu_core::FaultReason;
 
-use crate::bench::{Bench, Counter, Line, LineCounter};
+use crate::bench::{Bench, Counter, Line, LineCounter, refused_by_entry};
 use crate::check::{Outcome, check, check_eq};
 use crate::registry::boot_test;
 
@@ -45,14 +45,8 @@ fn an_interrupt_of_another_device_is_refused(bench: &mut Bench) -> Outcome {
         copier.raise_interrupt();
         Ok(())
     })?;
-    check_eq!(fault.reason, FaultReason::INTERRUPT_SOURCE, "the reason");
+    refused_by_entry(&fault, foreign.index(), FaultReason::INTERRUPT_SOURCE)?;
     check_eq!(fault.device, copier.id(), "the device");
-    let index = foreign.index();
-    check_eq!(
-        fault.kind,
-        FaultKind::Interrupt { index },
-        "what was refused"
-    );
     check_eq!(FOREIGN.count(), 0, "interrupts of the other device");
     Ok(())
 }
@@ -148,16 +142,7 @@ fn a_line_whose_entry_was_taken_back_is_refused(bench: &mut Bench) -> Outcome {
         Ok(())
     })?;
     copier.release_line();
-    check_eq!(
-        fault.reason,
-        FaultReason::INTERRUPT_ENTRY_NOT_PRESENT,
-        "the reason"
-    );
-    check_eq!(
-        fault.kind,
-        FaultKind::Interrupt { index },
-        "what was refused"
-    );
+    refused_by_entry(&fault, index, FaultReason::INTERRUPT_ENTRY_NOT_PRESENT)?;
     check_eq!(CAME.count().count(), 0, "interrupts");
     Ok(())
 }

@@ -14,7 +14,7 @@ use kernel::remapping::faults;
 use kernel::storage::{self, Disk, StorageError};
 use nvme::Completions;
 
-use crate::bench::{Bench, Counter, Line, NOT_MAPPED, PLATFORM};
+use crate::bench::{Bench, Counter, Line, NOT_MAPPED, PLATFORM, refused_by_entry};
 use crate::check::{Deviation, Outcome, check, check_eq};
 use crate::registry::boot_test;
 
@@ -255,16 +255,7 @@ fn the_own_disks_message_is_refused_when_its_entry_is_gone(bench: &mut Bench) ->
     lower.free()?;
     line.free()?;
     let fault = refused_message(bench, message)?;
-    check_eq!(
-        fault.reason,
-        FaultReason::INTERRUPT_ENTRY_NOT_PRESENT,
-        "the reason"
-    );
-    check_eq!(
-        fault.kind,
-        FaultKind::Interrupt { index },
-        "what was refused"
-    );
+    refused_by_entry(&fault, index, FaultReason::INTERRUPT_ENTRY_NOT_PRESENT)?;
     check_eq!(CAME.count(), 0, "interrupts");
     Ok(())
 }
@@ -282,7 +273,7 @@ fn the_own_disks_message_is_refused_by_the_entry_of_another_device(bench: &mut B
     let other = bench.another_device(disk)?;
     let line = Line::allocate(bench.driver(), other, &CAME)?;
     let fault = refused_message(bench, line.message()?)?;
-    check_eq!(fault.reason, FaultReason::INTERRUPT_SOURCE, "the reason");
+    refused_by_entry(&fault, line.index(), FaultReason::INTERRUPT_SOURCE)?;
     check_eq!(fault.device, disk, "the device");
     check_eq!(CAME.count(), 0, "interrupts");
     line.free()
