@@ -16,6 +16,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::arguments::Arguments;
+use super::rounds::{CRATES, NOT_BUILT, Round, Swept};
 use super::scratch::Scratch;
 use super::shard::Shard;
 use super::survivors::Survivors;
@@ -27,101 +28,6 @@ use crate::workspace::Workspace;
 
 /// The program, and what of it is known to be understood here.
 const VERSION: &str = "27.1.0";
-
-/// A crate that is swept, and what its changes meet.
-struct Swept {
-    directory: &'static str,
-    package: &'static str,
-    /// Each with what the ones before it did not notice.
-    rounds: &'static [Round],
-}
-
-/// Tests that are built and run together.
-#[derive(Debug)]
-struct Round {
-    package: &'static str,
-    /// Which of the package's, in the words of `cargo test`. Never its examples and doctests,
-    /// which take as long to build and notice nothing that the tests do not.
-    targets: &'static [&'static str],
-    /// Seconds after which they hang: several times what they take on two busy cores.
-    limit: &'static str,
-}
-
-const MODEL: Round = Round {
-    package: "vtd-model-platform",
-    targets: &["--test=model"],
-    limit: "900",
-};
-const INTERLEAVINGS: Round = Round {
-    package: "vtd-model-platform",
-    targets: &["--test=interleavings"],
-    limit: "120",
-};
-
-/// Those whose tests take least come first.
-const CRATES: &[Swept] = &[
-    Swept {
-        directory: "drivers/dmar",
-        package: "dmar",
-        rounds: &[Round {
-            package: "dmar",
-            targets: &["--tests"],
-            limit: "300",
-        }],
-    },
-    Swept {
-        directory: "drivers/io-pgtable",
-        package: "io-pgtable",
-        rounds: &[Round {
-            package: "io-pgtable",
-            targets: &["--tests"],
-            limit: "300",
-        }],
-    },
-    Swept {
-        directory: "drivers/iommu",
-        package: "iommu",
-        // It has many test programs. These few take seconds, and notice most changes.
-        rounds: &[
-            Round {
-                package: "iommu",
-                targets: &[
-                    "--lib",
-                    "--test=managed",
-                    "--test=nesting",
-                    "--test=objects",
-                    "--test=pasid_tables",
-                    "--test=queues",
-                    "--test=rings",
-                ],
-                limit: "60",
-            },
-            Round {
-                package: "iommu",
-                targets: &["--tests"],
-                limit: "300",
-            },
-            MODEL,
-            INTERLEAVINGS,
-        ],
-    },
-    Swept {
-        directory: "drivers/vtd",
-        package: "vtd",
-        rounds: &[
-            Round {
-                package: "vtd",
-                targets: &["--tests"],
-                limit: "60",
-            },
-            MODEL,
-            INTERLEAVINGS,
-        ],
-    },
-];
-
-/// What no plain build has: code for `loom` alone.
-const NOT_BUILT: &str = "drivers/vtd/src/queue/interleavings{.rs,/**}";
 
 /// What is swept in one go.
 struct Portion {
