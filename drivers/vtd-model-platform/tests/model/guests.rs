@@ -921,10 +921,26 @@ fn what_means_interrupts_is_never_translated_to() {
     each(|house, _| {
         let mut tenant = house.guest(1, 64, ONE);
         let (root, table) = tenant.root();
+        let (inside, around) = ([0xfee0_0000, 0xfeef_f000], [0xfedf_f000, 0xfef0_0000]);
         tenant.bind(None, &table);
-        for page in [0xfee0_0000, 0xfeef_f000] {
+        for page in inside {
             tenant.map(&table, root, 0x5000, page, ALL);
             tenant.assert_faults(&tenant.write(0x5000), FaultReason::SECOND_STAGE_NOT_PRESENT);
+        }
+        tenant.unbind(None);
+        // Nor where the guest has memory there, between pages that are like any other.
+        for page in inside.into_iter().chain(around) {
+            tenant.guest.gain(page);
+        }
+        house.iommu.memory_grew(tenant.vm).expect("known");
+        tenant.bind(None, &table);
+        for page in inside {
+            tenant.map(&table, root, 0x5000, page, ALL);
+            tenant.assert_faults(&tenant.write(0x5000), FaultReason::SECOND_STAGE_NOT_PRESENT);
+        }
+        for (gva, page) in [(0x6000, around[0]), (0x7000, around[1])] {
+            tenant.map(&table, root, gva, page, ALL);
+            tenant.assert_reaches(&tenant.write(gva), page);
         }
         tenant.unbind(None);
     });

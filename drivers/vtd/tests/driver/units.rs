@@ -150,6 +150,29 @@ fn a_domain_is_refused_on_a_unit_that_cannot_read_its_tables() {
 }
 
 #[test]
+fn a_domain_goes_to_units_that_have_all_sizes_of_its_pages() {
+    let spec = DomainSpec::Paging(TableFormat::SecondStage4);
+    // CAP.SSLPS: no large pages, of 2 MiB, of 1 GiB too.
+    let with = |sizes: u64| Plan {
+        cap: fake::CAP & !(0xf << 34) | sizes << 34,
+        ..Plan::legacy()
+    };
+    let kinds = [0b00, 0b01, 0b11];
+    for needed in kinds {
+        for there in kinds {
+            let two = two_units([with(needed), with(there)]);
+            let domain = two.driver.create(device(0), &spec).unwrap();
+            let replaced = two
+                .driver
+                .replace(slot(0x100), Attachment::Domain(domain))
+                .map(|replaced| two.settle(replaced.owed));
+            let fits = needed & !there == 0;
+            assert_eq!(replaced.is_ok(), fits, "{needed:#b} on {there:#b}");
+        }
+    }
+}
+
+#[test]
 fn a_unit_that_fails_does_not_keep_the_other_from_being_told() {
     let two = two_units([Plan::legacy(), Plan::legacy()]);
     let spec = DomainSpec::Paging(TableFormat::SecondStage4);

@@ -11,6 +11,7 @@ mod behaviour;
 mod list;
 mod progress;
 mod record;
+mod rounds;
 mod scratch;
 mod shard;
 mod suggest;

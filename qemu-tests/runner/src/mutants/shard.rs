@@ -25,6 +25,14 @@ impl Shard {
         })
     }
 
+    /// One change of so many.
+    pub(super) fn one(number: usize, of: usize) -> Self {
+        Self {
+            number: number as u64,
+            of: of as u64,
+        }
+    }
+
     pub(super) fn arguments(self) -> Vec<String> {
         let words = ["--sharding", "round-robin", "--shard"].map(str::to_owned);
         words.into_iter().chain([self.to_string()]).collect()

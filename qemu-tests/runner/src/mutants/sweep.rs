@@ -7,6 +7,7 @@
 //! then `qemu-tests/mutants/survivors.toml` says why.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::arguments::Arguments;
+use super::rounds::{CRATES, NOT_BUILT, Round, Swept};
 use super::scratch::Scratch;
 use super::shard::Shard;
 use super::survivors::Survivors;
@@ -26,37 +28,6 @@ use crate::workspace::Workspace;
 
 /// The program, and what of it is known to be understood here.
 const VERSION: &str = "27.1.0";
-
-/// A crate that is swept, and who uses it in tests beside its own.
-struct Swept {
-    directory: &'static str,
-    package: &'static str,
-    users: Option<&'static str>,
-}
-
-/// Those whose tests take least come first.
-const CRATES: &[Swept] = &[
-    Swept {
-        directory: "drivers/dmar",
-        package: "dmar",
-        users: None,
-    },
-    Swept {
-        directory: "drivers/io-pgtable",
-        package: "io-pgtable",
-        users: None,
-    },
-    Swept {
-        directory: "drivers/iommu",
-        package: "iommu",
-        users: Some("vtd-model-platform"),
-    },
-    Swept {
-        directory: "drivers/vtd",
-        package: "vtd",
-        users: Some("vtd-model-platform"),
-    },
-];
 
 /// What is swept in one go.
 struct Portion {
@@ -80,13 +51,20 @@ impl Portion {
     /// How `cargo-mutants` is told.
     fn select(&self) -> Vec<String> {
         match &self.of {
-            Of::File(file) => vec!["--file".to_owned(), file.display().to_string()],
+            Of::File(_) => self.file(),
             Of::Shard(shard) => shard.arguments(),
+        }
+    }
+
+    fn file(&self) -> Vec<String> {
+        match &self.of {
+            Of::File(file) => vec!["--file".to_owned(), file.display().to_string()],
+            Of::Shard(_) => Vec::new(),
         }
     }
 }
 
-/// A change that no test noticed.
+/// A change that no test noticed by failing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Survivor {
     file: PathBuf,
@@ -99,11 +77,42 @@ struct Survivor {
 struct Found {
     /// Hash of the portion's name and of its crate's sources.
     sources: String,
-    caught: usize,
-    /// Ran into the time limit, which is as good as a failure here.
-    timed_out: usize,
+    /// How many failed tests of which package.
+    caught: BTreeMap<String, usize>,
+    /// Ran into the time limit, which counts as noticed, and is told: it may be the machine's.
+    timed_out: Vec<Survivor>,
     unviable: usize,
     survived: Vec<Survivor>,
+}
+
+impl Found {
+    fn and(mut self, more: Self) -> Self {
+        for (package, count) in more.caught {
+            *self.caught.entry(package).or_default() += count;
+        }
+        self.timed_out.extend(more.timed_out);
+        self.unviable += more.unviable;
+        self.survived.extend(more.survived);
+        self
+    }
+
+    fn noticed(&self) -> usize {
+        self.caught.values().sum::<usize>() + self.timed_out.len()
+    }
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (package, count) in &self.caught {
+            write!(f, "{count} caught by {package}, ")?;
+        }
+        let (hung, unviable) = (self.timed_out.len(), self.unviable);
+        let survived = self.survived.len();
+        write!(
+            f,
+            "{hung} timed out, {unviable} do not compile, {survived} survived"
+        )
+    }
 }
 
 /// Sweeps the files whose paths contain one of the names (all without any), those never swept
@@ -136,14 +145,7 @@ pub(super) fn run(
         }
         let begun = Instant::now();
         let found = sweep(&program, scratch, portion)?;
-        println!(
-            "{key}: {} caught, {} timed out, {} do not compile, {} survived, {} s",
-            found.caught,
-            found.timed_out,
-            found.unviable,
-            found.survived.len(),
-            begun.elapsed().as_secs()
-        );
+        println!("{key}: {found}, {} s", begun.elapsed().as_secs());
         record.insert(key, Found { sources, ..found });
         results::write(&record_file, &serde_json::to_string_pretty(&record)?)?;
     }
@@ -166,8 +168,11 @@ fn report(
             continue;
         };
         done += 1;
-        tried += found.caught + found.timed_out + found.survived.len();
-        good += found.caught + found.timed_out;
+        tried += found.noticed() + found.survived.len();
+        good += found.noticed();
+        for Survivor { file, change } in &found.timed_out {
+            println!("timed out: {}: {change}", file.display());
+        }
         for Survivor { file, change } in &found.survived {
             match survivors.reason(file, change) {
                 Some(_) => good += 1,
@@ -239,11 +244,11 @@ fn sample(shard: Shard, names: &[String]) -> Result<Vec<Portion>> {
     let wanted = |swept: &&Swept| {
         names.is_empty() || names.iter().any(|name| swept.directory.contains(name))
     };
-    let found: Vec<Portion> = CRATES
-        .iter()
-        .filter(wanted)
-        .flat_map(|swept| {
-            shard.pieces().map(move |piece| Portion {
+    // Piece by piece, so that each crate has had its share whenever the time is over.
+    let found: Vec<Portion> = shard
+        .pieces()
+        .flat_map(|piece| {
+            CRATES.iter().filter(wanted).map(move |swept| Portion {
                 swept,
                 of: Of::Shard(piece),
             })
@@ -266,35 +271,60 @@ fn hash(scratch: &Scratch, portion: &Portion) -> Result<String> {
     Ok(sources::hash_of(&text))
 }
 
-/// First the tests of the crate, and then, with what they did not notice, those of its users.
+/// All rounds, each with what the ones before it left.
 fn sweep(program: &Path, scratch: &Scratch, portion: &Portion) -> Result<Found> {
     let swept = portion.swept;
-    let (mut found, missed) = round(program, scratch, swept, swept.package, &portion.select())?;
-    if let Some(users) = swept.users.filter(|_| !missed.is_empty()) {
-        let select: Vec<String> = missed
-            .iter()
-            .flat_map(|name| ["--re".to_owned(), format!("^{}$", escape(name))])
-            .collect();
-        let (then, _) = round(program, scratch, swept, users, &select)?;
-        found = Found {
-            caught: found.caught + then.caught,
-            timed_out: found.timed_out + then.timed_out,
-            unviable: found.unviable + then.unviable,
-            ..then
-        };
+    let (mut found, mut left) = (Found::default(), Vec::new());
+    for (index, round) in swept.rounds.iter().enumerate() {
+        if index == 0 {
+            (found, left) = attempt(program, scratch, swept, round, &portion.select())?;
+            continue;
+        }
+        if left.is_empty() {
+            break;
+        }
+        let all = list(program, scratch, portion)?;
+        found.survived.clear();
+        for name in std::mem::take(&mut left) {
+            let one = [portion.file(), one_of(&all, &name)?].concat();
+            let (next, missed) = attempt(program, scratch, swept, round, &one)?;
+            found = found.and(next);
+            left.extend(missed);
+        }
     }
     Ok(found)
 }
 
+/// The names of all changes of a portion's crate, or of its file, as they are counted.
+fn list(program: &Path, scratch: &Scratch, portion: &Portion) -> Result<Vec<String>> {
+    let output = Command::new(program)
+        .current_dir(scratch.workspace().root())
+        .args(["mutants", "--list", "--colors=never"])
+        .args(["--package", portion.swept.package])
+        .args(["--exclude", NOT_BUILT])
+        .args(portion.file())
+        .output()
+        .with_context(|| format!("cannot start {}", program.display()))?;
+    let text = String::from_utf8(output.stdout)?;
+    Ok(text.lines().map(str::to_owned).collect())
+}
+
+/// Selects one change by its number. Not by its name: `--re` lets each "delete field" through,
+/// whatever it is asked for (cargo-mutants 27.1, issue 632).
+fn one_of(all: &[String], name: &str) -> Result<Vec<String>> {
+    let number = all.iter().position(|other| other == name);
+    let number = number.with_context(|| format!("cargo-mutants does not list `{name}`"))?;
+    Ok(Shard::one(number, all.len()).arguments())
+}
+
 /// One run of `cargo-mutants`, and the full names of what survived.
-fn round(
+fn attempt(
     program: &Path,
     scratch: &Scratch,
     swept: &Swept,
-    tests: &str,
+    round: &Round,
     select: &[String],
 ) -> Result<(Found, Vec<String>)> {
-    const TEST_LIMIT: &str = "300";
     let root = scratch.workspace().root();
     let output = root.join("target/sweep");
     let _ = std::fs::remove_dir_all(&output);
@@ -302,8 +332,16 @@ fn round(
     let status = Command::new(program)
         .current_dir(root)
         .args(["mutants", "--in-place", "--no-shuffle", "--colors=never"])
-        .args(["--package", swept.package, "--test-package", tests])
-        .args(["--baseline=skip", "--timeout", TEST_LIMIT])
+        .args(["--package", swept.package])
+        .args(["--test-package", round.package])
+        .args(["--baseline=skip", "--timeout", round.limit])
+        .args(["--exclude", NOT_BUILT])
+        .args(
+            round
+                .targets
+                .iter()
+                .map(|target| format!("--cargo-arg={target}")),
+        )
         .args(select)
         .arg("--output")
         .arg(&output)
@@ -321,10 +359,10 @@ fn round(
     if !matches!(status.code(), Some(0 | 2 | 3)) {
         bail!("cargo-mutants ended with {status} over {select:?}");
     }
-    outcome(&output.join("mutants.out"))
+    outcome(&output.join("mutants.out"), round.package)
 }
 
-fn outcome(directory: &Path) -> Result<(Found, Vec<String>)> {
+fn outcome(directory: &Path, package: &str) -> Result<(Found, Vec<String>)> {
     let lines = |name: &str| -> Result<Vec<String>> {
         let file = directory.join(name);
         if !file.exists() {
@@ -336,8 +374,11 @@ fn outcome(directory: &Path) -> Result<(Found, Vec<String>)> {
     let missed = lines("missed.txt")?;
     let found = Found {
         sources: String::new(),
-        caught: lines("caught.txt")?.len(),
-        timed_out: lines("timeout.txt")?.len(),
+        caught: BTreeMap::from([(package.to_owned(), lines("caught.txt")?.len())]),
+        timed_out: lines("timeout.txt")?
+            .iter()
+            .map(|line| survivor(line))
+            .collect(),
         unviable: lines("unviable.txt")?.len(),
         survived: missed.iter().map(|line| survivor(line)).collect(),
     };
@@ -357,18 +398,6 @@ fn survivor(line: &str) -> Survivor {
             change: line.to_owned(),
         },
     }
-}
-
-/// A regular expression that matches this text alone.
-fn escape(text: &str) -> String {
-    let mut escaped = String::new();
-    for letter in text.chars() {
-        if letter.is_ascii_punctuation() {
-            escaped.push('\\');
-        }
-        escaped.push(letter);
-    }
-    escaped
 }
 
 fn read(file: &Path) -> Result<BTreeMap<String, Found>> {
@@ -392,8 +421,11 @@ mod tests {
     }
 
     #[test]
-    fn an_escaped_name_has_no_letter_that_means_something() {
-        assert_eq!(escape("a.rs: f -> u8"), r"a\.rs\: f \-\> u8");
+    fn a_change_is_selected_by_its_number() {
+        let all = ["a:1:1: x", "a:2:1: y", "a:3:1: z"].map(str::to_owned);
+        let words = one_of(&all, "a:2:1: y").unwrap();
+        assert_eq!(words, ["--sharding", "round-robin", "--shard", "1/3"]);
+        assert!(one_of(&all, "a:2:2: y").is_err());
     }
 
     #[test]
@@ -402,11 +434,25 @@ mod tests {
         std::fs::create_dir_all(&directory).unwrap();
         std::fs::write(directory.join("caught.txt"), "a:1:1: x\na:2:1: y\n").unwrap();
         std::fs::write(directory.join("missed.txt"), "a:3:1: z\n").unwrap();
-        let (found, missed) = outcome(&directory).unwrap();
-        assert_eq!((found.caught, found.timed_out, found.unviable), (2, 0, 0));
+        let (found, missed) = outcome(&directory, "x").unwrap();
+        assert_eq!(found.caught, BTreeMap::from([("x".to_owned(), 2)]));
+        assert_eq!((found.noticed(), found.unviable), (2, 0));
         assert_eq!(found.survived, [survivor("a:3:1: z")]);
         assert_eq!(missed, ["a:3:1: z"]);
         std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn what_rounds_notice_is_counted_by_whose_tests_they_are() {
+        let caught = |package: &str| Found {
+            caught: BTreeMap::from([(package.to_owned(), 1)]),
+            survived: vec![survivor("a:1:1: x")],
+            ..Found::default()
+        };
+        let both = caught("own").and(caught("model")).and(caught("own"));
+        assert_eq!((both.noticed(), both.survived.len()), (3, 3));
+        let text = both.to_string();
+        assert!(text.starts_with("1 caught by model, 2 caught by own, 0 timed out"));
     }
 
     #[test]
