@@ -71,6 +71,11 @@ const CLAIMS: &[(&str, &str, Includes)] = &[
         Permitted,
     ),
     (
+        "everything",
+        "pages anywhere in large tables are changed, and everything is invalidated in one call",
+        Permitted,
+    ),
+    (
         "read-only",
         "a write to a read-only page is refused, a read is not",
         Refused,
