@@ -202,14 +202,19 @@ pub(crate) fn predict_tables(
     let mut predicted = BTreeMap::new();
     let left = model
         .iter()
-        .filter_map(|(&at, &word)| Some((at, walk::flags_left(case, at, word)?)));
+        .filter_map(|(&at, &word)| Some((at, walk::flags_left(emulator, case, at, word)?)));
     predicted.extend(left.map(|(at, word)| (at, (place(&walk::ANY_FLAG_IS_ENOUGH), word))));
     let unsnooped = place(&walk::UNSNOOPED_FLAGS);
     if used.contains(&unsnooped) {
         let set = walk::flags_set(emulator, case);
         let words = set
             .into_iter()
-            .map(|(at, word)| (at, walk::flags_left(case, at, word).unwrap_or(word)))
+            .map(|(at, word)| {
+                (
+                    at,
+                    walk::flags_left(emulator, case, at, word).unwrap_or(word),
+                )
+            })
             .filter(|(at, word)| model.get(at) != Some(word));
         predicted.extend(words.map(|(at, word)| (at, (unsnooped, word))));
     }

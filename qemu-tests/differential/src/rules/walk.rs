@@ -299,14 +299,34 @@ pub(super) const ANY_FLAG_IS_ENOUGH: Rule = Rule {
     },
 };
 
-/// The same of a leaf in RAM: it stays as it was, where the model has set the other flag.
-pub(super) fn flags_left(case: &Case, at: u64, model: u64) -> Option<u64> {
+/// The same of a leaf in RAM: it stays as it was, where the model has set the other flag. A read
+/// needs A alone, and gets it.
+pub(super) fn flags_left(emulator: &Emulator, case: &Case, at: u64, model: u64) -> Option<u64> {
     let start = *case.memory.get(&at)?;
     let (before, after) = (First::from(start), First::from(model));
     let one = before.accessed() != before.dirty();
     let both = after.accessed() && after.dirty();
     let same = u64::from(before.with_accessed(true).with_dirty(true)) == model;
-    (case.rig == Rig::First && one && both && same).then_some(start)
+    let left = case.rig == Rig::First && one && both && same;
+    let read = before.dirty() && is_read_by(emulator, case, at);
+    (left && !read).then_some(start)
+}
+
+/// Whether a device reads by this leaf.
+fn is_read_by(emulator: &Emulator, case: &Case, leaf: u64) -> bool {
+    let walker = Walker::of(emulator, case);
+    let load = |at| Some(case.memory.get(&at).copied().unwrap_or(0));
+    case.steps.iter().any(|step| match *step {
+        Step::Dma {
+            device,
+            write: false,
+            address,
+        } => {
+            let walk = walker.walk(device.source(), address, load);
+            walk.entries.last().is_some_and(|entry| entry.at == leaf)
+        }
+        _ => false,
+    })
 }
 
 /// What tables hold when walks that do not snoop have set their flags: as with PWSNP.
