@@ -89,7 +89,9 @@ pub(crate) fn short(workspace: &Workspace, qemus: &Qemus) -> (String, Result<(),
         .ok_or_else(|| "there is no QEMU to compare with".to_owned());
     let name = "differential::a_short_run_agrees".to_owned();
     let result = found.and_then(|qemu| {
-        let report = campaign(workspace, qemu, seed::fresh(), 0..SHORT, None)
+        // The same cases each time: a test tells of changes in the sources. What nobody has
+        // seen yet is for the long command, which takes a fresh seed.
+        let report = campaign(workspace, qemu, 1, 0..SHORT, None)
             .map_err(|error| format!("{error:#}"))?;
         if report.is_good() {
             Ok(())

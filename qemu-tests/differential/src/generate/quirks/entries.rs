@@ -92,12 +92,11 @@ pub(super) fn unsnooped(rng: &mut Rng, draft: &Draft) -> Option<Case> {
 
 /// A request by a walk that does not snoop, to a leaf that has D alone: a read adds A.
 pub(super) fn one_flag_unsnooped(rng: &mut Rng, draft: &Draft) -> Option<Case> {
-    dma::with(rng, draft, |dma, rng| {
+    dma::with(rng, draft, |dma, _| {
         let (_, entry) = dma.place.pasid?;
         dma.tables.change(entry + 8, |word| {
             PasidDomain::from(word).with_walk_snoop(false).into()
         });
-        dma.write = rng.bool();
         dma.tables.change(dma.leaf_at, |word| {
             let leaf = First::from(word).with_accessed(false);
             leaf.with_dirty(true).into()
