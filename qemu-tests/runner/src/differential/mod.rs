@@ -91,8 +91,8 @@ pub(crate) fn short(workspace: &Workspace, qemus: &Qemus) -> (String, Result<(),
     let result = found.and_then(|qemu| {
         // The same cases each time: a test tells of changes in the sources. What nobody has
         // seen yet is for the long command, which takes a fresh seed.
-        let report = campaign(workspace, qemu, 1, 0..SHORT, None)
-            .map_err(|error| format!("{error:#}"))?;
+        let report =
+            campaign(workspace, qemu, 1, 0..SHORT, None).map_err(|error| format!("{error:#}"))?;
         if report.is_good() {
             Ok(())
         } else {
