@@ -3,29 +3,19 @@
 
 mod common;
 
-use common::machine::{ROOT, VM, device, rid};
+use common::machine::{ROOT, VM, device, page_request, rid};
 use common::{Bench, Setup};
 use iommu_abi::{Bind, PasidAllocate};
 use iommu_core::TableFormat::FirstStage4;
-use iommu_core::{Access, Iova, Nanoseconds, PageRequest, Pasid, Platform as _, Slot};
+use iommu_core::{Nanoseconds, Pasid, Platform as _, Slot};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-fn request(slot: Slot, group: u16) -> PageRequest {
-    PageRequest {
-        slot,
-        address: Iova::new(0x9000),
-        access: Access::READ_WRITE,
-        privileged: false,
-        group,
-        last: true,
-        at: Nanoseconds(0),
-    }
-}
-
 fn ask(bench: &Bench, slot: Slot, groups: std::ops::Range<u16>) {
     let mut state = bench.machine.hardware.state.lock().unwrap();
-    state.asked.extend(groups.map(|group| request(slot, group)));
+    state
+        .asked
+        .extend(groups.map(|group| page_request(slot, group)));
 }
 
 /// A device that asks, with its table bound, and by so many PASIDs too.
@@ -142,7 +132,7 @@ fn what_was_asked_before_somebody_came_is_taken_when_they_leave() {
         let hardware = hardware.clone();
         move || {
             // The pass that is made has looked already.
-            let late = request(rid(4), 7);
+            let late = page_request(rid(4), 7);
             hardware.state.lock().unwrap().asked.push(late);
             called.send(()).unwrap();
             drop(gate.lock());

@@ -135,6 +135,19 @@ impl Setup {
     }
 }
 
+/// A device asks for a page: a request that is a whole group.
+pub fn page_request(slot: Slot, group: u16) -> PageRequest {
+    PageRequest {
+        slot,
+        address: Iova::new(0x9000),
+        access: Access::READ_WRITE,
+        privileged: false,
+        group,
+        last: true,
+        at: Nanoseconds(0),
+    }
+}
+
 /// Pages of the guest's memory that is scattered: from guest page 0 on.
 pub const SCATTERED: u64 = 96;
 /// Guest page where 4 MiB of memory begin that are contiguous in the host.
@@ -417,15 +430,7 @@ impl Bench {
 
     /// The device asks for a page: one request that is a whole group. The guest is told.
     pub fn asks(&self, slot: Slot, group: u16) {
-        let request = PageRequest {
-            slot,
-            address: Iova::new(0x9000),
-            access: Access::READ_WRITE,
-            privileged: false,
-            group,
-            last: true,
-            at: Nanoseconds(0),
-        };
+        let request = page_request(slot, group);
         let hardware = &self.machine.hardware;
         hardware.state.lock().unwrap().asked.push(request);
         assert_eq!(self.machine.policy.serve_page_requests().told, 1);
