@@ -39,7 +39,8 @@ pub struct Facts {
     /// What lies behind it is on no bus that is seen, and requests under its id or under ids
     /// that are no function's (Intel's VMD, non-transparent bridges).
     pub carries_others: bool,
-    /// Under how many ids its requests may come.
+    /// Under how many ids its requests may come; any number above what is kept track of stands
+    /// for all.
     pub ids: usize,
 }
 

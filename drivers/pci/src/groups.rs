@@ -104,12 +104,13 @@ impl Groups {
     fn tie_by_requester(&mut self, topology: &Topology) -> Result<(), OutOfMemory> {
         let mut users: Vec<(Segment, SourceId, usize)> = Vec::new();
         for (index, function) in topology.functions().iter().enumerate() {
-            for id in topology.requesters(function.id) {
+            for id in topology.sources(function.id) {
                 users.try_reserve(1).map_err(|_| OutOfMemory)?;
                 users.push((function.id.segment, id, index));
             }
         }
         users.sort_unstable();
+        users.dedup();
         for pair in users.windows(2) {
             if let [(segment, id, one), (other_segment, other_id, other)] = *pair
                 && (segment, id) == (other_segment, other_id)

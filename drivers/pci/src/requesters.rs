@@ -22,7 +22,7 @@ impl Topology {
     }
 
     /// The same, where some may come twice.
-    fn sources(&self, id: DeviceId) -> impl Iterator<Item = SourceId> + '_ {
+    pub(crate) fn sources(&self, id: DeviceId) -> impl Iterator<Item = SourceId> + '_ {
         let function = self.function(id);
         let quirks = function.into_iter().flat_map(Function::quirks);
         let by_mistake = quirks.filter_map(move |quirk| match quirk.effect {

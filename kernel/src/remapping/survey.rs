@@ -306,6 +306,7 @@ pub(super) fn fate(
 
 pub(super) fn facts(bus: &Bus, dmar: &Dmar<'_>, function: &Function) -> Facts {
     let spoken_of = bus.topology.spoken_of(function.id);
+    let ids = bus.topology.requesters(function.id);
     Facts {
         id: function.id,
         class: function.class.base,
@@ -314,7 +315,7 @@ pub(super) fn facts(bus: &Bus, dmar: &Dmar<'_>, function: &Function) -> Facts {
         has_region: dmar.regions_of(spoken_of, bus).next().is_some(),
         is_virtual: function.physical.is_some(),
         carries_others: function.quirk(Effect::CarriesOthers).is_some(),
-        ids: bus.topology.requesters(function.id).count(),
+        ids: ids.take(iommu::MAX_REQUESTERS + 1).count(),
     }
 }
 
